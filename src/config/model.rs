@@ -1,0 +1,45 @@
+//! What a valid configuration amounts to: the parameters of each part, and nothing of the file's form.
+
+use std::net::SocketAddr;
+
+use crate::client::ClientParams;
+use crate::net::ListenAddress;
+use crate::pool::PoolParams;
+use crate::server::UpstreamParams;
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where clients connect. At least one.
+    pub listen: Vec<ListenAddress>,
+    /// Where metrics and health are served. None: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// I/O threads; each is one current-thread runtime. None: decided from the number of cores.
+    pub threads: Option<usize>,
+    /// Limits and log-in of clients.
+    pub clients: ClientParams,
+    /// One entry per distinct upstream address, with the databases that lead to it.
+    pub upstreams: Vec<UpstreamConfig>,
+}
+
+/// A PostgreSQL server and the databases that lead to it.
+#[derive(Debug, Clone)]
+pub struct UpstreamConfig {
+    /// The server.
+    pub params: UpstreamParams,
+    /// The databases on it.
+    pub databases: Vec<DatabaseParams>,
+}
+
+/// A database that clients can name.
+#[derive(Debug, Clone)]
+pub struct DatabaseParams {
+    /// Name that clients log in with.
+    pub name: String,
+    /// Most server connections over all its users. PgBouncer's `max_db_connections`.
+    pub max_connections: usize,
+    /// Most clients over all its users. PgBouncer's `max_db_client_connections`. None: no bound of its own.
+    pub max_clients: Option<usize>,
+    /// One pool for each user that may log in to it, sorted by user.
+    pub pools: Vec<PoolParams>,
+}
