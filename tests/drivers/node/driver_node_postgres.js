@@ -267,9 +267,7 @@ const checks = {
     for (let round = 0; round < 3; round++) {
       const running = attempt(client.query('select pg_sleep(50) /* node-postgres */'))
       await untilRunning('select pg_sleep(50) /* node-postgres */%')
-      const canceller = new Client({ ...login, ssl: false }).connection
-      canceller.once('connect', () => canceller.cancel(client.processID, client.secretKey))
-      canceller.connect(login.port, login.host)
+      await cancel(client)
       seen.push(await running, await one(client, "select 'usable'"))
     }
     return seen
@@ -309,6 +307,16 @@ const untilRunning = like => connected(async observer => {
     await sleep(20)
   }
 })
+
+// Sends a CancelRequest and waits for the end of its connection: PostgreSQL signals the backend twice for it (signal_child
+// in postmaster.c), and the second signal must not hit the next query.
+const cancel = async client => {
+  const { connection } = new Client({ ...login, ssl: false })
+  const ended = once(connection, 'end')
+  connection.once('connect', () => connection.cancel(client.processID, client.secretKey))
+  connection.connect(login.port, login.host)
+  await ended
+}
 
 const worker = number => connected(async client => {
   for (let turn = 0; turn < 10; turn++) {
