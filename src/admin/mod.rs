@@ -7,7 +7,7 @@
 //! | `GET /readyz` | 200, or 503 and the reason: whether to send it clients |
 //!
 //! Nobody logs in here, so it is bound to loopback by default, and it never answers with anything secret. It cannot
-//! be used to take memory or files from the clients: see [`listener`].
+//! be used to take memory or files from the clients: `listener.rs` bounds its connections and their time.
 
 mod listener;
 

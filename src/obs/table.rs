@@ -63,33 +63,33 @@ pub const BUCKETS: (f64, usize) = (0.000_5, 17);
 mod label {
     use super::*;
 
-    const fn from_code(name: &'static str, meaning: &'static str, values: &'static [&'static str]) -> Label {
+    const fn label(name: &'static str, meaning: &'static str, values: &'static [&'static str]) -> Label {
         Label { name, meaning, values }
     }
 
-    pub(super) const DATABASE: Label = from_code("database", "the database as clients name it", &[]);
-    pub(super) const USER: Label = from_code("user", "the user as clients name it", &[]);
+    pub(super) const DATABASE: Label = label("database", "the database as clients name it", &[]);
+    pub(super) const USER: Label = label("user", "the user as clients name it", &[]);
     pub(super) const MODE: Label =
-        from_code("mode", "when a server connection goes back", &["transaction", "session", "statement"]);
-    pub(super) const VERSION: Label = from_code("version", "the version of pgcorral", &[]);
-    pub(super) const CLIENT_STATE: Label = from_code(
+        label("mode", "when a server connection goes back", &["transaction", "session", "statement"]);
+    pub(super) const VERSION: Label = label("version", "the version of pgcorral", &[]);
+    pub(super) const CLIENT_STATE: Label = label(
         "state",
         "what the client does: logs in, nothing, waits for a server connection, has one",
         &["login", "idle", "waiting", "active"],
     );
-    pub(super) const SERVER_STATE: Label = from_code(
+    pub(super) const SERVER_STATE: Label = label(
         "state",
         "what the server connection does: nothing, serves a client, is being opened, is being closed or cancelled",
         &["idle", "active", "dialling", "closing"],
     );
-    pub(super) const OUTCOME: Label = from_code("outcome", "how the wait ended", WaitOutcome::LABELS);
+    pub(super) const OUTCOME: Label = label("outcome", "how the wait ended", WaitOutcome::LABELS);
     pub(super) const SHED: Label =
-        from_code("reason", "as in the DETAIL of the client's error and in the log", &[]);
-    pub(super) const DIAL: Label = from_code("result", "how the dial ended", DialResult::LABELS);
-    pub(super) const DESTROYED: Label = from_code("reason", "why it was closed", DestroyReason::LABELS);
-    pub(super) const LOGIN: Label = from_code("result", "how the login ended", LoginResult::LABELS);
-    pub(super) const REFUSAL: Label = from_code("reason", "which limit or rule", Refusal::LABELS);
-    pub(super) const CANCEL: Label = from_code("result", "what became of it", CancelResult::LABELS);
+        label("reason", "as in the DETAIL of the client's error and in the log", &[]);
+    pub(super) const DIAL: Label = label("result", "how the dial ended", DialResult::LABELS);
+    pub(super) const DESTROYED: Label = label("reason", "why it was closed", DestroyReason::LABELS);
+    pub(super) const LOGIN: Label = label("result", "how the login ended", LoginResult::LABELS);
+    pub(super) const REFUSAL: Label = label("reason", "which limit or rule", Refusal::LABELS);
+    pub(super) const CANCEL: Label = label("result", "what became of it", CancelResult::LABELS);
 }
 
 /// Rows read `CONSTANT = "name" Kind "unit" [labels] "help";`.
