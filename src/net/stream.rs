@@ -29,6 +29,18 @@ impl Stream {
         }
     }
 
+    /// Nothing has arrived and the peer has not closed, as far as this thread's runtime has heard. No system call is made
+    /// unless something has happened; a byte that has arrived is lost.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+            Self::Unix(stream) => stream.try_read(&mut byte),
+            Self::Tls(stream) => return stream.get_ref().0.is_quiet(),
+        };
+        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Reads some bytes into `buffer`; zero at the end of the stream. Nothing is lost if it is pending.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
