@@ -1,1 +1,5 @@
 //! (to come)
+
+pub mod auth;
+pub mod messages;
+pub mod startup;
