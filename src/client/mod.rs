@@ -2,4 +2,5 @@
 
 mod params;
 
-pub use params::{AuthMethod, ClientParams, ClientTls, ClientTlsMode, TlsIdentity, UserParams, UserSecret};
+pub use crate::proto::{AuthMethod, ClientTlsMode, UserParams, UserSecret};
+pub use params::{ClientParams, ClientTls, TlsIdentity};

@@ -49,6 +49,11 @@ impl Inbox {
         Poll::Ready(Ok((read > 0).then_some(kept + read)))
     }
 
+    /// Takes what was kept.
+    pub fn take_kept(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.kept)
+    }
+
     /// Keeps the end of a chunk for the next one.
     pub fn keep(&mut self, rest: &[u8]) {
         self.kept = rest.to_vec();

@@ -11,7 +11,7 @@ mod violation;
 pub use packet::{FirstPacket, MAX_SECRET, MAX_STARTUP_PACKET, StartupPacket, packet_length, parse};
 pub use violation::Violation;
 
-use crate::client::ClientTlsMode;
+use crate::proto::ClientTlsMode;
 use crate::proto::messages;
 
 /// Newest minor version of protocol 3 that is served.

@@ -11,7 +11,7 @@ use super::scram_server::{self, ExpectsProof};
 use super::{
     ClientSecret, Derivation, Keys, MAX_SASL_MESSAGE, Md5Hash, Mock, RANDOM_BYTES, SCRAM_SHA_256, Verifier,
 };
-use crate::client::AuthMethod;
+use crate::proto::AuthMethod;
 use crate::proto::messages::{self, Report, sqlstate};
 
 /// Longest password message accepted, in bytes, tag and length not counted.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{DEFAULT_ITERATIONS, Derivation, Md5Hash, SALT_BYTES, Verifier};
-use crate::client::{AuthMethod, UserParams, UserSecret};
+use crate::proto::{AuthMethod, UserParams, UserSecret};
 use crate::secret::Secret;
 
 /// What a client's answer is checked against. Cheap to clone: keep one per user.

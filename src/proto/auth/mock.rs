@@ -3,7 +3,7 @@
 
 use super::keys::{Key, hmac};
 use super::{ClientSecret, DEFAULT_ITERATIONS, Keys, Md5Hash, SALT_BYTES, Verifier};
-use crate::client::{AuthMethod, UserParams, UserSecret};
+use crate::proto::{AuthMethod, UserParams, UserSecret};
 use crate::secret::Secret;
 
 /// Invents a secret for any user name. What it invents looks like the secrets that are configured.

@@ -6,7 +6,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use proptest::prelude::*;
 
 use super::*;
-use crate::client::{AuthMethod, UserParams, UserSecret};
+use crate::proto::{AuthMethod, UserParams, UserSecret};
 use crate::proto::messages::Severity;
 use crate::secret::Secret;
 

@@ -1,0 +1,140 @@
+//! What all clients share: who may come in, and whether the house is open.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use super::params::{ClientParams, TlsIdentity};
+use super::roster::Roster;
+use crate::net::tls::{TlsSetupError, server_config};
+use crate::obs::{Metrics, SummaryLog};
+use crate::pool::Pools;
+use crate::proto::auth::{ClientSecret, Mock, Prepared};
+use crate::proto::{ClientTlsMode, UserParams};
+
+/// What all clients share.
+pub struct Door {
+    /// Limits and log-in.
+    pub params: ClientParams,
+    /// Where logins are counted.
+    pub metrics: Metrics,
+    /// Where they may go.
+    pub pools: Pools,
+    /// Who is in.
+    pub roster: Arc<Roster>,
+    /// One line a second about logins that failed, however many did.
+    pub login_failures: SummaryLog,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) mock: Mock,
+    pub(super) handshakes: Semaphore,
+    /// Connections that were accepted and are not closed yet.
+    pub(super) connections: AtomicUsize,
+    users: HashMap<String, User>,
+    draining: AtomicBool,
+    pub(super) drained: Notify,
+}
+
+/// A user of the proxy.
+pub(super) struct User {
+    /// Most clients over all databases.
+    pub(super) max_clients: Option<usize>,
+    /// Clients that are logged in.
+    pub(super) clients: AtomicUsize,
+    prepared: Prepared,
+    derived: OnceLock<ClientSecret>,
+}
+
+impl User {
+    /// What a login is checked against; None while it is still to be derived.
+    pub(super) fn secret(&self) -> Option<&ClientSecret> {
+        match &self.prepared {
+            Prepared::Ready(secret) => Some(secret),
+            Prepared::Derive(_) => self.derived.get(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("roster", &self.roster.len()).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// Opens the door. Verifiers are derived by [`Door::derive_verifiers`].
+    ///
+    /// # Errors
+    /// Certificate or key cannot be used.
+    pub fn new(params: ClientParams, pools: Pools, metrics: Metrics) -> Result<Self, TlsSetupError> {
+        let tls = match (&params.tls.mode, &params.tls.identity) {
+            (ClientTlsMode::Prefer | ClientTlsMode::Require, Some(TlsIdentity { cert_file, key_file })) => {
+                Some(TlsAcceptor::from(server_config(cert_file, key_file)?))
+            }
+            _ => None,
+        };
+        let user = |user: &UserParams| {
+            let prepared = ClientSecret::prepare(params.auth, user, rand::random());
+            let (clients, derived) = (AtomicUsize::new(0), OnceLock::new());
+            (user.name.clone(), User { max_clients: user.max_clients, clients, prepared, derived })
+        };
+        let users = params.users.iter().map(user).collect();
+        let mock = Mock::new(rand::random(), params.users.iter());
+        let handshakes = Semaphore::new(params.max_handshakes);
+        Ok(Self {
+            params,
+            metrics,
+            pools,
+            roster: Arc::default(),
+            login_failures: SummaryLog::new("logins failed"),
+            tls,
+            mock,
+            handshakes,
+            connections: AtomicUsize::new(0),
+            users,
+            draining: AtomicBool::new(false),
+            drained: Notify::new(),
+        })
+    }
+
+    /// Derives the verifiers of users with a plain password: about a millisecond of CPU each, so off the I/O threads and
+    /// before the first login, whose time would else tell that the user exists.
+    pub fn derive_verifiers(&self) {
+        for user in self.users.values() {
+            if let Prepared::Derive(derivation) = &user.prepared {
+                user.derived.get_or_init(|| ClientSecret::Verifier(derivation.verifier().into()));
+            }
+        }
+    }
+
+    pub(super) fn user(&self, name: &str) -> Option<&User> {
+        self.users.get(name)
+    }
+
+    /// The proxy is going down.
+    #[inline]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Lets nobody in any more, refuses who waits, and sends home who is between transactions.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        for upstream in self.pools.upstreams() {
+            upstream.drain();
+        }
+        self.drained.notify_waiters();
+        self.roster.wake_all();
+    }
+}
+
+/// A place under a limit; dropped, it is free again.
+pub(super) struct Place<F: Fn()>(pub(super) F);
+
+impl<F: Fn()> Drop for Place<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
