@@ -10,8 +10,8 @@ use tokio_rustls::TlsAcceptor;
 use super::params::{ClientParams, TlsIdentity};
 use super::roster::Roster;
 use crate::net::tls::{TlsSetupError, server_config};
-use crate::obs::{Metrics, SummaryLog};
-use crate::pool::Pools;
+use crate::obs::{Metrics, Refusal, SummaryLog};
+use crate::pool::{Database, Pool, Pools};
 use crate::proto::auth::{ClientSecret, Mock, Prepared};
 use crate::proto::{ClientTlsMode, UserParams};
 
@@ -32,7 +32,7 @@ pub struct Door {
     pub(super) handshakes: Semaphore,
     /// Connections that were accepted and are not closed yet.
     pub(super) connections: AtomicUsize,
-    users: HashMap<String, User>,
+    users: HashMap<String, Arc<User>>,
     draining: AtomicBool,
     pub(super) drained: Notify,
 }
@@ -78,7 +78,8 @@ impl Door {
         let user = |user: &UserParams| {
             let prepared = ClientSecret::prepare(params.auth, user, rand::random());
             let (clients, derived) = (AtomicUsize::new(0), OnceLock::new());
-            (user.name.clone(), User { max_clients: user.max_clients, clients, prepared, derived })
+            let user_state = User { max_clients: user.max_clients, clients, prepared, derived };
+            (user.name.clone(), Arc::new(user_state))
         };
         let users = params.users.iter().map(user).collect();
         let mock = Mock::new(rand::random(), params.users.iter());
@@ -109,7 +110,7 @@ impl Door {
         }
     }
 
-    pub(super) fn user(&self, name: &str) -> Option<&User> {
+    pub(super) fn user(&self, name: &str) -> Option<&Arc<User>> {
         self.users.get(name)
     }
 
@@ -130,11 +131,51 @@ impl Door {
     }
 }
 
-/// A place under a limit; dropped, it is free again.
-pub(super) struct Place<F: Fn()>(pub(super) F);
+/// A client's place under every limit on clients; dropped, it is free again.
+pub(super) struct Seat {
+    pub(super) door: Arc<Door>,
+    pub(super) pool: Arc<Pool>,
+    database: Arc<Database>,
+    user: Arc<User>,
+}
 
-impl<F: Fn()> Drop for Place<F> {
+/// A limit on clients that is reached: its name, and what it is set to.
+pub(super) struct Full {
+    pub(super) refusal: Refusal,
+    pub(super) limit: usize,
+}
+
+impl Seat {
+    /// Takes a place under the limits of user, database and pool. That of the proxy was taken at accept.
+    pub(super) fn take(
+        door: &Arc<Door>,
+        user: &Arc<User>,
+        database: &Arc<Database>,
+        pool: &Arc<Pool>,
+    ) -> Result<Self, Full> {
+        let counters = [
+            (&user.clients, user.max_clients, Refusal::MaxUserClients),
+            (&database.clients, database.max_clients, Refusal::MaxDatabaseClients),
+            (&pool.clients, pool.params.max_clients, Refusal::MaxUserClients),
+        ];
+        for (taken, (counter, limit, refusal)) in counters.iter().enumerate() {
+            let before = counter.fetch_add(1, Ordering::SeqCst);
+            if let Some(limit) = limit.filter(|limit| before >= *limit) {
+                for (counter, ..) in counters.iter().take(taken + 1) {
+                    counter.fetch_sub(1, Ordering::SeqCst);
+                }
+                return Err(Full { refusal: *refusal, limit });
+            }
+        }
+        let (door, pool) = (Arc::clone(door), Arc::clone(pool));
+        Ok(Self { door, pool, database: Arc::clone(database), user: Arc::clone(user) })
+    }
+}
+
+impl Drop for Seat {
     fn drop(&mut self) {
-        (self.0)();
+        for counter in [&self.user.clients, &self.database.clients, &self.pool.clients] {
+            counter.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }

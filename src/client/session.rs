@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::door::Door;
+use super::door::Seat;
 use super::refusal;
 use super::roster::Member;
 use crate::guard::Home;
@@ -42,7 +42,7 @@ pub struct Session {
     pub(super) state: State,
     pub(super) member: Member,
     pub(super) pool: Arc<Pool>,
-    pub(super) door: Arc<Door>,
+    pub(super) seat: Seat,
     /// The run-time parameters that its server connection shall have.
     pub(super) wanted: Arc<Parameters>,
     /// To be said instead of serving its next message.
@@ -105,8 +105,7 @@ impl Session {
     pub(super) fn new(
         stream: Stream,
         member: Member,
-        pool: Arc<Pool>,
-        door: Arc<Door>,
+        seat: Seat,
         wanted: Arc<Parameters>,
         home: Home,
     ) -> Self {
@@ -116,8 +115,8 @@ impl Session {
             outbox: Outbox::default(),
             state: State::Idle,
             member,
-            pool,
-            door,
+            pool: Arc::clone(&seat.pool),
+            seat,
             wanted,
             pending: None,
             home,
@@ -144,7 +143,7 @@ impl Session {
         if !self.outbox.is_empty() {
             ready!(self.outbox.poll_drain(&mut self.stream, cx)).map_err(|_| End::ClientLeft)?;
         }
-        if self.door.is_draining() {
+        if self.seat.door.is_draining() {
             return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
         }
         CHUNK.with_borrow_mut(|chunk| {
@@ -428,7 +427,7 @@ impl Session {
         if self.leaving || lease.ledger.is_full() {
             return Poll::Pending;
         }
-        if self.door.is_draining() && lease.ledger.is_free() && self.inbox.at_boundary() {
+        if self.seat.door.is_draining() && lease.ledger.is_free() && self.inbox.at_boundary() {
             return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
         }
         CHUNK.with_borrow_mut(|chunk| {

@@ -16,7 +16,7 @@ use crate::server::{Connector, Dialler, UpstreamParams};
 #[derive(Debug, Default)]
 pub struct Pools {
     upstreams: Vec<Arc<Upstream>>,
-    databases: HashMap<String, Database>,
+    databases: HashMap<String, Arc<Database>>,
 }
 
 /// A database that clients can name.
@@ -79,7 +79,7 @@ impl Pools {
                 by_user.insert(params.user.clone(), pool);
             }
             let database = Database { max_clients, clients: AtomicUsize::new(0), pools: by_user };
-            self.databases.insert(name.to_owned(), database);
+            self.databases.insert(name.to_owned(), Arc::new(database));
         }
         upstream.set_pools(all);
         self.upstreams.push(upstream);
@@ -97,7 +97,7 @@ impl Pools {
     }
 
     /// A database by the name that clients give.
-    pub fn database(&self, name: &str) -> Option<&Database> {
+    pub fn database(&self, name: &str) -> Option<&Arc<Database>> {
         self.databases.get(name)
     }
 

@@ -163,7 +163,7 @@ impl Startup {
         }
         let mut reply = Vec::new();
         if startup.needs_negotiation() {
-            let minor = startup.minor.min(NEWEST_MINOR);
+            let minor = startup.served_minor();
             messages::negotiate_protocol_version(&mut reply, minor, &startup.unsupported_protocol_options);
         }
         Ok(Action::Accept { startup, reply })

@@ -9,10 +9,11 @@ use subtle::ConstantTimeEq;
 use super::keys::hash;
 use super::scram_server::{self, ExpectsProof};
 use super::{
-    ClientSecret, Derivation, Keys, MAX_SASL_MESSAGE, Md5Hash, Mock, RANDOM_BYTES, SCRAM_SHA_256, Verifier,
+    ClientSecret, Derivation, Keys, MAX_SASL_MESSAGE, Md5Hash, Misbehaved, Mock, RANDOM_BYTES, Refusal,
+    RefusalCause, SCRAM_SHA_256, Verifier,
 };
 use crate::proto::AuthMethod;
-use crate::proto::messages::{self, Report, sqlstate};
+use crate::proto::messages;
 
 /// Longest password message accepted, in bytes, tag and length not counted.
 const MAX_PASSWORD_MESSAGE: usize = 10_000;
@@ -50,7 +51,8 @@ pub enum Step {
         next: ClientAuth,
     },
     /// Run `derivation` off the I/O threads, and feed its result to `next`. Only for clear-text passwords checked
-    /// against a SCRAM verifier.
+    /// against a SCRAM verifier. The password is whatever the client sent: do not remember the result, and bound how
+    /// many run at once.
     Derive {
         /// What to run.
         derivation: Derivation,
@@ -64,55 +66,6 @@ pub enum Step {
     },
     /// Send the report as an ErrorResponse, and close.
     Refuse(Refusal),
-}
-
-/// Why a client is not let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// For the log and the metrics; not for the client.
-    pub cause: RefusalCause,
-    /// For the client. The same for unknown users and wrong passwords.
-    pub report: Report,
-}
-
-/// Why a client is not let in, as the log may know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusalCause {
-    /// No such user.
-    UnknownUser,
-    /// The user has no secret that the method could use.
-    NoUsableSecret,
-    /// The proof does not fit.
-    WrongPassword,
-    /// The client broke the protocol.
-    ClientMisbehaved(Misbehaved),
-}
-
-/// How a client broke the protocol of its login.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misbehaved {
-    /// Another message than the answer it was asked for; the tag it had.
-    UnexpectedMessage(u8),
-    /// The answer is too long, or does not end where it should.
-    MessageLength,
-    /// An empty password: most likely the user forgot to give one.
-    EmptyPassword,
-    /// A SASL mechanism that was not offered.
-    UnknownMechanism,
-    /// Not a SCRAM message, or not the one expected.
-    MalformedScram,
-    /// An authorization identity, which PostgreSQL does not support.
-    AuthorizationIdentity,
-    /// An extension without which the client cannot go on.
-    MandatoryExtension,
-    /// Channel binding, which was not offered.
-    ChannelBindingNotOffered,
-    /// The client did not see that channel binding was offered: somebody in between took it out.
-    ChannelBindingDowngraded,
-    /// The client's last message is not bound to what its first one said.
-    ChannelBindingMismatch,
-    /// The nonce is not the one of this exchange.
-    NonceMismatch,
 }
 
 impl ClientAuth {
@@ -323,55 +276,5 @@ fn accept(server_last: &str) -> Step {
 }
 
 fn refuse(user: &str, cause: RefusalCause) -> Step {
-    Step::Refuse(match cause {
-        RefusalCause::ClientMisbehaved(fault) => Refusal { cause, report: fault.report() },
-        RefusalCause::UnknownUser | RefusalCause::NoUsableSecret | RefusalCause::WrongPassword => {
-            let message = format!("password authentication failed for user \"{user}\"");
-            Refusal { cause, report: Report::fatal(sqlstate::INVALID_PASSWORD, message) }
-        }
-    })
-}
-
-impl Refusal {
-    /// What PostgreSQL says under `trust`, where there is no secret that could be hidden behind a wrong password.
-    fn unknown_role(user: &str) -> Self {
-        let message = format!("role \"{user}\" does not exist");
-        let report = Report::fatal(sqlstate::INVALID_AUTHORIZATION, message);
-        Self { cause: RefusalCause::UnknownUser, report }
-    }
-}
-
-impl Misbehaved {
-    /// What the client is told. Texts as PostgreSQL's (`auth.c`, `auth-sasl.c`, `auth-scram.c`).
-    pub fn report(self) -> Report {
-        let violation = |message: &'static str| Report::fatal(sqlstate::PROTOCOL_VIOLATION, message);
-        match self {
-            Self::UnexpectedMessage(tag) => {
-                let message = format!("expected password response, got message type {tag}");
-                Report::fatal(sqlstate::PROTOCOL_VIOLATION, message)
-            }
-            Self::MessageLength => violation("invalid password packet size"),
-            Self::EmptyPassword => {
-                Report::fatal(sqlstate::INVALID_PASSWORD, "empty password returned by client")
-            }
-            Self::UnknownMechanism => violation("client selected an invalid SASL authentication mechanism"),
-            Self::MalformedScram => violation("malformed SCRAM message"),
-            Self::AuthorizationIdentity => Report::fatal(
-                sqlstate::FEATURE_NOT_SUPPORTED,
-                "client uses authorization identity, but it is not supported",
-            ),
-            Self::MandatoryExtension => Report::fatal(
-                sqlstate::FEATURE_NOT_SUPPORTED,
-                "client requires an unsupported SCRAM extension",
-            ),
-            Self::ChannelBindingNotOffered => violation("malformed SCRAM message")
-                .with_detail("The client uses channel binding, which was not offered."),
-            Self::ChannelBindingDowngraded => {
-                Report::fatal(sqlstate::INVALID_AUTHORIZATION, "SCRAM channel binding negotiation error")
-                    .with_detail("The client believes that channel binding was not offered, but it was.")
-            }
-            Self::ChannelBindingMismatch => violation("SCRAM channel binding check failed"),
-            Self::NonceMismatch => violation("invalid SCRAM response").with_detail("Nonce does not match."),
-        }
-    }
+    Step::Refuse(Refusal::new(user, cause))
 }

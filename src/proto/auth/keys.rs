@@ -29,7 +29,7 @@ impl Derivation {
         Self { password: password.into(), salt: salt.into(), iterations }
     }
 
-    /// The long part. Time grows with the iterations: about a millisecond for 4096.
+    /// The long part. Time grows with the iterations: 4096 take milliseconds.
     pub fn run(&self) -> Keys {
         let salted_password = match prepared(&self.password) {
             Some(prepared) => pbkdf2(prepared.as_bytes(), &self.salt, self.iterations),

@@ -13,18 +13,18 @@ mod client_secret;
 mod keys;
 mod md5;
 mod mock;
+mod refusal;
 mod scram_client;
 mod scram_server;
 mod server;
 mod verifier;
 
-pub use client::{
-    AwaitsKeys as ClientAwaitsKeys, ClientAuth, Misbehaved, Refusal, RefusalCause, Step as ClientStep,
-};
+pub use client::{AwaitsKeys as ClientAwaitsKeys, ClientAuth, Step as ClientStep};
 pub use client_secret::{ClientSecret, Prepared};
 pub use keys::{Derivation, Keys};
 pub use md5::Md5Hash;
 pub use mock::Mock;
+pub use refusal::{Misbehaved, Refusal, RefusalCause};
 pub use server::{AwaitsKeys as ServerAwaitsKeys, Failure, ServerAuth, ServerMisbehaved, Step as ServerStep};
 pub use verifier::Verifier;
 

@@ -5,11 +5,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 
-use super::Verifier;
 use super::attributes::{Attributes, Malformed, is_nonce};
-use super::client::Misbehaved;
 use super::keys::{hash, hmac, xor};
 use super::verifier::key_from;
+use super::{Misbehaved, Verifier};
 
 /// What the client's last message is checked with.
 #[derive(Debug)]

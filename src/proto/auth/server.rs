@@ -48,7 +48,8 @@ pub enum Step {
         /// The machine from here on.
         next: ServerAuth,
     },
-    /// Run `derivation` off the I/O threads, or remember its result from last time, and feed it to `next`.
+    /// Run `derivation` off the I/O threads, or take its result from last time, and feed it to `next`. The salt only
+    /// changes with the password, so one result remembered per credentials is enough.
     Derive {
         /// What to run.
         derivation: Derivation,

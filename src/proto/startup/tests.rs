@@ -189,8 +189,10 @@ fn versions_are_negotiated_as_postgresql_does() {
         assert_eq!(reply(minor, &[user]), (served, vec![]));
     }
     assert_eq!(reply(9999, &[user]), (2, b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0".to_vec()));
-    let unknown = reply(0, &[user, ("_pq_.a", "")]);
-    assert_eq!(unknown, (0, b"v\0\0\0\x13\0\x03\0\0\0\0\0\x01_pq_.a\0".to_vec()));
+    for minor in [0, 1] {
+        let unknown = reply(minor, &[user, ("_pq_.a", "")]);
+        assert_eq!(unknown, (0, b"v\0\0\0\x13\0\x03\0\0\0\0\0\x01_pq_.a\0".to_vec()));
+    }
 }
 
 #[test]
