@@ -8,8 +8,8 @@
 //!   where nothing moves;
 //! - from a pool without waiters, if it has more servers, or has not used one for `reclaim_after`: a busy pool does not
 //!   take a quiet one's only server between two of its transactions;
-//! - with more pools than room, a pool without any server gets the only one of another, once its oldest waiter has
-//!   waited for half its `max_wait`: time slices long enough to be worth a dial.
+//! - with more pools than room, a pool without any server gets the only one of another after half its `max_wait`: time
+//!   slices long enough to be worth a dial, short enough for its waiters.
 //!
 //! A server costs a dial to move, so no more are on their way out than may be dialled.
 
@@ -95,11 +95,13 @@ impl Gate {
         unused
     }
 
-    /// The giver has had its only server for a while, and the taker has waited for one.
+    /// The taker has waiters and has been without a server for half of what they would wait at most. So a server that many
+    /// pools take turns with changes hands no more often than once for each of them in that time.
     fn slice_over(&self, now: Instant, giver: PoolId, taker: PoolId) -> bool {
-        let slice = self.pools[taker.index()].max_wait / 2;
-        let waited = self.queue.oldest(taker).map(|(_, arrived)| now.saturating_duration_since(arrived));
-        waited.is_some_and(|waited| waited >= slice) && self.last_granted(taker) < self.last_granted(giver)
+        let Some((_, arrived)) = self.queue.oldest(taker) else { return false };
+        let last = self.last_granted(taker);
+        let without = now.saturating_duration_since(last.map_or(arrived, |last| last.max(arrived)));
+        without >= self.pools[taker.index()].max_wait / 2 && last < self.last_granted(giver)
     }
 
     /// What the pool has, and what is on its way out and may become its own.

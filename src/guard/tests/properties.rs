@@ -203,7 +203,7 @@ fn run_without_faults(shell: &mut Shell) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens(setting in setting(), events in prop::collection::vec(event(), 1..250)) {
