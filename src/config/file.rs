@@ -1,5 +1,6 @@
 //! The values of a configuration file, each with its place and its type, before they are looked at together.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -129,14 +130,21 @@ pub(super) struct User {
 /// values of the others, but nothing that may be missing only because the parser lost its way.
 pub(super) fn read(path: &Path, text: &str, environment: &dyn Environment, faults: &Faults) -> Option<File> {
     let (tree, syntax_errors) = DeTable::parse_recoverable(text);
-    let in_sound_lines = Faults::default();
-    let file = Reader::new(path, text, &in_sound_lines).root(tree.get_ref(), |root| whole(root, environment));
-    let reader = Reader::new(path, text, faults);
+    let values = Faults::default();
+    let reader = Reader::new(path, text, &values);
+    let file = reader.root(tree.get_ref(), |root| whole(root, environment));
+    let mut broken = BTreeSet::new();
     for error in &syntax_errors {
         let start = error.span().map_or(0, |span| span.start);
         faults.add(&reader.origin(start, ""), format!("not TOML: {}", error.message()));
+        broken.insert(reader.line(start));
     }
-    faults.absorb_other_lines(in_sound_lines);
+    // Keys behind a broken header stand in the wrong section.
+    let is_header = |line: usize| {
+        text.lines().nth(line.saturating_sub(1)).is_some_and(|line| line.trim_start().starts_with('['))
+    };
+    let lost = broken.iter().copied().find(|line| is_header(*line)).unwrap_or(usize::MAX);
+    faults.absorb(values, |line| line < lost && !broken.contains(&line));
     syntax_errors.is_empty().then_some(file)
 }
 
@@ -287,7 +295,7 @@ fn user_secret(section: &mut Section<'_, '_>, environment: &dyn Environment) -> 
 
 /// The keys that a reader of files asks for, with `*` for names.
 #[cfg(test)]
-pub(super) fn known_keys(text: &str, environment: &dyn Environment) -> std::collections::BTreeSet<String> {
+pub(super) fn known_keys(text: &str, environment: &dyn Environment) -> BTreeSet<String> {
     let (tree, _) = DeTable::parse_recoverable(text);
     let faults = Faults::default();
     let reader = Reader::new(Path::new("known.toml"), text, &faults);

@@ -271,12 +271,9 @@ fn check_upstream_names(context: &Context<'_>, groups: &[Vec<Reachable<'_>>]) {
     let all_known = context.file.databases.len() == groups.iter().map(Vec::len).sum::<usize>();
     let mut seen: Vec<(_, &Origin)> = Vec::new();
     for keys in &context.file.upstreams {
-        let address = match parse_address(&keys.name) {
-            Ok(address) => address,
-            Err(fault) => {
-                context.faults.add(&keys.at, format!("{fault}; write \"host:port\" or the path of a socket"));
-                continue;
-            }
+        let Ok(address) = parse_address(&keys.name) else {
+            context.faults.add(&keys.at, "must be called as \"host:port\", \"host\" or the path of a socket");
+            continue;
         };
         if let Some((_, first)) = seen.iter().find(|(other, _)| *other == address) {
             context.faults.add(&keys.at, format!("is the same server as {}", first.key()));

@@ -95,6 +95,11 @@ impl<'f> Reader<'f> {
         Origin::Place { file: Arc::clone(&self.name), line, column, key: key.to_owned() }
     }
 
+    /// The line of a byte of the text, counted from one.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.lines.position(offset).0
+    }
+
     /// A path as it is meant: from the directory of the file.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.directory.join(path)
