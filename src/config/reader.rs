@@ -402,11 +402,10 @@ impl<'t> Lines<'t> {
 }
 
 /// PgBouncer's names of keys that are called otherwise here, because here they mean the same at each level.
-const PGBOUNCER_NAMES: [(&str, &str); 9] = [
+const PGBOUNCER_NAMES: [(&str, &str); 8] = [
     ("max_client_conn", "max_clients"),
     ("max_db_client_connections", "max_clients"),
     ("max_user_client_connections", "max_clients"),
-    ("min_pool_size_per_user", "min_pool_size"),
     ("client_tls_sslmode", "mode"),
     ("client_tls_cert_file", "cert_file"),
     ("client_tls_key_file", "key_file"),
@@ -414,9 +413,12 @@ const PGBOUNCER_NAMES: [(&str, &str); 9] = [
     ("host", "upstream"),
 ];
 
+/// Longest name, in bytes, that a nearest one is looked for: the search takes time and memory by its length.
+const MAX_COMPARED: usize = 128;
+
 /// The known name that was most probably meant.
 pub(super) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let known: Vec<_> = known.collect();
+    let known: Vec<_> = known.filter(|key| name.len().max(key.len()) <= MAX_COMPARED).collect();
     let translated = PGBOUNCER_NAMES.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
     if let Some(same) = known.iter().find(|key| Some(**key) == translated) {
         return Some(same);

@@ -486,7 +486,7 @@ fn faults_of_users_and_secrets() {
                 "c.toml:3:22: databases.app.users.alize: there is no such user; did you mean `alice`?",
                 "c.toml:4:22: databases.app.users.bob: this user may not log in to this database",
                 "c.toml:6:12: databases.lone: no user may log in to it",
-                "c.toml:10:21: users.alice.databases: there is no [databases.ap]",
+                "c.toml:10:21: users.alice.databases: there is no database \"ap\"; did you mean `app`?",
             ],
         ),
     ];
@@ -539,10 +539,9 @@ fn one_url_is_enough() {
 
 #[test]
 fn flags_override_the_file() {
-    let text = "listen = [\"127.0.0.1:1\"]\nadmin = \"127.0.0.1:2\"\n[databases.app]\nupstream = \"postgres://u:p@h\"\n\
-                pool_size = 3\nupstream_password_env = \"UNSET\"\n";
-    let environment =
-        Fake::default().file("c.toml", &text.replace("upstream_password_env = \"UNSET\"\n", ""));
+    let text = "listen = [\"127.0.0.1:1\"]\nadmin = \"127.0.0.1:2\"\n[databases.app]\nupstream = \"postgres://u@h\"\n\
+                upstream_password_env = \"SET\"\npool_size = 3\n";
+    let environment = Fake::default().file("c.toml", text).variable("SET", "p");
     let flags = ServeFlags {
         config: Some("c.toml".into()),
         listen: vec!["/s".parse().expect("a path")],
@@ -554,7 +553,8 @@ fn flags_override_the_file() {
     assert_eq!((config.listen.len(), config.listen[0].to_string()), (1, "unix:/s".to_owned()));
     assert_eq!(config.admin.map(|admin| admin.port()), Some(3));
     assert_eq!(config.upstreams[0].params.address.to_string(), "i:5432");
-    assert_eq!((only_database(&config).name.as_str(), pool(&config, "app", "v").size), ("app", 4));
+    let pool = pool(&config, "app", "v");
+    assert_eq!((pool.size, password(pool.credentials.password.as_ref())), (4, "q"));
 }
 
 #[test]
@@ -568,7 +568,8 @@ fn faults_of_flags() {
         (ServeFlags::default(), "--upstream: there is no [databases.NAME]: nothing to serve"),
         (
             flags("postgres://u:hush@h:x/d"),
-            "--upstream: has a port that is not a number from 1 to 65535 (a / : @ ? or % in a user or password must be percent-encoded)",
+            "--upstream: has a port that is not a number from 1 to 65535 (a / : @ ? or % in a user or password must be \
+             percent-encoded)",
         ),
         (
             flags("postgres://u@h/d"),
@@ -576,7 +577,8 @@ fn faults_of_flags() {
         ),
         (
             flags("postgres://h"),
-            "--upstream: names neither a database nor a user, so clients would not know what to log in to\n--upstream: names no user, and there is no [users.NAME]: nobody could log in",
+            "--upstream: names neither a database nor a user, so clients would not know what to log in to\n\
+             --upstream: names no user, and there is no [users.NAME]: nobody could log in",
         ),
         (sized(0), "--pool-size: must be from 1 to 262143"),
         (
@@ -636,6 +638,11 @@ fn fragment() -> impl Strategy<Value = String> {
     ]
 }
 
+/// `pool_size`, `max_db_connections` and `min_pool_size`.
+fn database_bounds() -> impl Strategy<Value = (Option<usize>, Option<usize>, usize)> {
+    (proptest::option::of(1..40_usize), proptest::option::of(1..60_usize), 0..5_usize)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -662,7 +669,7 @@ proptest! {
     /// Whatever the bounds, a configuration that is accepted keeps them.
     #[test]
     fn accepted_bounds_hold(
-        sizes in proptest::collection::vec((proptest::option::of(1..40_usize), proptest::option::of(1..60_usize), 0..5_usize), 1..4),
+        sizes in proptest::collection::vec(database_bounds(), 1..4),
         whole in proptest::option::of(1..80_usize),
     ) {
         let line = |key, value: Option<usize>| value.map(|n| format!("{key} = {n}\n")).unwrap_or_default();
