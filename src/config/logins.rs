@@ -3,7 +3,8 @@
 use super::defaults;
 use super::error::{Faults, Origin};
 use super::file::{Database, File, User};
-use super::reader::{Entry, Read, nearest};
+use super::nearest::nearest;
+use super::reader::{Entry, Read};
 use super::url::UpstreamUrl;
 use crate::client::{AuthMethod, UserParams, UserSecret};
 use crate::secret::Secret;
@@ -88,7 +89,11 @@ fn check_secret(user: &User, auth_type: &Read<AuthMethod>, faults: &Faults) {
             );
         }
         (AuthMethod::ScramSha256, Read::Good(Entry { value: UserSecret::Md5Hash(_), at })) => {
-            faults.add(at, "is an md5 hash, with which auth_type \"scram-sha-256\" cannot work: give the password itself");
+            faults.add(
+                at,
+                "is an md5 hash, with which auth_type \"scram-sha-256\" cannot work: give the password \
+                              itself",
+            );
         }
         (_, Read::Good(_)) => {}
     }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::defaults;
-use super::reader::nearest;
+use super::nearest::nearest;
 use crate::net::UpstreamAddress;
 use crate::secret::Secret;
 use crate::server::{ServerTls, TlsVerify};
