@@ -189,6 +189,14 @@ mod tests {
     }
 
     #[test]
+    fn help_does_not_show_the_url_of_the_environment() {
+        let cli = Cli::command();
+        let serve = cli.find_subcommand("serve").expect("serve");
+        let upstream = serve.get_arguments().find(|flag| flag.get_id() == "upstream").expect("--upstream");
+        assert!(upstream.is_hide_env_values_set());
+    }
+
+    #[test]
     fn log_flags_stand_before_and_behind_the_command() {
         for line in ["pgcorral --log trace demo", "pgcorral demo --log trace"] {
             assert_eq!(parse(line).map(|cli| cli.log.log).ok().as_deref(), Some("trace"), "{line}");

@@ -29,6 +29,9 @@ pub(super) fn build(file: &File, environment: &dyn Environment, faults: &Faults)
     if file.databases.is_empty() {
         faults.add(&file.at, "there is no [databases.NAME]: nothing to serve");
     }
+    for database in file.databases.iter().filter(|database| matches!(database.upstream, Read::Absent)) {
+        faults.add(&database.at, "needs an upstream, as postgres://user:password@host:5432/database");
+    }
     let listen = listen(&context);
     let admin = admin(&context, &listen);
     Config {

@@ -17,7 +17,8 @@ pub const AUTH: AuthMethod = AuthMethod::ScramSha256;
 /// PostgreSQL's port.
 pub const UPSTREAM_PORT: u16 = 5432;
 
-/// Ten thousand idle clients fit into 25 MiB, and the usual limit of open files, raised by the service manager, allows them.
+/// Ten thousand idle clients fit into 25 MiB. The limit of open files has to be raised for them, as for any more than
+/// a thousand.
 pub const MAX_CLIENTS: usize = 10_000;
 
 /// Lets a stampede of a thousand log in at one go, and bounds what TLS and SCRAM keep for strangers to some 50 MiB.

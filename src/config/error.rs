@@ -87,12 +87,6 @@ impl Faults {
         self.0.borrow_mut().push(ConfigError { at: at.clone(), message: message.into() });
     }
 
-    /// Whether a fault is on this line of the file.
-    pub(super) fn on_line(&self, wanted: usize) -> bool {
-        let on_line = |error: &ConfigError| matches!(error.at, Origin::Place { line, .. } if line == wanted);
-        self.0.borrow().iter().any(on_line)
-    }
-
     /// The faults in the order of the file, each once: a database's fault may have been found for each of its users.
     pub(super) fn into_errors(self) -> Option<ConfigErrors> {
         let mut errors = self.0.into_inner();
@@ -101,13 +95,9 @@ impl Faults {
         (!errors.is_empty()).then_some(ConfigErrors(errors))
     }
 
-    /// Takes over the faults of another collection, except those on lines that already have one.
-    pub(super) fn absorb_other_lines(&self, other: Self) {
-        for error in other.0.into_inner() {
-            let taken = matches!(error.at, Origin::Place { line, .. } if self.on_line(line));
-            if !taken {
-                self.0.borrow_mut().push(error);
-            }
-        }
+    /// Takes over those faults of another collection whose line is sound.
+    pub(super) fn absorb(&self, other: Self, is_sound: impl Fn(usize) -> bool) {
+        let sound = |error: &ConfigError| !matches!(error.at, Origin::Place { line, .. } if !is_sound(line));
+        self.0.borrow_mut().extend(other.0.into_inner().into_iter().filter(sound));
     }
 }

@@ -1,5 +1,6 @@
 //! The values of a configuration file, each with its place and its type, before they are looked at together.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,6 @@ use super::error::{Faults, Origin};
 use super::reader::{Entry, Read, Reader, Section};
 use super::secrets;
 use super::url::UpstreamUrl;
-use crate::cli::ServeFlags;
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
 use crate::net::ListenAddress;
 use crate::pool::PoolMode;
@@ -129,14 +129,21 @@ pub(super) struct User {
 /// values of the others, but nothing that may be missing only because the parser lost its way.
 pub(super) fn read(path: &Path, text: &str, environment: &dyn Environment, faults: &Faults) -> Option<File> {
     let (tree, syntax_errors) = DeTable::parse_recoverable(text);
-    let in_sound_lines = Faults::default();
-    let file = Reader::new(path, text, &in_sound_lines).root(tree.get_ref(), |root| whole(root, environment));
-    let reader = Reader::new(path, text, faults);
+    let values = Faults::default();
+    let reader = Reader::new(path, text, &values);
+    let file = reader.root(tree.get_ref(), |root| whole(root, environment));
+    let mut broken = BTreeSet::new();
     for error in &syntax_errors {
         let start = error.span().map_or(0, |span| span.start);
         faults.add(&reader.origin(start, ""), format!("not TOML: {}", error.message()));
+        broken.insert(reader.line(start));
     }
-    faults.absorb_other_lines(in_sound_lines);
+    // Keys behind a broken header stand in the wrong section.
+    let is_header = |line: usize| {
+        text.lines().nth(line.saturating_sub(1)).is_some_and(|line| line.trim_start().starts_with('['))
+    };
+    let lost = broken.iter().copied().find(|line| is_header(*line)).unwrap_or(usize::MAX);
+    faults.absorb(values, |line| line < lost && !broken.contains(&line));
     syntax_errors.is_empty().then_some(file)
 }
 
@@ -287,109 +294,10 @@ fn user_secret(section: &mut Section<'_, '_>, environment: &dyn Environment) -> 
 
 /// The keys that a reader of files asks for, with `*` for names.
 #[cfg(test)]
-pub(super) fn known_keys(text: &str, environment: &dyn Environment) -> std::collections::BTreeSet<String> {
+pub(super) fn known_keys(text: &str, environment: &dyn Environment) -> BTreeSet<String> {
     let (tree, _) = DeTable::parse_recoverable(text);
     let faults = Faults::default();
     let reader = Reader::new(Path::new("known.toml"), text, &faults);
     reader.root(tree.get_ref(), |root| whole(root, environment));
     reader.known()
-}
-
-impl File {
-    /// No file at all: the flags say everything.
-    pub(super) fn absent() -> Self {
-        Self {
-            at: Origin::Flag("--upstream"),
-            listen: Read::Absent,
-            admin: Read::Absent,
-            threads: Read::Absent,
-            auth_type: Read::Absent,
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-            client_tls: ClientTlsKeys::default(),
-            databases: Vec::new(),
-            upstreams: Vec::new(),
-            users: Vec::new(),
-        }
-    }
-
-    /// The same with the flags laid over it; see [`super::Config::from_flags`].
-    pub(super) fn overridden_by(mut self, flags: &ServeFlags, faults: &Faults) -> Self {
-        let listen = |address: &ListenAddress| flag("--listen", address.clone());
-        if !flags.listen.is_empty() {
-            let addresses = flags.listen.iter().map(listen).collect();
-            self.listen = Read::Good(flag("--listen", addresses));
-        }
-        if let Some(address) = flags.admin {
-            self.admin = Read::Good(flag("--admin", address));
-        }
-        if let Some(url) = &flags.upstream {
-            self.lead_to(url, faults);
-        }
-        if let Some(size) = flags.pool_size {
-            self.resize(size, faults);
-        }
-        self
-    }
-
-    fn lead_to(&mut self, url: &Secret, faults: &Faults) {
-        let at = Origin::Flag("--upstream");
-        let url = match UpstreamUrl::parse(url.reveal(), Path::new("")) {
-            Ok(url) => url,
-            Err(message) => {
-                faults.add(&at, message);
-                return self.databases.push(Database::new("", at));
-            }
-        };
-        if self.databases.len() > 1 {
-            return faults.add(
-                &at,
-                format!("the file has {} databases: give them their URLs there", self.databases.len()),
-            );
-        }
-        if self.databases.is_empty() {
-            let name = url.database.clone().or_else(|| url.user.clone()).unwrap_or_default();
-            if name.is_empty() {
-                faults.add(
-                    &at,
-                    "names neither a database nor a user, so clients would not know what to log in to",
-                );
-            }
-            self.databases.push(Database::new(&name, at.clone()));
-        }
-        for database in &mut self.databases {
-            database.upstream = Read::Good(Entry { value: url.clone(), at: at.clone() });
-            database.upstream_password = Read::Absent;
-        }
-    }
-
-    fn resize(&mut self, size: usize, faults: &Faults) {
-        let range = defaults::SERVER_CONNECTIONS;
-        if !range.contains(&size) {
-            let message = format!("must be from {} to {}", range.start(), range.end());
-            return faults.add(&Origin::Flag("--pool-size"), message);
-        }
-        for database in &mut self.databases {
-            database.pool.pool_size = Read::Good(flag("--pool-size", size));
-        }
-    }
-}
-
-impl Database {
-    fn new(name: &str, at: Origin) -> Self {
-        Self {
-            name: name.to_owned(),
-            at,
-            upstream: Read::Bad,
-            upstream_password: Read::Absent,
-            max_db_connections: Read::Absent,
-            max_clients: Read::Absent,
-            pool: PoolKeys::default(),
-            users: Vec::new(),
-        }
-    }
-}
-
-fn flag<T>(name: &'static str, value: T) -> Entry<T> {
-    Entry { value, at: Origin::Flag(name) }
 }

@@ -3,6 +3,7 @@
 use super::defaults;
 use super::error::{Faults, Origin};
 use super::file::{Database, File, User};
+use super::nearest::nearest;
 use super::reader::{Entry, Read};
 use super::url::UpstreamUrl;
 use crate::client::{AuthMethod, UserParams, UserSecret};
@@ -48,7 +49,7 @@ fn from_section(user: &User, file: &File, faults: &Faults) -> Login {
     check_secret(user, &file.auth_type, faults);
     for name in user.databases.good().iter().flat_map(|list| &list.value) {
         if !file.databases.iter().any(|database| database.name == name.value) {
-            faults.add(&name.at, format!("there is no [databases.{}]", name.value));
+            faults.add(&name.at, no_such_database(&name.value, file));
         }
     }
     let names = |list: &Entry<Vec<Entry<String>>>| list.value.iter().map(|name| name.value.clone()).collect();
@@ -59,6 +60,13 @@ fn from_section(user: &User, file: &File, faults: &Faults) -> Login {
         is_broken: user.secret.is_bad(),
         max_clients: user.max_clients.value(),
         databases: user.databases.good().map(names),
+    }
+}
+
+fn no_such_database(name: &str, file: &File) -> String {
+    match nearest(name, file.databases.iter().map(|database| database.name.as_str())) {
+        Some(known) => format!("there is no database {name:?}; did you mean `{known}`?"),
+        None => format!("there is no database {name:?}"),
     }
 }
 
@@ -81,7 +89,11 @@ fn check_secret(user: &User, auth_type: &Read<AuthMethod>, faults: &Faults) {
             );
         }
         (AuthMethod::ScramSha256, Read::Good(Entry { value: UserSecret::Md5Hash(_), at })) => {
-            faults.add(at, "is an md5 hash, with which auth_type \"scram-sha-256\" cannot work: give the password itself");
+            faults.add(
+                at,
+                "is an md5 hash, with which auth_type \"scram-sha-256\" cannot work: give the password \
+                              itself",
+            );
         }
         (_, Read::Good(_)) => {}
     }

@@ -11,7 +11,8 @@ use super::error::Origin;
 use super::file::{Database, DatabaseUser, PoolKeys, Upstream};
 use super::logins::{Login, upstream_password};
 use super::model::{DatabaseParams, UpstreamConfig};
-use super::reader::{Entry, Read, nearest};
+use super::nearest::nearest;
+use super::reader::{Entry, Read};
 use super::url::{UpstreamUrl, parse_address};
 use crate::client::{AuthMethod, UserSecret};
 use crate::pool::PoolParams;
@@ -271,12 +272,9 @@ fn check_upstream_names(context: &Context<'_>, groups: &[Vec<Reachable<'_>>]) {
     let all_known = context.file.databases.len() == groups.iter().map(Vec::len).sum::<usize>();
     let mut seen: Vec<(_, &Origin)> = Vec::new();
     for keys in &context.file.upstreams {
-        let address = match parse_address(&keys.name) {
-            Ok(address) => address,
-            Err(fault) => {
-                context.faults.add(&keys.at, format!("{fault}; write \"host:port\" or the path of a socket"));
-                continue;
-            }
+        let Ok(address) = parse_address(&keys.name) else {
+            context.faults.add(&keys.at, "must be called as \"host:port\", \"host\" or the path of a socket");
+            continue;
         };
         if let Some((_, first)) = seen.iter().find(|(other, _)| *other == address) {
             context.faults.add(&keys.at, format!("is the same server as {}", first.key()));

@@ -14,6 +14,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::error::{Faults, Origin};
+use super::nearest::nearest;
 use super::quantity;
 
 /// What a key of the file came to.
@@ -93,6 +94,11 @@ impl<'f> Reader<'f> {
     pub(super) fn origin(&self, offset: usize, key: &str) -> Origin {
         let (line, column) = self.lines.position(offset);
         Origin::Place { file: Arc::clone(&self.name), line, column, key: key.to_owned() }
+    }
+
+    /// The line of a byte of the text, counted from one.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.lines.position(offset).0
     }
 
     /// A path as it is meant: from the directory of the file.
@@ -396,32 +402,6 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// PgBouncer's names of keys that are called otherwise here, because here they mean the same at each level.
-const PGBOUNCER_NAMES: [(&str, &str); 9] = [
-    ("max_client_conn", "max_clients"),
-    ("max_db_client_connections", "max_clients"),
-    ("max_user_client_connections", "max_clients"),
-    ("min_pool_size_per_user", "min_pool_size"),
-    ("client_tls_sslmode", "mode"),
-    ("client_tls_cert_file", "cert_file"),
-    ("client_tls_key_file", "key_file"),
-    ("listen_addr", "listen"),
-    ("host", "upstream"),
-];
-
-/// The known name that was most probably meant.
-pub(super) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let known: Vec<_> = known.collect();
-    let translated = PGBOUNCER_NAMES.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| *ours);
-    if let Some(same) = known.iter().find(|key| Some(**key) == translated) {
-        return Some(same);
-    }
-    let plain = |name: &str| name.to_lowercase().replace('-', "_");
-    let distance = |key: &str| strsim::damerau_levenshtein(&plain(name), &plain(key));
-    let (best, key) = known.into_iter().map(|key| (distance(key), key)).min()?;
-    (best <= key.chars().count().div_ceil(3)).then_some(key)
-}
-
 fn whole(integer: &DeInteger<'_>) -> Option<usize> {
     usize::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
@@ -459,24 +439,6 @@ mod tests {
         let positions = [(0, (1, 1)), (2, (1, 2)), (7, (2, 1)), (11, (2, 5)), (13, (3, 1)), (99, (3, 1))];
         for (offset, position) in positions {
             assert_eq!(lines.position(offset), position, "byte {offset}");
-        }
-    }
-
-    #[test]
-    fn nearest_name() {
-        let known = ["pool_size", "pool_mode", "min_pool_size", "max_clients", "upstream"];
-        let cases = [
-            ("poolsize", Some("pool_size")),
-            ("pool-mode", Some("pool_mode")),
-            ("POOL_SIZE", Some("pool_size")),
-            ("max_client_conn", Some("max_clients")),
-            ("max_client", Some("max_clients")),
-            ("upstraem", Some("upstream")),
-            ("colour", None),
-            ("", None),
-        ];
-        for (name, meant) in cases {
-            assert_eq!(nearest(name, known.into_iter()), meant, "{name}");
         }
     }
 

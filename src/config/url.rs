@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::defaults;
-use super::reader::nearest;
+use super::nearest::nearest;
 use crate::net::UpstreamAddress;
 use crate::secret::Secret;
 use crate::server::{ServerTls, TlsVerify};
@@ -63,10 +63,20 @@ pub(super) fn parse_address(text: &str) -> Result<UpstreamAddress, String> {
     if path.starts_with('/') {
         return Ok(UpstreamAddress::Unix(path.into()));
     }
-    match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => tcp(host, Some(port)),
-        _ => tcp(text, None),
+    let (host, port) = split_port(text)?;
+    tcp(host, port)
+}
+
+/// Host and port; an IPv6 address has to be in brackets, or its last group might be meant as the port.
+fn split_port(text: &str) -> Result<(&str, Option<&str>), String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    if host.contains(':') && !host.starts_with('[') {
+        return Err(format!("has more than one : in its host and port; an IPv6 address needs [ ] {ESCAPE}"));
     }
+    Ok((host, port))
 }
 
 impl Parts {
@@ -100,12 +110,9 @@ impl Parts {
         if host_and_port.contains(',') {
             return Err("names several hosts; give each its own database".to_owned());
         }
-        let (host, port) = match host_and_port.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, port),
-            _ => (host_and_port, ""),
-        };
+        let (host, port) = split_port(host_and_port)?;
         self.host = decoded(host)?;
-        self.port = decoded(port)?;
+        self.port = decoded(port.unwrap_or_default())?;
         Ok(())
     }
 
@@ -199,7 +206,7 @@ fn tcp(host: &str, port: Option<&str>) -> Result<UpstreamAddress, String> {
         return Err(format!("has a host that is not a name or an IP address {ESCAPE}"));
     }
     if host.contains(':') && host.parse::<std::net::Ipv6Addr>().is_err() {
-        return Err(format!("has more than one : behind the host {ESCAPE}"));
+        return Err("has a host that is not a name or an IP address".to_owned());
     }
     // Names differ in case only for the eye, and the address is what makes two databases share one server.
     Ok(UpstreamAddress::Tcp { host: host.to_ascii_lowercase(), port: port_number(port)? })
