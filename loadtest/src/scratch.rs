@@ -29,6 +29,8 @@ read -r _
 for file in "$1"/*.pid "$1"/*/postmaster.pid; do
     [ -s "$file" ] || continue
     read -r server rest < "$file"
+    command=$(tr '\0' ' ' < "/proc/$server/cmdline" 2>/dev/null || ps -o args= -p "$server")
+    case "$command" in *"$1"*) ;; *) continue ;; esac
     kill -QUIT "$server" 2>/dev/null
     tries=0
     while [ -s "$file" ] && kill -0 "$server" 2>/dev/null && [ $tries -lt 100 ]; do
