@@ -1,5 +1,16 @@
 # Installing packages of the system, as root or through sudo. Sourced by the set-up scripts, never run.
 
+# as_root COMMAND...: runs it as root, through sudo if need be.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+may_be_root() {
+    [ "$(id -u)" -eq 0 ] && return 0
+    command -v sudo >/dev/null || return 1
+    sudo -n true 2>/dev/null || [ -t 0 ] # a terminal can be asked for the password
+}
+
 # install_packages WHY PACKAGE...: installs what is not installed yet; ends the script with a clear message if it cannot.
 install_packages() {
     why=$1
@@ -9,20 +20,13 @@ install_packages() {
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
-    if [ "$(id -u)" -eq 0 ]; then
-        as_root=
-    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-        as_root=sudo
-    elif command -v sudo >/dev/null && [ -t 0 ]; then
-        as_root=sudo
-    else
+    if ! may_be_root; then
         echo "$why is missing, and installing it needs root. Please run:" >&2
         echo "    apt-get install -y --no-install-recommends$missing" >&2
         exit 1
     fi
     echo "installing$missing ($why)"
+    as_root apt-get update -q >/dev/null || true # a stale list may do
     # shellcheck disable=SC2086 # one word per package
-    $as_root apt-get update -q >/dev/null || true
-    # shellcheck disable=SC2086
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >/dev/null
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing >/dev/null
 }

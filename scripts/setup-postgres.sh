@@ -21,10 +21,12 @@ if ! command -v apt-get >/dev/null; then
     echo "or name the directory of initdb and postgres in PGCORRAL_PG_BIN" >&2
     exit 1
 fi
-# Debian's package would also create and start a server of its own: not wanted.
-if [ ! -e /etc/postgresql-common/createcluster.conf ] && [ "$(id -u)" -eq 0 ]; then
-    mkdir -p /etc/postgresql-common
-    echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
+# Debian's package makes and starts a server of the machine's own unless it is told not to: not wanted here.
+refusal=/etc/postgresql-common/createcluster.d/pgcorral.conf
+if may_be_root; then
+    as_root mkdir -p "$(dirname "$refusal")"
+    echo 'create_main_cluster = false' | as_root tee "$refusal" >/dev/null
+    trap 'as_root rm -f "$refusal"; as_root rmdir "$(dirname "$refusal")" 2>/dev/null || true' EXIT
 fi
 install_packages "a PostgreSQL server" postgresql
 has_server || { echo "the package postgresql was installed, but no server was found" >&2; exit 1; }
