@@ -21,4 +21,4 @@ demo:
 bench:
 	./scripts/setup-bench.sh
 	$(CARGO) build --release --workspace
-	$(TARGET)/release/bench --pgcorral $(TARGET)/release/pgcorral $(BENCH_FLAGS)
+	$(TARGET)/release/bench --pgcorral $(TARGET)/release/pgcorral --output docs/benchmarks.md $(BENCH_FLAGS)
