@@ -31,7 +31,7 @@ pub struct Door {
     pub(super) mock: Mock,
     pub(super) handshakes: Semaphore,
     /// Connections that were accepted and are not closed yet.
-    pub(super) connections: AtomicUsize,
+    pub connections: AtomicUsize,
     users: HashMap<String, Arc<User>>,
     draining: AtomicBool,
     pub(super) drained: Notify,
@@ -118,6 +118,22 @@ impl Door {
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Ready once the proxy drains. Cancel safe.
+    pub(super) async fn closing(&self) {
+        let mut drained = std::pin::pin!(self.drained.notified());
+        // Before the look at the flag, or the call in between would be missed.
+        drained.as_mut().enable();
+        if !self.is_draining() {
+            drained.await;
+        }
+    }
+
+    /// The limit on all clients, if it is passed. The caller's own connection counts.
+    pub(super) fn is_full(&self) -> Option<usize> {
+        let limit = self.params.max_clients;
+        (self.connections.load(Ordering::SeqCst) > limit).then_some(limit)
     }
 
     /// Lets nobody in any more, refuses who waits, and sends home who is between transactions.

@@ -2,10 +2,9 @@
 //!
 //! No server connection is needed for any of it, as long as one has been seen: a stampede of logins stays in here.
 
-use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

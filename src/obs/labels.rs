@@ -73,16 +73,14 @@ label_values! {
         Lifetime = "lifetime",
         /// It was idle for longer than `server_idle_timeout`.
         Idle = "idle",
+        /// Another pool needed its place under a common bound, or the proxy drains.
+        Evicted = "evicted",
         /// PostgreSQL closed it, or it broke.
         ServerClosed = "server_closed",
         /// A message was malformed, or replies and requests no longer match: nobody may use it again.
         OutOfStep = "out_of_step",
         /// Its client went away with a transaction that could not be ended cleanly.
         ClientLeft = "client_left",
-        /// A cancel for it could not be brought to an end.
-        Cancel = "cancel",
-        /// The proxy ends.
-        Shutdown = "shutdown",
     }
 }
 

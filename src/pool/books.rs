@@ -94,7 +94,7 @@ impl Books {
     pub(super) fn leave(&mut self, now: Instant, ticket: Ticket, cell: usize) -> Option<Outcome> {
         let waiting = self.cells.try_remove(cell)?;
         if waiting.outcome.is_none() {
-            self.gate.abandon(now, ticket, &mut self.actions);
+            self.gate.abandon(now, ticket);
         }
         waiting.outcome
     }

@@ -1,7 +1,7 @@
 //! A pool, and how a client gets a server connection from it and gives it back.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -382,7 +382,7 @@ impl WaitCanceller {
     /// Ends the wait; false if it was over already.
     pub fn cancel(&self) -> bool {
         self.pool.upstream.with_books(|books| {
-            let waiting = books.gate.abandon(Instant::now(), self.ticket, &mut books.actions);
+            let waiting = books.gate.abandon(Instant::now(), self.ticket).is_some();
             if waiting {
                 books.end(self.ticket, Outcome::Cancelled);
             }

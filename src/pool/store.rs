@@ -26,7 +26,8 @@ impl managed::Manager for Arrivals {
     type Error = Infallible;
 
     async fn create(&self) -> Result<Server, Infallible> {
-        match lock(&self.0).pop_front() {
+        let arrived = lock(&self.0).pop_front();
+        match arrived {
             Some(server) => Ok(server),
             // Dropped unfinished by `Store::take`, which asks once and does not wait.
             None => std::future::pending().await,

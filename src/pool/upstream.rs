@@ -9,13 +9,19 @@ use tokio::sync::Notify;
 
 use super::Pool;
 use super::books::{Books, Chores, Outcome};
-use crate::guard::{DialCause, Gate, GateParams, GroupId, Home, Placement, PoolId, PoolLimits, ShedReason};
+use crate::guard::{
+    DialCause, FAIL_FAST_AFTER, Gate, GateParams, GroupId, Home, LOCALITY_SLACK, Placement, PoolId, PoolLimits, RECLAIM_AFTER,
+};
 use crate::lock::lock;
-use crate::obs::DestroyReason;
+use crate::obs::{DestroyReason, DialResult};
 use crate::server::{Connector, DialError, Server, UpstreamParams};
 
 /// How often idle connections are looked over.
 const MAINTENANCE: Duration = Duration::from_secs(1);
+/// Pause after the first failed dial; it doubles from there.
+const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// A database that is back is noticed this late at most.
+const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(400);
 /// Longest time without a tick while somebody waits, whatever the gate says: a new waiter may have an earlier deadline.
 const LONGEST_TICK: Duration = Duration::from_millis(50);
 
@@ -43,9 +49,13 @@ impl Upstream {
         let gate = Gate::new(GateParams {
             max_connections: params.max_connections,
             max_dials: params.max_dials,
+            dial_backoff_min: DIAL_BACKOFF_MIN,
+            dial_backoff_max: DIAL_BACKOFF_MAX,
+            fail_fast_after: FAIL_FAST_AFTER,
             homes: homes.len(),
+            locality_slack: LOCALITY_SLACK,
+            reclaim_after: RECLAIM_AFTER,
             seed,
-            ..GateParams::default()
         });
         Self {
             params,
@@ -144,7 +154,7 @@ async fn dial(pool: Arc<Pool>, home: Home) {
     let started = Instant::now();
     let result = pool.connect().await;
     let now = Instant::now();
-    pool.metrics.dialled(DialError::result(&result), now - started);
+    pool.metrics.dialled(dial_result(&result), now - started);
     match result {
         Ok(server) => arrived(&pool, home, server, now),
         Err(error) => {
@@ -155,6 +165,18 @@ async fn dial(pool: Arc<Pool>, home: Home) {
             });
             pool.upstream.wake_ticker();
         }
+    }
+}
+
+fn dial_result(result: &Result<Server, DialError>) -> DialResult {
+    match result {
+        Ok(_) => DialResult::Ok,
+        Err(error) if error.is_out_of_files() => DialResult::NoFiles,
+        Err(error) => match error.cause() {
+            DialCause::Unreachable => DialResult::Unreachable,
+            DialCause::Refused => DialResult::Refused,
+            DialCause::TooManyConnections => DialResult::TooManyConnections,
+        },
     }
 }
 

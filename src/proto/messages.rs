@@ -53,7 +53,7 @@ pub struct Report {
     /// Fields `S` and `V`.
     pub severity: Severity,
     /// Field `C`: five characters.
-    pub sqlstate: &'static str,
+    pub sqlstate: Cow<'static, str>,
     /// Field `M`.
     pub message: Cow<'static, str>,
     /// Field `D`.
@@ -64,17 +64,21 @@ pub struct Report {
 
 impl Report {
     /// A report of this severity with neither detail nor hint.
-    pub fn new(severity: Severity, sqlstate: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { severity, sqlstate, message: message.into(), detail: None, hint: None }
+    pub fn new(
+        severity: Severity,
+        sqlstate: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { severity, sqlstate: sqlstate.into(), message: message.into(), detail: None, hint: None }
     }
 
     /// A report after which the connection is closed.
-    pub fn fatal(sqlstate: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn fatal(sqlstate: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Severity::Fatal, sqlstate, message)
     }
 
     /// A report after which the session goes on.
-    pub fn error(sqlstate: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    pub fn error(sqlstate: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Severity::Error, sqlstate, message)
     }
 
@@ -209,7 +213,7 @@ fn fields(out: &mut Vec<u8>, report: &Report) {
     };
     field(b'S', report.severity.text());
     field(b'V', report.severity.text());
-    field(b'C', report.sqlstate);
+    field(b'C', &report.sqlstate);
     field(b'M', &report.message);
     if let Some(detail) = &report.detail {
         field(b'D', detail);

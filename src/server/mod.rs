@@ -7,6 +7,7 @@ mod dial;
 mod farewell;
 mod params;
 mod settle;
+mod trial;
 
 pub use cancel::{CancelTarget, CancelUnderWay};
 pub use connection::{Server, query};
@@ -15,3 +16,4 @@ pub use dial::{DialError, Dialler, is_out_of_files, parameter_status};
 pub use farewell::farewell;
 pub use params::{Credentials, ServerTls, TlsVerify, UpstreamParams};
 pub use settle::{Owed, Unsettled};
+pub use trial::Trial;
