@@ -72,7 +72,7 @@ impl Gate {
         self.slots.add_group(max)
     }
 
-    /// A pool of this group. Its `min_idle` is dialled at the next `tick`.
+    /// A pool of this group. Its `min_idle` is dialled at the next `tick`: call one when all pools are added.
     pub fn add_pool(&mut self, group: GroupId, limits: PoolLimits) -> PoolId {
         self.queue.add_pool();
         self.dialer.add_pool();

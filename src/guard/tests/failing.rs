@@ -196,3 +196,40 @@ fn a_full_upstream_that_failed_once_still_makes_room_for_a_probe() {
     shell.close_all();
     assert_eq!(shell.connect(other), Placement::Hand(waiter));
 }
+
+#[test]
+fn a_failed_dial_makes_way_for_the_next_pool_at_once() {
+    let (mut shell, wrong, right) = two_pools(GateParams { max_dials: 1, ..params() });
+    shell.queue(wrong);
+    shell.queue(right);
+    assert_eq!(shell.counts(right), [0, 0, 0, 0]);
+    shell.fail(wrong, DialCause::Refused);
+    assert_eq!(shell.counts(right), [0, 0, 1, 0]);
+}
+
+#[test]
+fn with_no_probe_under_way_an_arrival_is_the_reason_for_one() {
+    let (mut shell, probed, other) = two_pools(params());
+    shell.queue(probed);
+    outage(&mut shell, DialCause::Unreachable, 4000);
+    shell.resize_pool(probed, limits(0));
+    while let Some((pool, _)) = shell.dialling.first().copied() {
+        shell.fail(pool, DialCause::Unreachable);
+    }
+    assert_eq!(shell.arrive(other), Arrival::Shed(ShedReason::ServerDown));
+    shell.pass(ms(400));
+    assert!(matches!(shell.arrive(other), Arrival::Queued(_)));
+    assert_eq!(shell.counts(other), [0, 0, 1, 0]);
+    assert_eq!(shell.arrive(other), Arrival::Shed(ShedReason::ServerDown), "while it is under way");
+}
+
+#[test]
+fn a_refused_login_beside_a_live_server_is_a_matter_of_waiting() {
+    let (mut shell, pool) = Shell::with_pool(params(), limits(2));
+    shell.queue(pool);
+    shell.connect_all();
+    let waiter = shell.queue(pool);
+    outage(&mut shell, DialCause::Refused, 5000);
+    assert_eq!(shell.end_of(waiter), Some(End::Shed(ShedReason::QueueTimeout)));
+    assert!(matches!(shell.arrive(pool), Arrival::Queued(_)));
+}

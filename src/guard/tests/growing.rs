@@ -60,6 +60,9 @@ fn min_idle_is_dialled_by_tick_and_kept_up() {
     shell.connect_all();
     shell.close_all();
     assert_eq!(shell.counts(pool), [3, 0, 0, 0]);
+    let _ = shell.arrive(pool);
+    shell.lose(pool);
+    assert_eq!(shell.counts(pool), [2, 0, 1, 1]);
 }
 
 #[test]

@@ -105,6 +105,7 @@ fn no_timer_without_waiters() {
     assert_eq!(shell.gate.poll_timeout(), Some(shell.now + ms(1500)));
     shell.abandon(ticket);
     assert_eq!(shell.gate.poll_timeout(), None);
+    assert!(shell.gate.wanting.is_empty(), "and nothing left to look at");
 }
 
 #[test]
