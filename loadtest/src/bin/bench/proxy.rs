@@ -24,6 +24,8 @@ pub struct Upstream {
     pub user: String,
     /// Its password.
     pub password: String,
+    /// What PostgreSQL stores of it (`pg_authid.rolpassword`).
+    pub verifier: String,
 }
 
 impl Upstream {
@@ -120,7 +122,7 @@ impl Proxy {
                     &settings,
                     pgbouncer_settings(upstream, port, pool_size, &users.to_string_lossy()),
                 )?;
-                fs::write(&users, format!("\"{}\" \"{}\"\n", upstream.user, upstream.password))?;
+                fs::write(&users, format!("\"{}\" \"{}\"\n", upstream.user, upstream.verifier))?;
                 let mut command = Command::new(program);
                 command.arg(settings).current_dir(scratch.path());
                 if let Some(account) = account {
@@ -140,6 +142,8 @@ impl Proxy {
 }
 
 /// The same pool, the same kind of login on both sides, no line in the log per connection, room for the idle clients.
+/// PgBouncer gets the stored verifier instead of the password: from a password it derives the key anew at every login
+/// (some 4 ms of CPU in 1.18), and a comparison with that would flatter everybody else.
 fn pgbouncer_settings(upstream: &Upstream, port: u16, pool_size: u32, users: &str) -> String {
     let Upstream { port: upstream_port, user, .. } = upstream;
     format!(
@@ -237,7 +241,12 @@ mod tests {
     use super::*;
 
     fn upstream() -> Upstream {
-        Upstream { port: 20001, user: "app".to_owned(), password: "secret".to_owned() }
+        Upstream {
+            port: 20001,
+            user: "app".to_owned(),
+            password: "secret".to_owned(),
+            verifier: String::new(),
+        }
     }
 
     fn words_of(text: &str) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! The report: a table in Markdown, under the date and the versions of everything that took part.
 
+use crate::SCALE;
 use crate::results::{Measure, Results};
 use loadtest::table::Table;
 use std::path::Path;
@@ -49,10 +50,12 @@ pub fn write(contenders: &Contenders, circumstances: &Circumstances, results: &R
          {versions}\
          - {postgres}\n\
          - {machine}; {load_before}\n\
-         - `pgbench -S`, scale 10, on the same machine as the proxies and PostgreSQL; pool of {pool_size}, transaction \
+         - `pgbench -S`, scale {SCALE}, on the same machine as the proxies and PostgreSQL; pool of {pool_size}, transaction \
          pooling; {rounds} rounds of {seconds} s per figure, the proxies in turn\n\n\
          Each figure is the median of the rounds, with the least and the most in parentheses; each ratio is the median \
-         of the rounds' ratios to {baseline}. CPU is the proxy's own, user and system, logins not included.\n\n\
+         of the rounds' ratios to {baseline}. CPU is the proxy's own, user and system; CPU per transaction has no \
+         login in it, CPU per login has the logout. PgBouncer logs no line per connection and has the stored SCRAM \
+         verifier, so that it does not derive a key at every login.\n\n\
          {table}",
         date = today(),
         machine = machine(),
