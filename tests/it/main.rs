@@ -1,0 +1,33 @@
+//! Everything that needs a real PostgreSQL: the proxy as a process, a server as its oracle.
+//!
+//! The harness is libtest-mimic, so that the shared servers are started by the first test that needs them and are
+//! gone, with their files, when `main` ends.
+
+mod conformance;
+mod support;
+
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use support::ground::Ground;
+use support::proxy::Proxy;
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let ground = Arc::new(Ground::default());
+    let mut trials = Vec::new();
+    trials.extend(conformance::trials(&ground));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(ground);
+    conclusion.exit_code()
+}
+
+/// A test that plays through the proxy. Ignored as long as the binary is a stub.
+pub fn through_proxy(name: impl Into<String>, test: impl FnOnce() + Send + 'static) -> Trial {
+    let run = move || -> Result<(), Failed> {
+        test();
+        Ok(())
+    };
+    Trial::test(name, run).with_ignored_flag(!Proxy::is_there())
+}
