@@ -7,23 +7,17 @@ use std::sync::Arc;
 use libtest_mimic::Trial;
 
 use crate::support::ground::Ground;
+use crate::support::proxy::Proxy;
 use crate::support::script::{Script, Target};
 
-/// Two trials for each file: direct, and through the proxy.
+/// One trial for each file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let mut trials = Vec::new();
-    for path in files() {
+    let trial = |path: PathBuf| {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let (direct_ground, direct_path) = (Arc::clone(ground), path.clone());
-        trials.push(Trial::test(format!("conformance::direct::{name}"), move || {
-            direct(&direct_ground, &direct_path).map_err(Into::into)
-        }));
-        let proxy_ground = Arc::clone(ground);
-        trials.push(crate::through_proxy(format!("conformance::proxy::{name}"), move || {
-            proxied(&proxy_ground, &path).unwrap_or_else(|reason| panic!("{reason}\n{}", proxy_ground.proxy_logs()));
-        }));
-    }
-    trials
+        let ground = Arc::clone(ground);
+        Trial::test(format!("conformance::{name}"), move || play(&ground, &path).map_err(Into::into))
+    };
+    files().into_iter().map(trial).collect()
 }
 
 fn files() -> Vec<PathBuf> {
@@ -40,14 +34,10 @@ fn load(path: &Path) -> Result<Script, String> {
     Script::parse(&text).map_err(|reason| format!("{}: {reason}", path.display()))
 }
 
-fn direct(ground: &Ground, path: &Path) -> Result<(), String> {
+fn play(ground: &Ground, path: &Path) -> Result<(), String> {
     let script = load(path)?;
-    same(ground, &script, &ground.direct(), &ground.direct())
-}
-
-fn proxied(ground: &Ground, path: &Path) -> Result<(), String> {
-    let script = load(path)?;
-    if script.direct_only.is_some() {
+    same(ground, &script, &ground.direct(), &ground.direct())?;
+    if script.direct_only.is_some() || !Proxy::is_there() {
         return Ok(());
     }
     if !script.session {

@@ -4,6 +4,8 @@
 //! gone, with their files, when `main` ends.
 
 mod conformance;
+mod cuts;
+mod login;
 mod support;
 
 use std::sync::Arc;
@@ -18,6 +20,8 @@ fn main() -> std::process::ExitCode {
     let ground = Arc::new(Ground::default());
     let mut trials = Vec::new();
     trials.extend(conformance::trials(&ground));
+    trials.extend(cuts::trials(&ground));
+    trials.extend(login::trials(&ground));
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(ground);
     conclusion.exit_code()

@@ -1,7 +1,9 @@
 //! The servers that tests share, each started when the first test asks for it and all gone when the last is through.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use loadtest::postgres::{Cluster, ClusterOptions};
@@ -90,7 +92,9 @@ impl Tenant {
     pub fn database(&self, cluster: &Cluster, pool_size: usize) -> Database {
         Database {
             name: self.name.clone(),
-            upstream: cluster.url(&self.name, &self.password, &self.name),
+            port: cluster.port(),
+            server_database: self.name.clone(),
+            upstream_login: None,
             pool_size,
             mode: "transaction".to_owned(),
             max_connections: None,
@@ -143,4 +147,51 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < limit, "never: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Watches a count that a superuser's query gives, every 10 ms, on a thread of its own.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<i64>>>,
+}
+
+impl Watch {
+    /// Begins to watch. The query gives one row of counts.
+    pub fn start(cluster: &Cluster, sql: String) -> Self {
+        let mut root = root(cluster, "postgres");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut most = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let counts = root.rows(&sql).remove(0);
+                most.resize(counts.len(), 0);
+                for (most, count) in most.iter_mut().zip(counts) {
+                    let count: i64 = count.and_then(|text| text.parse().ok()).expect("a count");
+                    *most = count.max(*most);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            most
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends the watch and returns the most that was ever counted, column by column.
+    pub fn most(mut self) -> Vec<i64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().expect("it runs").join().expect("the watch went well")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs asynchronous clients to their end, on two threads.
+pub fn block_on<T>(clients: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(clients)
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -45,15 +45,19 @@ pub struct ProxyOptions {
 pub struct Database {
     /// What clients name.
     pub name: String,
-    /// Where it is, with the user and password of the server connections.
-    pub upstream: String,
+    /// PostgreSQL's port.
+    pub port: u16,
+    /// The name at PostgreSQL.
+    pub server_database: String,
+    /// As whom the server connections log in. None: as the client.
+    pub upstream_login: Option<(String, String)>,
     /// Most server connections per user.
     pub pool_size: usize,
     /// `transaction`, `session`, `statement`.
     pub mode: String,
     /// Most server connections over all users.
     pub max_connections: Option<usize>,
-    /// Who may log in: name and password, the same at PostgreSQL.
+    /// Who may log in: name and password (or SCRAM verifier).
     pub users: Vec<(String, String)>,
 }
 
@@ -63,11 +67,57 @@ impl ProxyOptions {
         Self { databases, ..Self::default() }
     }
 
-    /// The configuration file.
+    /// The configuration file; `config/pgcorral.toml` says what the keys mean.
     fn toml(&self) -> String {
         let mut text = String::from("listen = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n");
-        let _ = writeln!(text, "# to be aligned with config/pgcorral.toml");
+        let auth = self.auth.as_deref().unwrap_or("scram-sha-256");
+        let _ = writeln!(text, "[auth]\nauth_type = {auth:?}\n[limits]");
+        if let Some(clients) = self.max_clients {
+            let _ = writeln!(text, "max_clients = {clients}");
+        }
+        let _ = writeln!(text, "[timeouts]");
+        let timeouts = [
+            ("query_wait_timeout", &self.max_wait),
+            ("client_login_timeout", &self.login_timeout),
+            ("drain_timeout", &self.drain_timeout),
+        ];
+        for (key, value) in timeouts {
+            if let Some(value) = value {
+                let _ = writeln!(text, "{key} = {value:?}");
+            }
+        }
+        if let Some((cert, key)) = &self.tls {
+            let _ = writeln!(text, "[client_tls]\nmode = \"prefer\"\ncert_file = {cert:?}\nkey_file = {key:?}");
+        }
+        self.databases.iter().for_each(|database| database.write(&mut text));
+        self.write_users(&mut text);
+        if let (Some(bound), Some(database)) = (self.max_server_connections, self.databases.first()) {
+            let _ = writeln!(text, "[upstreams.\"127.0.0.1:{}\"]\nmax_connections = {bound}", database.port);
+        }
         text
+    }
+
+    fn write_users(&self, text: &mut String) {
+        let mut users: Vec<&(String, String)> = self.databases.iter().flat_map(|database| &database.users).collect();
+        users.sort();
+        users.dedup();
+        for (name, password) in users {
+            let _ = writeln!(text, "[users.{name}]\npassword = {password:?}");
+        }
+    }
+}
+
+impl Database {
+    fn write(&self, text: &mut String) {
+        let Self { name, port, server_database, pool_size, mode, .. } = self;
+        let user = self.upstream_login.as_ref().map(|(user, password)| format!("{user}:{password}@"));
+        let user = user.unwrap_or_default();
+        let _ = writeln!(text, "[databases.{name}]");
+        let _ = writeln!(text, "upstream = \"postgres://{user}127.0.0.1:{port}/{server_database}?sslmode=disable\"");
+        let _ = writeln!(text, "pool_size = {pool_size}\npool_mode = {mode:?}");
+        if let Some(bound) = self.max_connections {
+            let _ = writeln!(text, "max_db_connections = {bound}");
+        }
     }
 }
 
@@ -85,8 +135,11 @@ pub struct Proxy {
 impl Proxy {
     /// Whether the binary has a command line at all. Until it has, nothing is tested through it.
     pub fn is_there() -> bool {
-        let output = Command::new(PROGRAM).arg("--version").output();
-        output.is_ok_and(|output| output.stdout.starts_with(b"pgcorral"))
+        static IS_THERE: OnceLock<bool> = OnceLock::new();
+        *IS_THERE.get_or_init(|| {
+            let output = Command::new(PROGRAM).arg("--version").output();
+            output.is_ok_and(|output| output.stdout.starts_with(b"pgcorral"))
+        })
     }
 
     /// Starts the proxy and waits until it is ready; panics with its log if it does not get there.
@@ -135,9 +188,11 @@ impl Proxy {
         }
     }
 
-    /// Its process id.
-    pub fn process_id(&self) -> u32 {
-        self.child.id()
+    /// Resident memory (`/proc/PID/status`).
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it is running");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
+        line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")
     }
 
     /// Everything it logged so far.

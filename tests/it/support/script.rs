@@ -118,9 +118,11 @@ impl Script {
 
     /// Plays the script and returns what was answered. `root` is a superuser's own connection to the same cluster.
     pub fn play(&self, target: &Target, root: &mut Wire) -> Result<Transcript, String> {
+        root.rows(&format!("set role {}", target.user));
         for sql in &self.setup {
-            root.rows(sql);
+            root.run(sql);
         }
+        root.rows("reset role");
         let mut player = Player { target, root, errors: self.errors, transcript: Transcript::default(),
             connections: HashMap::new(), current: "a".to_owned(), last: Vec::new() };
         for (number, step) in &self.steps {

@@ -197,7 +197,9 @@ impl Wire {
         self.fill(5)?;
         let claimed = u32::from_be_bytes(self.unread[1..5].try_into().expect("four bytes"));
         let total = claimed as usize + 1;
-        assert!((5..=1 << 30).contains(&total), "a reply claims a length of {claimed}");
+        if !(5..=1 << 30).contains(&total) {
+            return Err(Fault::Broken(io::Error::other(format!("a reply claims a length of {claimed}"))));
+        }
         self.fill(total).map_err(|fault| match fault {
             Fault::Closed => Fault::Broken(io::Error::other("closed within a message")),
             fault => fault,
