@@ -15,7 +15,9 @@ pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
     let trial = |path: PathBuf| {
         let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let ground = Arc::clone(ground);
-        Trial::test(format!("conformance::{name}"), move || play(&ground, &path).map_err(Into::into))
+        Trial::test(format!("conformance::{name}"), move || {
+            play(&ground, &path).map_err(|reason| format!("{reason}\n{}", ground.proxy_logs()).into())
+        })
     };
     files().into_iter().map(trial).collect()
 }

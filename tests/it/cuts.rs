@@ -20,8 +20,11 @@ const ROUNDS: usize = 7;
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let tests: [(&str, fn(&Ground, &Target)); 3] =
-        [("at_every_byte", at_every_byte), ("byte_by_byte", byte_by_byte), ("startup_at_every_byte", startup_cut)];
+    let tests: [(&str, fn(&Ground, &Target)); 3] = [
+        ("at_every_byte", at_every_byte),
+        ("byte_by_byte", byte_by_byte),
+        ("startup_at_every_byte", startup_cut),
+    ];
     let mut trials = Vec::new();
     for (name, test) in tests {
         let ground_direct = Arc::clone(ground);
@@ -42,12 +45,22 @@ pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
 fn conversation() -> Vec<u8> {
     let parse = tagged(b'P', &[cstr(""), cstr("select $1::text"), vec![0, 0]].concat());
     let bad_parse = tagged(b'P', &[cstr(""), cstr("selec"), vec![0, 0]].concat());
-    let bind = tagged(b'B', &[cstr(""), cstr(""), vec![0, 0, 0, 1, 0, 0, 0, 3], b"abc".to_vec(), vec![0, 0]].concat());
+    let bind = tagged(
+        b'B',
+        &[cstr(""), cstr(""), vec![0, 0, 0, 1, 0, 0, 0, 3], b"abc".to_vec(), vec![0, 0]].concat(),
+    );
     let describe = tagged(b'D', b"P\0");
     let execute = tagged(b'E', &[cstr(""), vec![0; 4]].concat());
     let sync = tagged(b'S', &[]);
-    let function = [177_u32.to_be_bytes().to_vec(), vec![0, 0, 0, 2, 0, 0, 0, 1], b"4".to_vec(), vec![0, 0, 0, 1],
-        b"2".to_vec(), vec![0, 0]].concat();
+    let function = [
+        177_u32.to_be_bytes().to_vec(),
+        vec![0, 0, 0, 2, 0, 0, 0, 1],
+        b"4".to_vec(),
+        vec![0, 0, 0, 1],
+        b"2".to_vec(),
+        vec![0, 0],
+    ]
+    .concat();
     [
         query("select 1; select 'two'"),
         parse,

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use libtest_mimic::Trial;
 
+use crate::support::certificate::Certificate;
 use crate::support::ground::{Ground, Tenant, address};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
 use crate::support::script::Target;
 use crate::support::wire::{
-    Fault, GSSENC_REQUEST, Message, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST, Wire, cstr, startup, tagged, untagged,
+    Fault, GSSENC_REQUEST, Message, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST, Wire, cstr, startup, tagged,
+    untagged,
 };
-use crate::support::certificate::Certificate;
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
@@ -157,7 +158,10 @@ fn unknown_option(ground: &Ground) {
     let (messages, result) = wire.authenticate(&target.user, &target.password);
     assert!(result.is_ok(), "{messages:?}");
     let negotiate = messages.iter().find(|m| m.tag == b'v').expect("NegotiateProtocolVersion");
-    assert_eq!(negotiate.to_string(), format!("NegotiateProtocolVersion {PROTOCOL_3_2} [\"_pq_.a\", \"_pq_.b\"]"));
+    assert_eq!(
+        negotiate.to_string(),
+        format!("NegotiateProtocolVersion {PROTOCOL_3_2} [\"_pq_.a\", \"_pq_.b\"]")
+    );
 }
 
 /// A proxy for the conversations' database with other options.
@@ -249,7 +253,8 @@ fn unknown_user(ground: &Ground) {
 fn offered_salt(target: &Target, user: &str) -> String {
     let mut wire = Wire::connect(target.address).expect("connect");
     let (messages, _) = log_in(&mut wire, user, "wrong", "talk", PROTOCOL_3_0);
-    let challenge = messages.iter().find(|m| m.body.starts_with(&11_u32.to_be_bytes())).expect("SASLContinue");
+    let challenge =
+        messages.iter().find(|m| m.body.starts_with(&11_u32.to_be_bytes())).expect("SASLContinue");
     let text = String::from_utf8_lossy(&challenge.body[4..]).into_owned();
     text.split(',').filter(|part| !part.starts_with("r=")).collect::<Vec<_>>().join(",")
 }
@@ -272,7 +277,10 @@ fn big_password(ground: &Ground) {
 /// The pool's only server is taken; a login does not want one.
 fn login_without_server(ground: &Ground) {
     let tenant = ground.tenant("busy_login");
-    let options = ProxyOptions { max_wait: Some("60s".to_owned()), ..ProxyOptions::new(vec![tenant.database(ground.cluster(), 1)]) };
+    let options = ProxyOptions {
+        max_wait: Some("60s".to_owned()),
+        ..ProxyOptions::new(vec![tenant.database(ground.cluster(), 1)])
+    };
     let proxy = Proxy::start(&options);
     let mut holder = tenant.login(proxy.address);
     holder.run("begin");

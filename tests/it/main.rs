@@ -3,9 +3,17 @@
 //! The harness is libtest-mimic, so that the shared servers are started by the first test that needs them and are
 //! gone, with their files, when `main` ends.
 
+#![allow(clippy::expect_used, reason = "a test that cannot go on has failed; clippy.toml exempts only `#[test]`")]
+
+mod cancels;
 mod conformance;
 mod cuts;
+mod faults;
+mod harness;
+mod limits;
 mod login;
+mod queue;
+mod storm;
 mod support;
 
 use std::sync::Arc;
@@ -19,9 +27,14 @@ fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let ground = Arc::new(Ground::default());
     let mut trials = Vec::new();
+    trials.extend(harness::trials(&ground));
     trials.extend(conformance::trials(&ground));
     trials.extend(cuts::trials(&ground));
-    trials.extend(login::trials(&ground));
+    for group in
+        [login::trials, queue::trials, cancels::trials, storm::trials, faults::trials, limits::trials]
+    {
+        trials.extend(group(&ground));
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(ground);
     conclusion.exit_code()

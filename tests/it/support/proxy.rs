@@ -87,7 +87,8 @@ impl ProxyOptions {
             }
         }
         if let Some((cert, key)) = &self.tls {
-            let _ = writeln!(text, "[client_tls]\nmode = \"prefer\"\ncert_file = {cert:?}\nkey_file = {key:?}");
+            let _ =
+                writeln!(text, "[client_tls]\nmode = \"prefer\"\ncert_file = {cert:?}\nkey_file = {key:?}");
         }
         self.databases.iter().for_each(|database| database.write(&mut text));
         self.write_users(&mut text);
@@ -98,7 +99,8 @@ impl ProxyOptions {
     }
 
     fn write_users(&self, text: &mut String) {
-        let mut users: Vec<&(String, String)> = self.databases.iter().flat_map(|database| &database.users).collect();
+        let mut users: Vec<&(String, String)> =
+            self.databases.iter().flat_map(|database| &database.users).collect();
         users.sort();
         users.dedup();
         for (name, password) in users {
@@ -113,7 +115,10 @@ impl Database {
         let user = self.upstream_login.as_ref().map(|(user, password)| format!("{user}:{password}@"));
         let user = user.unwrap_or_default();
         let _ = writeln!(text, "[databases.{name}]");
-        let _ = writeln!(text, "upstream = \"postgres://{user}127.0.0.1:{port}/{server_database}?sslmode=disable\"");
+        let _ = writeln!(
+            text,
+            "upstream = \"postgres://{user}127.0.0.1:{port}/{server_database}?sslmode=disable\""
+        );
         let _ = writeln!(text, "pool_size = {pool_size}\npool_mode = {mode:?}");
         if let Some(bound) = self.max_connections {
             let _ = writeln!(text, "max_db_connections = {bound}");
@@ -190,7 +195,8 @@ impl Proxy {
 
     /// Resident memory (`/proc/PID/status`).
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it is running");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it is running");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number")
     }

@@ -1,4 +1,4 @@
-//! Conversations as text files (`tests/conformance/*.pgt`), each played to any server. `tests/conformance/README` has
+//! Conversations as text files (`tests/conformance/*.pgt`), each played to any server. `tests/conformance/README.md` has
 //! the grammar.
 
 use std::collections::HashMap;
@@ -62,19 +62,31 @@ enum Step {
 impl Script {
     /// Parses a file; an error names the line.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut script =
-            Self { session: false, direct_only: None, errors: Errors::Exact, setup: Vec::new(), steps: Vec::new() };
+        let mut script = Self {
+            session: false,
+            direct_only: None,
+            errors: Errors::Exact,
+            setup: Vec::new(),
+            steps: Vec::new(),
+        };
         let mut loops: Vec<(usize, usize)> = Vec::new();
         for (number, line) in text.lines().enumerate().map(|(at, line)| (at + 1, line.trim())) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            script.parse_line(number, line, &mut loops).map_err(|reason| format!("line {number}: {reason}"))?;
+            script
+                .parse_line(number, line, &mut loops)
+                .map_err(|reason| format!("line {number}: {reason}"))?;
         }
         if loops.is_empty() { Ok(script) } else { Err("repeat without end".to_owned()) }
     }
 
-    fn parse_line(&mut self, number: usize, line: &str, loops: &mut Vec<(usize, usize)>) -> Result<(), String> {
+    fn parse_line(
+        &mut self,
+        number: usize,
+        line: &str,
+        loops: &mut Vec<(usize, usize)>,
+    ) -> Result<(), String> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let rest = rest.trim();
         let step = match word {
@@ -123,8 +135,15 @@ impl Script {
             root.run(sql);
         }
         root.rows("reset role");
-        let mut player = Player { target, root, errors: self.errors, transcript: Transcript::default(),
-            connections: HashMap::new(), current: "a".to_owned(), last: Vec::new() };
+        let mut player = Player {
+            target,
+            root,
+            errors: self.errors,
+            transcript: Transcript::default(),
+            connections: HashMap::new(),
+            current: "a".to_owned(),
+            last: Vec::new(),
+        };
         for (number, step) in &self.steps {
             player.step(step).map_err(|reason| {
                 let lines = player.transcript.lines();
@@ -401,7 +420,9 @@ fn parse_message(line: &str) -> Result<Vec<u8>, String> {
         "Terminate" => tagged(b'X', &[]),
         "FunctionCall" => function_call(&mut args)?,
         // A type byte of one's own with a body, and bytes without any framing.
-        "Message" => tagged(*args.next().bytes()?.first().ok_or("a type byte is missing")?, &args.next().bytes()?),
+        "Message" => {
+            tagged(*args.next().bytes()?.first().ok_or("a type byte is missing")?, &args.next().bytes()?)
+        }
         "Raw" => args.next().bytes()?,
         _ => return Err(format!("unknown message {name:?}")),
     };

@@ -149,7 +149,8 @@ fn normal_fields(body: &[u8], errors: Errors) -> Vec<u8> {
         Errors::Code | Errors::Optional => b"SVC",
     };
     let mut normal = Vec::new();
-    for field in body.split(|byte| *byte == 0).filter(|field| field.first().is_some_and(|f| kept.contains(f))) {
+    for field in body.split(|byte| *byte == 0).filter(|field| field.first().is_some_and(|f| kept.contains(f)))
+    {
         normal.extend_from_slice(field);
         normal.push(0);
     }

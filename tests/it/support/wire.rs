@@ -96,12 +96,13 @@ impl Wire {
         if self.read_byte()? != b'S' {
             return Err(io::Error::other("TLS was refused"));
         }
-        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(io::Error::other)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-            .with_no_client_auth();
+        let config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(io::Error::other)?
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+                .with_no_client_auth();
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let session = rustls::ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
         let stream = rustls::StreamOwned::new(session, self.socket.try_clone()?);
@@ -121,7 +122,12 @@ impl Wire {
         (seen, result)
     }
 
-    fn authenticate_into(&mut self, user: &str, password: &str, seen: &mut Vec<Message>) -> Result<(), Fault> {
+    fn authenticate_into(
+        &mut self,
+        user: &str,
+        password: &str,
+        seen: &mut Vec<Message>,
+    ) -> Result<(), Fault> {
         let mut scram = None;
         loop {
             let message = self.read()?;
@@ -208,7 +214,8 @@ impl Wire {
         let tag = self.unread[0];
         self.unread.drain(..total);
         if tag == b'K' {
-            self.cancel_key = Some((i32::from_be_bytes(body[..4].try_into().expect("a pid")), body[4..].to_vec()));
+            self.cancel_key =
+                Some((i32::from_be_bytes(body[..4].try_into().expect("a pid")), body[4..].to_vec()));
         }
         Ok(Message { tag, body })
     }
@@ -313,7 +320,10 @@ impl Message {
     pub fn field(&self, letter: u8) -> Option<String> {
         assert!(matches!(self.tag, b'E' | b'N'), "{self:?} has no fields");
         let fields = self.body.split(|byte| *byte == 0);
-        fields.filter(|f| f.first() == Some(&letter)).map(|f| String::from_utf8_lossy(&f[1..]).into_owned()).next()
+        fields
+            .filter(|f| f.first() == Some(&letter))
+            .map(|f| String::from_utf8_lossy(&f[1..]).into_owned())
+            .next()
     }
 
     /// The SQLSTATE of an ErrorResponse or NoticeResponse.
