@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
+use crate::Test;
 use crate::support::certificate::Certificate;
 use crate::support::ground::{Ground, Tenant, eventually};
 use crate::support::proxy::{Proxy, ProxyOptions};
@@ -14,22 +15,19 @@ use crate::support::wire::{PROTOCOL_3_2, Wire, cancel, cancel_request, sqlstate}
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let tests: [(&str, fn(&Ground)); 8] = [
-        ("running", running),
-        ("storm_hits_nobody_else", storm),
-        ("lesson_12_waiter_is_answered_57014", waiter),
-        ("wrong_key_is_ignored", wrong_key),
-        ("over_tls", over_tls),
-        ("long_key_of_protocol_3_2", long_key),
-        ("idle_client_and_its_last_server", idle),
-        ("after_the_client_has_gone", gone),
-    ];
-    let trial = |(name, test): (&str, fn(&Ground))| {
-        let ground = Arc::clone(ground);
-        crate::through_proxy(format!("cancel::{name}"), move || test(&ground))
-    };
-    tests.into_iter().map(trial).collect()
+    crate::through_proxy("cancel", ground, TESTS)
 }
+
+const TESTS: &[Test] = &[
+    ("running", running),
+    ("storm_hits_nobody_else", storm),
+    ("lesson_12_waiter_is_answered_57014", waiter),
+    ("wrong_key_is_ignored", wrong_key),
+    ("over_tls", over_tls),
+    ("long_key_of_protocol_3_2", long_key),
+    ("idle_client_and_its_last_server", idle),
+    ("after_the_client_has_gone", gone),
+];
 
 fn start(ground: &Ground, name: &str, pool_size: usize) -> (Tenant, Proxy) {
     let tenant = ground.tenant(name);

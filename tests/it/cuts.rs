@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
+use crate::Test;
 use crate::support::ground::{Ground, address};
-use crate::support::proxy::Proxy;
 use crate::support::script::Target;
 use crate::support::transcript::{Errors, Transcript};
 use crate::support::wire::{PROTOCOL_3_0, Wire, cstr, query, startup, tagged};
@@ -20,26 +20,22 @@ const ROUNDS: usize = 7;
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let tests: [(&str, fn(&Ground, &Target)); 3] = [
-        ("at_every_byte", at_every_byte),
-        ("byte_by_byte", byte_by_byte),
-        ("startup_at_every_byte", startup_cut),
-    ];
-    let mut trials = Vec::new();
-    for (name, test) in tests {
-        let ground_direct = Arc::clone(ground);
-        trials.push(Trial::test(format!("cuts::direct::{name}"), move || {
-            test(&ground_direct, &ground_direct.direct());
-            Ok(())
-        }));
-        let ground = Arc::clone(ground);
-        trials.push(crate::through_proxy(format!("cuts::proxy::{name}"), move || {
-            assert!(Proxy::is_there());
-            test(&ground, &ground.transaction());
-        }));
-    }
+    let mut trials = crate::direct("cuts::direct", ground, DIRECT);
+    trials.extend(crate::through_proxy("cuts::proxy", ground, PROXIED));
     trials
 }
+
+const DIRECT: &[Test] = &[
+    ("at_every_byte", |ground| at_every_byte(ground, &ground.direct())),
+    ("byte_by_byte", |ground| byte_by_byte(ground, &ground.direct())),
+    ("startup_at_every_byte", |ground| startup_cut(&ground.direct())),
+];
+
+const PROXIED: &[Test] = &[
+    ("at_every_byte", |ground| at_every_byte(ground, &ground.transaction())),
+    ("byte_by_byte", |ground| byte_by_byte(ground, &ground.transaction())),
+    ("startup_at_every_byte", |ground| startup_cut(&ground.transaction())),
+];
 
 /// A bit of everything: simple, several statements, extended, an error and what it skips, COPY both ways, a function.
 fn conversation() -> Vec<u8> {
@@ -125,7 +121,7 @@ fn byte_by_byte(ground: &Ground, target: &Target) {
     assert_same(&expected, &replies(&mut wire), "byte by byte");
 }
 
-fn startup_cut(_: &Ground, target: &Target) {
+fn startup_cut(target: &Target) {
     let packet = startup(PROTOCOL_3_0, &[("user", &target.user), ("database", &target.database)]);
     for cut in 1..packet.len() {
         let mut wire = Wire::connect(target.address).expect("connect");

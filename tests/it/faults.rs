@@ -8,29 +8,27 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
+use crate::Test;
 use crate::support::ground::{Ground, Tenant, eventually, start_cluster, tenant};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
 use crate::support::wire::{Fault, PROTOCOL_3_0, Wire, sqlstate, startup, tagged};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let tests: [(&str, fn(&Ground)); 9] = [
-        ("killed_and_restarted_under_load", killed),
-        ("wrong_upstream_password", wrong_password),
-        ("unreachable_upstream", unreachable),
-        ("lesson_05_out_of_files", out_of_files),
-        ("lesson_06_vanished_clients_release_everything", vanished),
-        ("lesson_08_out_of_step_server_is_not_reused", out_of_step),
-        ("lesson_11_claimed_lengths_cost_nothing", claimed_lengths),
-        ("lesson_14_metrics_with_many_clients", many_clients),
-        ("lesson_15_readiness_follows_the_server", readiness),
-    ];
-    let trial = |(name, test): (&str, fn(&Ground))| {
-        let ground = Arc::clone(ground);
-        crate::through_proxy(format!("faults::{name}"), move || test(&ground))
-    };
-    tests.into_iter().map(trial).collect()
+    crate::through_proxy("faults", ground, TESTS)
 }
+
+const TESTS: &[Test] = &[
+    ("killed_and_restarted_under_load", killed),
+    ("wrong_upstream_password", wrong_password),
+    ("unreachable_upstream", unreachable),
+    ("lesson_05_out_of_files", out_of_files),
+    ("lesson_06_vanished_clients_release_everything", vanished),
+    ("lesson_08_out_of_step_server_is_not_reused", out_of_step),
+    ("lesson_11_claimed_lengths_cost_nothing", claimed_lengths),
+    ("lesson_14_metrics_with_many_clients", many_clients),
+    ("lesson_15_readiness_follows_the_server", readiness),
+];
 
 fn start(ground: &Ground, name: &str, pool_size: usize) -> (Tenant, Proxy) {
     let tenant = ground.tenant(name);

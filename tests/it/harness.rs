@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use libtest_mimic::Trial;
 
+use crate::Test;
 use crate::support::ground::Ground;
 use crate::support::script::Script;
 use crate::support::text::{Token, tokens};
@@ -12,23 +13,17 @@ use crate::support::wire::{Message, cstr};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let tests: [(&str, fn(&Ground)); 6] = [
-        ("texts_of_scripts", |_| texts()),
-        ("broken_scripts_are_refused", |_| broken()),
-        ("another_byte_is_a_difference", |_| another_byte()),
-        ("what_may_differ_is_blanked", |_| blanked()),
-        ("a_last_fatal_may_be_missing", |_| last_fatal()),
-        ("a_wrong_literal_fails_the_script", wrong_literal),
-    ];
-    let trial = |(name, test): (&str, fn(&Ground))| {
-        let ground = Arc::clone(ground);
-        Trial::test(format!("harness::{name}"), move || {
-            test(&ground);
-            Ok(())
-        })
-    };
-    tests.into_iter().map(trial).collect()
+    crate::direct("harness", ground, TESTS)
 }
+
+const TESTS: &[Test] = &[
+    ("texts_of_scripts", |_| texts()),
+    ("broken_scripts_are_refused", |_| broken()),
+    ("another_byte_is_a_difference", |_| another_byte()),
+    ("what_may_differ_is_blanked", |_| blanked()),
+    ("a_last_fatal_may_be_missing", |_| last_fatal()),
+    ("a_wrong_literal_fails_the_script", wrong_literal),
+];
 
 fn message(tag: u8, body: &[u8]) -> Message {
     Message { tag, body: body.to_vec() }

@@ -5,26 +5,24 @@ use std::sync::Arc;
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 
+use crate::Test;
 use crate::support::ground::{Ground, eventually};
 use crate::support::proxy::{Proxy, ProxyOptions};
 use crate::support::wire::{PROTOCOL_3_0, Wire, sqlstate, startup};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let tests: [(&str, fn(&Ground)); 6] = [
-        ("max_clients", max_clients),
-        ("login_timeout", login_timeout),
-        ("sigterm_drains", drain),
-        ("second_sigterm_ends_at_once", second_signal),
-        ("drain_has_a_deadline", drain_deadline),
-        ("secrets_are_never_logged", secrets),
-    ];
-    let trial = |(name, test): (&str, fn(&Ground))| {
-        let ground = Arc::clone(ground);
-        crate::through_proxy(format!("limits::{name}"), move || test(&ground))
-    };
-    tests.into_iter().map(trial).collect()
+    crate::through_proxy("limits", ground, TESTS)
 }
+
+const TESTS: &[Test] = &[
+    ("max_clients", max_clients),
+    ("login_timeout", login_timeout),
+    ("sigterm_drains", drain),
+    ("second_sigterm_ends_at_once", second_signal),
+    ("drain_has_a_deadline", drain_deadline),
+    ("secrets_are_never_logged", secrets),
+];
 
 fn max_clients(ground: &Ground) {
     let tenant = ground.tenant("max_clients");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use libtest_mimic::Trial;
 
+use crate::Test;
 use crate::support::certificate::Certificate;
 use crate::support::ground::{Ground, Tenant, address};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
@@ -23,27 +24,25 @@ pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
             Ok(())
         }));
     }
-    let proxied: [(&str, fn(&Ground)); 13] = [
-        ("lesson_09_gssenc_is_answered_n", gssenc),
-        ("lesson_09_protocol_3_2_is_served", protocol_3_2),
-        ("later_minors_are_negotiated", later_minor),
-        ("unknown_protocol_options_are_named", unknown_option),
-        ("tls", tls),
-        ("lesson_10_plain_text_behind_ssl_request_is_refused", stuffed_ssl_request),
-        ("md5", |ground| method(ground, "md5")),
-        ("password", |ground| method(ground, "password")),
-        ("trust", trust),
-        ("lesson_07_scram_verifier_of_any_salt_and_count", odd_verifier),
-        ("unknown_user_sees_what_a_wrong_password_sees", unknown_user),
-        ("lesson_10_big_message_before_login_is_refused", big_password),
-        ("lesson_17_login_needs_no_server", login_without_server),
-    ];
-    for (name, test) in proxied {
-        let ground = Arc::clone(ground);
-        trials.push(crate::through_proxy(format!("login::{name}"), move || test(&ground)));
-    }
+    trials.extend(crate::through_proxy("login", ground, PROXIED));
     trials
 }
+
+const PROXIED: &[Test] = &[
+    ("lesson_09_gssenc_is_answered_n", gssenc),
+    ("lesson_09_protocol_3_2_is_served", protocol_3_2),
+    ("later_minors_are_negotiated", later_minor),
+    ("unknown_protocol_options_are_named", unknown_option),
+    ("tls", tls),
+    ("lesson_10_plain_text_behind_ssl_request_is_refused", stuffed_ssl_request),
+    ("md5", |ground| method(ground, "md5")),
+    ("password", |ground| method(ground, "password")),
+    ("trust", trust),
+    ("lesson_07_scram_verifier_of_any_salt_and_count", odd_verifier),
+    ("unknown_user_sees_what_a_wrong_password_sees", unknown_user),
+    ("lesson_10_big_message_before_login_is_refused", big_password),
+    ("lesson_17_login_needs_no_server", login_without_server),
+];
 
 /// First bytes of a connection that lead nowhere.
 fn openings() -> Vec<(&'static str, Vec<u8>)> {

@@ -3,7 +3,10 @@
 //! The harness is libtest-mimic, so that the shared servers are started by the first test that needs them and are
 //! gone, with their files, when `main` ends.
 
-#![allow(clippy::expect_used, reason = "a test that cannot go on has failed; clippy.toml exempts only `#[test]`")]
+#![allow(
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed; clippy.toml exempts only `#[test]`"
+)]
 
 mod cancels;
 mod conformance;
@@ -18,7 +21,7 @@ mod support;
 
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 
 use support::ground::Ground;
 use support::proxy::Proxy;
@@ -40,11 +43,23 @@ fn main() -> std::process::ExitCode {
     conclusion.exit_code()
 }
 
-/// A test that plays through the proxy. Ignored as long as the binary is a stub.
-pub fn through_proxy(name: impl Into<String>, test: impl FnOnce() + Send + 'static) -> Trial {
-    let run = move || -> Result<(), Failed> {
-        test();
-        Ok(())
+/// A test's name and what it does. It fails by panicking.
+pub type Test = (&'static str, fn(&Ground));
+
+/// Tests that need only PostgreSQL.
+pub fn direct(group: &str, ground: &Arc<Ground>, tests: &[Test]) -> Vec<Trial> {
+    let trial = |&(name, test): &Test| {
+        let ground = Arc::clone(ground);
+        Trial::test(format!("{group}::{name}"), move || {
+            test(&ground);
+            Ok(())
+        })
     };
-    Trial::test(name, run).with_ignored_flag(!Proxy::is_there())
+    tests.iter().map(trial).collect()
+}
+
+/// Tests that need the proxy. Ignored as long as the binary is a stub.
+pub fn through_proxy(group: &str, ground: &Arc<Ground>, tests: &[Test]) -> Vec<Trial> {
+    let trials = direct(group, ground, tests).into_iter();
+    trials.map(|trial| trial.with_ignored_flag(!Proxy::is_there())).collect()
 }

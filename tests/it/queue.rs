@@ -5,28 +5,26 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
+use crate::Test;
 use crate::support::ground::{Ground, Tenant, eventually};
 use crate::support::proxy::{Proxy, ProxyOptions};
 use crate::support::wire::{Message, Wire, cstr, query, sqlstate, tagged};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let tests: [(&str, fn(&Ground)); 8] = [
-        ("lesson_12_gone_waiter_never_runs", gone_waiters),
-        ("lesson_12_terminate_behind_a_buffered_query", terminate_behind),
-        ("lesson_02_leaving_at_the_moment_of_the_grant", leaving_at_the_grant),
-        ("overload_is_an_error_inside_the_session", overload),
-        ("overload_extended_answers_once_per_sync", overload_extended),
-        ("overload_is_never_within_a_transaction", overload_outside_transactions),
-        ("lesson_05_exhaustion_is_not_server_down", exhaustion),
-        ("large_query_waits_in_bounded_memory", large_waiter),
-    ];
-    let trial = |(name, test): (&str, fn(&Ground))| {
-        let ground = Arc::clone(ground);
-        crate::through_proxy(format!("queue::{name}"), move || test(&ground))
-    };
-    tests.into_iter().map(trial).collect()
+    crate::through_proxy("queue", ground, TESTS)
 }
+
+const TESTS: &[Test] = &[
+    ("lesson_12_gone_waiter_never_runs", gone_waiters),
+    ("lesson_12_terminate_behind_a_buffered_query", terminate_behind),
+    ("lesson_02_leaving_at_the_moment_of_the_grant", leaving_at_the_grant),
+    ("overload_is_an_error_inside_the_session", overload),
+    ("overload_extended_answers_once_per_sync", overload_extended),
+    ("overload_is_never_within_a_transaction", overload_outside_transactions),
+    ("lesson_05_exhaustion_is_not_server_down", exhaustion),
+    ("large_query_waits_in_bounded_memory", large_waiter),
+];
 
 /// A pool of one, and a client that holds it in a transaction.
 struct Held {

@@ -6,26 +6,24 @@ use futures_util::future::join_all;
 use libtest_mimic::Trial;
 use tokio_postgres::NoTls;
 
+use crate::Test;
 use crate::support::ground::{Ground, Tenant, Watch, block_on, eventually, start_cluster, tenant};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
 use crate::support::wire::Wire;
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let tests: [(&str, fn(&Ground)); 6] = [
-        ("a_thousand_clients_on_a_pool_of_twenty", thousand),
-        ("bounds_of_pool_database_and_server", bounds),
-        ("reconnecting_for_every_query", reconnecting),
-        ("lesson_01_every_permit_comes_back", permits),
-        ("lesson_04_a_cold_pool_grows_at_once", cold_growth),
-        ("lesson_18_a_cold_pool_is_not_overdialled", no_overdial),
-    ];
-    let trial = |(name, test): (&str, fn(&Ground))| {
-        let ground = Arc::clone(ground);
-        crate::through_proxy(format!("storm::{name}"), move || test(&ground))
-    };
-    tests.into_iter().map(trial).collect()
+    crate::through_proxy("storm", ground, TESTS)
 }
+
+const TESTS: &[Test] = &[
+    ("a_thousand_clients_on_a_pool_of_twenty", thousand),
+    ("bounds_of_pool_database_and_server", bounds),
+    ("reconnecting_for_every_query", reconnecting),
+    ("lesson_01_every_permit_comes_back", permits),
+    ("lesson_04_a_cold_pool_grows_at_once", cold_growth),
+    ("lesson_18_a_cold_pool_is_not_overdialled", no_overdial),
+];
 
 /// Lesson 13: counted in `pg_stat_activity`, not in the proxy.
 fn backends_of(roles: &[&str]) -> String {

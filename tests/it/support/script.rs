@@ -89,43 +89,32 @@ impl Script {
     ) -> Result<(), String> {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let rest = rest.trim();
-        let step = match word {
-            "mode" => return Ok(self.session = rest == "session"),
-            "direct-only" => return Ok(self.direct_only = Some(rest.to_owned())),
-            "errors" => return Ok(self.errors = parse_errors(rest)?),
-            "setup" => return Ok(self.setup.push(rest.to_owned())),
-            "repeat" => return Ok(loops.push((self.steps.len(), parse_number(rest)?))),
-            "end" => return self.unroll(loops.pop().ok_or("end without repeat")?),
-            "<" => return self.expect(number, rest),
-            ">" => Step::Send(parse_message(rest)?),
-            "on" => Step::On(rest.to_owned()),
-            "connect" => Step::Connect(parse_params(rest)?),
-            "write" => Step::Write,
-            "until" => parse_until(rest)?,
-            "closed" => Step::Closed,
-            "cancel" => Step::Cancel(rest.to_owned()),
-            "wait" => Step::Wait(rest.to_owned()),
-            _ => return Err(format!("unknown word {word:?}")),
-        };
-        self.steps.push((number, step));
-        Ok(())
-    }
-
-    fn unroll(&mut self, (start, times): (usize, usize)) -> Result<(), String> {
-        let body = self.steps[start..].to_vec();
-        for _ in 1..times {
-            self.steps.extend_from_slice(&body);
+        match word {
+            "mode" => self.session = rest == "session",
+            "direct-only" => self.direct_only = Some(rest.to_owned()),
+            "errors" => self.errors = parse_errors(rest)?,
+            "setup" => self.setup.push(rest.to_owned()),
+            "repeat" => loops.push((self.steps.len(), parse_number(rest)?)),
+            "end" => self.unroll(loops.pop().ok_or("end without repeat")?),
+            "<" => self.expect(number, rest),
+            _ => self.steps.push((number, parse_step(word, rest)?)),
         }
         Ok(())
     }
 
-    fn expect(&mut self, number: usize, line: &str) -> Result<(), String> {
+    fn unroll(&mut self, (start, times): (usize, usize)) {
+        let body = self.steps[start..].to_vec();
+        for _ in 1..times {
+            self.steps.extend_from_slice(&body);
+        }
+    }
+
+    fn expect(&mut self, number: usize, line: &str) {
         if let Some((_, Step::Expect(lines))) = self.steps.last_mut() {
             lines.push(line.to_owned());
         } else {
             self.steps.push((number, Step::Expect(vec![line.to_owned()])));
         }
-        Ok(())
     }
 
     /// Plays the script and returns what was answered. `root` is a superuser's own connection to the same cluster.
@@ -346,6 +335,20 @@ fn set<'a>(params: &mut Vec<(&'a str, &'a str)>, name: &'a str, value: &'a str) 
         Some(entry) => entry.1 = value,
         None => params.push((name, value)),
     }
+}
+
+fn parse_step(word: &str, rest: &str) -> Result<Step, String> {
+    Ok(match word {
+        ">" => Step::Send(parse_message(rest)?),
+        "on" => Step::On(rest.to_owned()),
+        "connect" => Step::Connect(parse_params(rest)?),
+        "write" => Step::Write,
+        "until" => parse_until(rest)?,
+        "closed" => Step::Closed,
+        "cancel" => Step::Cancel(rest.to_owned()),
+        "wait" => Step::Wait(rest.to_owned()),
+        _ => return Err(format!("unknown word {word:?}")),
+    })
 }
 
 fn parse_errors(word: &str) -> Result<Errors, String> {
