@@ -12,8 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::wire::{PATIENCE, Wire};
 
-/// The binary under test.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_pgcorral");
+/// The binary under test: this build's, or another one (a release build) that `PGCORRAL_BINARY` names.
+fn program() -> String {
+    std::env::var("PGCORRAL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pgcorral").to_owned())
+}
 
 /// What a test wants of the proxy. `None` leaves the default.
 #[derive(Debug, Clone, Default)]
@@ -142,7 +144,7 @@ impl Proxy {
     pub fn is_there() -> bool {
         static IS_THERE: OnceLock<bool> = OnceLock::new();
         *IS_THERE.get_or_init(|| {
-            let output = Command::new(PROGRAM).arg("--version").output();
+            let output = Command::new(program()).arg("--version").output();
             output.is_ok_and(|output| output.stdout.starts_with(b"pgcorral"))
         })
     }
@@ -152,10 +154,10 @@ impl Proxy {
         let config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
         std::fs::write(config.path(), options.toml()).expect("write the configuration");
         let mut command = match options.max_files {
-            None => Command::new(PROGRAM),
+            None => Command::new(program()),
             Some(files) => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), PROGRAM]);
+                shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\""), &program()]);
                 shell
             }
         };
