@@ -20,15 +20,21 @@ const PREFIX: &str = "pgcorral-run-";
 /// A unix socket's path has at most 107 bytes (`sockaddr_un`); `/.s.PGSQL.NNNNN` takes 16 of them.
 const LONGEST_DIRECTORY: usize = 107 - 16;
 
-/// Runs when the owner is gone or has closed the pipe: ends the server that the directory's `*.pid` files name, if it
-/// still runs from this directory, and removes the directory. PostgreSQL and PgBouncer both write their process id in
-/// the first line of such a file, and both end at once on SIGQUIT.
+/// A server that does not name the directory in its arguments shows by this variable that it belongs there.
+pub const DIRECTORY_VARIABLE: &str = "PGCORRAL_RUN_DIRECTORY";
+
+/// Runs when the owner is gone or has closed the pipe: ends the servers that the directory's `*.pid` files name, if
+/// arguments or environment show that they belong there (process ids are used again), and removes the directory.
+/// PostgreSQL and PgBouncer both write their process id in the first line of such a file, and end on SIGQUIT.
 const JANITOR: &str = r#"
 trap '' INT TERM HUP
 read -r _
 for file in "$1"/*.pid "$1"/*/postmaster.pid; do
     [ -s "$file" ] || continue
     read -r server rest < "$file"
+    command=$(cat "/proc/$server/cmdline" "/proc/$server/environ" 2>/dev/null | tr '\0' ' ')
+    [ -n "$command" ] || command=$(ps -o args= -p "$server")
+    case "$command" in *"$1"*) ;; *) continue ;; esac
     kill -QUIT "$server" 2>/dev/null
     tries=0
     while [ -s "$file" ] && kill -0 "$server" 2>/dev/null && [ $tries -lt 100 ]; do
