@@ -11,6 +11,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod guard;
+mod lock;
 pub mod net;
 pub mod obs;
 pub mod pool;

@@ -1,1 +1,14 @@
-//! Load for PostgreSQL poolers.
+//! Load for PostgreSQL poolers: a throw-away PostgreSQL, storms of cold invocations, comparisons of proxies.
+//!
+//! [`postgres`] starts a server of its own on a free port and leaves nothing behind; [`binaries`], [`account`] and
+//! [`scratch`] are what it stands on. [`storm`] fires invocations at a server or proxy, [`backends`] counts what
+//! PostgreSQL saw of them, and [`table`] shows it.
+
+pub mod account;
+pub mod backends;
+pub mod binaries;
+pub mod limits;
+pub mod postgres;
+pub mod scratch;
+pub mod storm;
+pub mod table;

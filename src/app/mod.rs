@@ -1,1 +1,149 @@
-//! (to come)
+//! The composition root: builds the parts from a configuration, starts them, and takes them down again.
+
+mod check;
+mod gauges;
+mod serve;
+mod threads;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+pub use check::check;
+pub use serve::serve;
+
+use crate::admin;
+use crate::client::{Door, Spreader, accept};
+use crate::config::Config;
+use crate::guard::ShedReason;
+use crate::net::tls::TlsSetupError;
+use crate::net::{ListenAddress, Listener};
+use crate::obs::Metrics;
+use crate::pool::Pools;
+use gauges::Gauges;
+use threads::IoThreads;
+
+/// A running proxy. Dropped, it stops at once; [`App::drain`] is the gentle way.
+#[derive(Debug)]
+pub struct App {
+    door: Arc<Door>,
+    listening: Vec<ListenAddress>,
+    admin: Option<SocketAddr>,
+    // Last: the threads end once nothing runs on them any more.
+    threads: IoThreads,
+}
+
+/// Why the proxy cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Listen(String, io::Error),
+    /// TLS cannot be set up.
+    Tls(TlsSetupError),
+    /// The table of metrics contradicts itself.
+    Metrics(prometheus::Error),
+    /// A thread or runtime cannot be started.
+    Threads(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Tls(error) => error.fmt(f),
+            Self::Metrics(error) => write!(f, "cannot set up metrics: {error}"),
+            Self::Threads(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl App {
+    /// Builds everything, listens, and begins to dial. The admin address is served by the calling runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let reasons: Vec<_> = ShedReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        let metrics = Metrics::new(&reasons).map_err(StartError::Metrics)?;
+        let threads = IoThreads::start(config.threads, config.relay_buffer_bytes).map_err(StartError::Threads)?;
+        let pools = pools(&config, &threads, &metrics).map_err(StartError::Tls)?;
+        let door = Door::new(config.clients, pools, metrics).map_err(StartError::Tls)?;
+        let door = Arc::new(door);
+        // A millisecond for each user with a plain password, and only once.
+        let deriving = Arc::clone(&door);
+        let _ = tokio::task::spawn_blocking(move || deriving.derive_verifiers()).await;
+        let mut app = Self { door, listening: vec![], admin: None, threads };
+        app.listen(&config.listen)?;
+        if let Some(address) = config.admin {
+            app.admin = Some(app.serve_admin(address).await?);
+        }
+        app.door.pools.start();
+        Ok(app)
+    }
+
+    /// Where clients connect: the addresses of the configuration, with real ports in the place of 0.
+    pub fn listening(&self) -> &[ListenAddress] {
+        &self.listening
+    }
+
+    /// Where metrics are served.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What all clients share.
+    pub fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
+    fn listen(&mut self, addresses: &[ListenAddress]) -> Result<(), StartError> {
+        let spreader = Arc::new(Spreader::new(self.threads.homes().to_vec()));
+        for address in addresses {
+            let failed = |error| StartError::Listen(address.to_string(), error);
+            // On an I/O thread, so that a login needs no other.
+            let Some(home) = self.threads.homes().first() else { continue };
+            let _context = home.enter();
+            let listener = Listener::bind(address, self.door.params.listen_backlog).map_err(failed)?;
+            self.listening.push(listener.address().map_err(failed)?);
+            home.spawn(accept(listener, Arc::clone(&self.door), Arc::clone(&spreader)));
+        }
+        Ok(())
+    }
+
+    async fn serve_admin(&self, address: SocketAddr) -> Result<SocketAddr, StartError> {
+        let failed = |error| StartError::Listen(address.to_string(), error);
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let gauges = Arc::new(Gauges(Arc::clone(&self.door)));
+        // Ends with the process: until then /readyz says that the proxy drains.
+        tokio::spawn(admin::serve(listener, self.door.metrics.clone(), gauges, std::future::pending()));
+        Ok(bound)
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.door.drain();
+        for address in &self.listening {
+            if let ListenAddress::Unix(path) = address {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+fn pools(config: &Config, threads: &IoThreads, metrics: &Metrics) -> Result<Pools, TlsSetupError> {
+    let mut pools = Pools::default();
+    for upstream in &config.upstreams {
+        let databases = upstream.databases.iter().map(|database| {
+            (database.name.as_str(), database.max_connections, database.max_clients, database.pools.as_slice())
+        });
+        pools.add_upstream(&upstream.params, databases, threads.homes(), metrics)?;
+    }
+    Ok(pools)
+}

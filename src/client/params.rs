@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::secret::Secret;
+use crate::proto::{AuthMethod, ClientTlsMode, UserParams};
 
 /// Limits and log-in of clients.
 #[derive(Debug, Clone)]
@@ -26,19 +26,6 @@ pub struct ClientParams {
     pub users: Vec<UserParams>,
 }
 
-/// How clients prove who they are. PgBouncer's `auth_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthMethod {
-    /// Whoever says so is believed, if the user is known.
-    Trust,
-    /// Clear text password.
-    Password,
-    /// MD5 challenge. Needs the plain password or its md5 hash.
-    Md5,
-    /// SCRAM-SHA-256 (RFC 5802, RFC 7677). Needs the plain password or a verifier.
-    ScramSha256,
-}
-
 /// Encryption of client connections. PgBouncer's `client_tls_sslmode`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
@@ -55,37 +42,4 @@ pub struct TlsIdentity {
     pub cert_file: PathBuf,
     /// Private key.
     pub key_file: PathBuf,
-}
-
-/// Whether clients may or must encrypt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientTlsMode {
-    /// SSLRequest is answered `N`.
-    Disable,
-    /// Clients choose.
-    Prefer,
-    /// Plain-text logins over TCP are refused (28000); Unix sockets are let in.
-    Require,
-}
-
-/// One user of the proxy.
-#[derive(Debug, Clone)]
-pub struct UserParams {
-    /// Role name as clients send it.
-    pub name: String,
-    /// What their proof is checked against. None: only `trust` lets them in.
-    pub secret: Option<UserSecret>,
-    /// Most clients of this user over all databases. None: no bound of its own.
-    pub max_clients: Option<usize>,
-}
-
-/// What a client's proof is checked against.
-#[derive(Debug, Clone)]
-pub enum UserSecret {
-    /// The password itself.
-    Password(Secret),
-    /// `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>`, as in `pg_authid.rolpassword`.
-    ScramVerifier(Secret),
-    /// `md5` and 32 hex digits, as in `pg_authid.rolpassword`.
-    Md5Hash(Secret),
 }

@@ -16,6 +16,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// I/O threads; each is one current-thread runtime. None: decided from the number of cores.
     pub threads: Option<usize>,
+    /// Size in bytes of a relay's buffer, one for each direction that has something to pass on. PgBouncer's `pkt_buf`.
+    pub relay_buffer_bytes: usize,
     /// Limits and log-in of clients.
     pub clients: ClientParams,
     /// One entry per distinct upstream address, with the databases that lead to it.

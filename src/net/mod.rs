@@ -1,5 +1,14 @@
 //! Sockets: addresses, listeners, streams (plain, Unix, TLS) and their options.
 
 mod address;
+mod inbox;
+mod outbox;
+mod socket;
+mod stream;
+pub mod tls;
 
 pub use address::{ListenAddress, UpstreamAddress};
+pub use inbox::Inbox;
+pub use outbox::Outbox;
+pub use socket::{Accepted, Listener, tune};
+pub use stream::Stream;

@@ -1,1 +1,22 @@
-//! (to come)
+//! What an operator sees: the table of metrics, the handles that count, the text of a scrape, and the log.
+//!
+//! Everybody who counts something gets a handle from [`Metrics`], with its labels resolved once; what can be read
+//! when somebody asks (queue depth, clients by state) is not counted but read through [`Sources`] at the scrape.
+//! Nothing here is global, and nothing here decides anything.
+
+mod clients;
+mod labels;
+pub mod logging;
+mod metrics;
+mod pool;
+mod process;
+mod sources;
+mod summary;
+pub mod table;
+
+pub use clients::{ClientMetrics, Handshake};
+pub use labels::{CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Refusal, WaitOutcome};
+pub use metrics::Metrics;
+pub use pool::PoolMetrics;
+pub use sources::{PoolGauges, Readiness, Sources};
+pub use summary::{Line, Summary, SummaryLog};

@@ -1,5 +1,23 @@
-//! Server connections shared by clients: the gate's shell around deadpool's store.
+//! Server connections shared by clients: the shell around [`crate::guard`] and deadpool's store.
+//!
+//! ```text
+//! client ── checkout ──► Books (Gate + waiting clients, one lock per upstream) ── idle ──► Store (deadpool)
+//!    ▲                        │ dial                                                          ▲
+//!    └──── hand over ─────────┴──────────► Dialler (a task) ── arrives ───────────────────────┘
+//! ```
+//! The gate alone decides; a connection is always in a store, in a [`Lease`], being dialled or being closed, and the gate's
+//! books count it in exactly that place.
 
+mod books;
+mod checkout;
+mod greeting;
 mod params;
+mod registry;
+mod store;
+mod upstream;
 
+pub use checkout::{Checkout, Lease, Pool, WaitCanceller, WaitEnd, Waiting};
+pub use greeting::Greeting;
 pub use params::{PoolMode, PoolParams};
+pub use registry::{Database, Pools};
+pub use upstream::Upstream;

@@ -15,6 +15,17 @@ pub enum PoolMode {
     Statement,
 }
 
+impl PoolMode {
+    /// The word of the configuration and of metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction",
+            Self::Session => "session",
+            Self::Statement => "statement",
+        }
+    }
+}
+
 /// One pool: the server connections of one (database, user).
 #[derive(Debug, Clone)]
 pub struct PoolParams {

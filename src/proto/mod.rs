@@ -1,1 +1,10 @@
-//! (to come)
+//! The protocol's machines: pure, an event goes in and what to do about it comes out.
+
+pub mod auth;
+pub mod ledger;
+pub mod messages;
+pub mod parameters;
+mod params;
+pub mod startup;
+
+pub use params::{AuthMethod, ClientTlsMode, UserParams, UserSecret};

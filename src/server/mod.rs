@@ -1,5 +1,19 @@
-//! Connections to PostgreSQL: dialling, login, replay of parameters, cancel, recovery.
+//! Connections to PostgreSQL: dialling, login, replay of parameters, cancel, recovery, farewell.
 
+mod cancel;
+mod connection;
+mod connector;
+mod dial;
+mod farewell;
 mod params;
+mod settle;
+mod trial;
 
+pub use cancel::{CancelTarget, CancelUnderWay};
+pub use connection::{Server, query};
+pub use connector::Connector;
+pub use dial::{DialError, Dialler, is_out_of_files, parameter_status};
+pub use farewell::farewell;
 pub use params::{Credentials, ServerTls, TlsVerify, UpstreamParams};
+pub use settle::{Owed, Unsettled};
+pub use trial::Trial;

@@ -1,0 +1,24 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Only Rust has to be there; what else is missing is
+# installed from the system's packages. Works as root and as an ordinary user, any number of times.
+
+CARGO ?= cargo
+# Where cargo puts its programs; honours CARGO_TARGET_DIR.
+TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+.PHONY: build demo bench
+
+# The release binary: $(TARGET)/release/pgcorral
+build:
+	$(CARGO) build --release
+
+# A thousand cold invocations at a PostgreSQL with sixty connections: directly, then through the proxy.
+demo:
+	./scripts/setup-postgres.sh
+	$(CARGO) build --release
+	$(TARGET)/release/pgcorral demo $(DEMO_FLAGS)
+
+# pgcorral against PgBouncer on this machine; writes docs/benchmarks.md. BENCH_FLAGS="--rounds 2" for a quick one.
+bench:
+	./scripts/setup-bench.sh
+	$(CARGO) build --release --workspace
+	$(TARGET)/release/bench --pgcorral $(TARGET)/release/pgcorral --output docs/benchmarks.md $(BENCH_FLAGS)

@@ -1,0 +1,57 @@
+//! What a scrape and a health check see of the running parts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::client::Door;
+use crate::obs::{PoolGauges, Readiness, Sources};
+use crate::pool::Pool;
+
+/// The running parts, read when somebody asks.
+pub(super) struct Gauges(pub(super) Arc<Door>);
+
+impl Sources for Gauges {
+    fn pools(&self) -> Vec<PoolGauges> {
+        self.0.pools.iter().map(|pool| gauges(pool)).collect()
+    }
+
+    fn clients(&self) -> Vec<(&'static str, usize)> {
+        let mut states = self.0.roster.states().to_vec();
+        let logged_in: usize = states.iter().map(|(_, count)| count).sum();
+        states.insert(0, ("login", self.0.connections.load(Ordering::Relaxed).saturating_sub(logged_in)));
+        states
+    }
+
+    fn readiness(&self) -> Readiness {
+        if self.0.is_draining() {
+            return Readiness::NotReady("draining".to_owned());
+        }
+        // A pool is fine while it has a server connection, or no dial of it has failed.
+        let serves = |pool: &Arc<Pool>| {
+            let now = pool.snapshot();
+            now.idle + now.active > 0 || pool.failure().is_none()
+        };
+        if self.0.pools.iter().any(serves) {
+            Readiness::Ready
+        } else {
+            Readiness::NotReady("no pool has a usable server".to_owned())
+        }
+    }
+}
+
+fn gauges(pool: &Pool) -> PoolGauges {
+    let now = pool.snapshot();
+    PoolGauges {
+        database: pool.params.database.clone(),
+        user: pool.params.user.clone(),
+        mode: pool.params.mode.as_str(),
+        idle: now.idle,
+        active: now.active,
+        dialling: now.dialling,
+        closing: now.closing,
+        waiting: now.waiting,
+        max_waiting: pool.params.max_waiting,
+        oldest_wait_seconds: now.oldest_wait.as_secs_f64(),
+        limit: now.size,
+    }
+}

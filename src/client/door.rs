@@ -1,0 +1,197 @@
+//! What all clients share: who may come in, and whether the house is open.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use super::params::{ClientParams, TlsIdentity};
+use super::roster::Roster;
+use crate::net::tls::{TlsSetupError, server_config};
+use crate::obs::{Metrics, Refusal, SummaryLog};
+use crate::pool::{Database, Pool, Pools};
+use crate::proto::auth::{ClientSecret, Mock, Prepared};
+use crate::proto::{ClientTlsMode, UserParams};
+
+/// What all clients share.
+pub struct Door {
+    /// Limits and log-in.
+    pub params: ClientParams,
+    /// Where logins are counted.
+    pub metrics: Metrics,
+    /// Where they may go.
+    pub pools: Pools,
+    /// Who is in.
+    pub roster: Arc<Roster>,
+    /// One line a second about logins that failed, however many did.
+    pub login_failures: SummaryLog,
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) mock: Mock,
+    pub(super) handshakes: Semaphore,
+    /// Connections that were accepted and are not closed yet.
+    pub connections: AtomicUsize,
+    users: HashMap<String, Arc<User>>,
+    draining: AtomicBool,
+    pub(super) drained: Notify,
+}
+
+/// A user of the proxy.
+pub(super) struct User {
+    /// Most clients over all databases.
+    pub(super) max_clients: Option<usize>,
+    /// Clients that are logged in.
+    pub(super) clients: AtomicUsize,
+    prepared: Prepared,
+    derived: OnceLock<ClientSecret>,
+}
+
+impl User {
+    /// What a login is checked against; None while it is still to be derived.
+    pub(super) fn secret(&self) -> Option<&ClientSecret> {
+        match &self.prepared {
+            Prepared::Ready(secret) => Some(secret),
+            Prepared::Derive(_) => self.derived.get(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Door").field("roster", &self.roster.len()).finish_non_exhaustive()
+    }
+}
+
+impl Door {
+    /// Opens the door. Verifiers are derived by [`Door::derive_verifiers`].
+    ///
+    /// # Errors
+    /// Certificate or key cannot be used.
+    pub fn new(params: ClientParams, pools: Pools, metrics: Metrics) -> Result<Self, TlsSetupError> {
+        let tls = match (&params.tls.mode, &params.tls.identity) {
+            (ClientTlsMode::Prefer | ClientTlsMode::Require, Some(TlsIdentity { cert_file, key_file })) => {
+                Some(TlsAcceptor::from(server_config(cert_file, key_file)?))
+            }
+            _ => None,
+        };
+        let user = |user: &UserParams| {
+            let prepared = ClientSecret::prepare(params.auth, user, rand::random());
+            let (clients, derived) = (AtomicUsize::new(0), OnceLock::new());
+            let user_state = User { max_clients: user.max_clients, clients, prepared, derived };
+            (user.name.clone(), Arc::new(user_state))
+        };
+        let users = params.users.iter().map(user).collect();
+        let mock = Mock::new(rand::random(), params.users.iter());
+        let handshakes = Semaphore::new(params.max_handshakes);
+        Ok(Self {
+            params,
+            metrics,
+            pools,
+            roster: Arc::default(),
+            login_failures: SummaryLog::new("logins failed"),
+            tls,
+            mock,
+            handshakes,
+            connections: AtomicUsize::new(0),
+            users,
+            draining: AtomicBool::new(false),
+            drained: Notify::new(),
+        })
+    }
+
+    /// Derives the verifiers of users with a plain password: about a millisecond of CPU each, so off the I/O threads and
+    /// before the first login, whose time would else tell that the user exists.
+    pub fn derive_verifiers(&self) {
+        for user in self.users.values() {
+            if let Prepared::Derive(derivation) = &user.prepared {
+                user.derived.get_or_init(|| ClientSecret::Verifier(derivation.verifier().into()));
+            }
+        }
+    }
+
+    pub(super) fn user(&self, name: &str) -> Option<&Arc<User>> {
+        self.users.get(name)
+    }
+
+    /// The proxy is going down.
+    #[inline]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Ready once the proxy drains. Cancel safe.
+    pub(super) async fn closing(&self) {
+        let mut drained = std::pin::pin!(self.drained.notified());
+        // Before the look at the flag, or the call in between would be missed.
+        drained.as_mut().enable();
+        if !self.is_draining() {
+            drained.await;
+        }
+    }
+
+    /// The limit on all clients, if it is passed. The caller's own connection counts.
+    pub(super) fn is_full(&self) -> Option<usize> {
+        let limit = self.params.max_clients;
+        (self.connections.load(Ordering::SeqCst) > limit).then_some(limit)
+    }
+
+    /// Lets nobody in any more, refuses who waits, and sends home who is between transactions.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+        for upstream in self.pools.upstreams() {
+            upstream.drain();
+        }
+        self.drained.notify_waiters();
+        self.roster.wake_all();
+    }
+}
+
+/// A client's place under every limit on clients; dropped, it is free again.
+pub(super) struct Seat {
+    pub(super) door: Arc<Door>,
+    pub(super) pool: Arc<Pool>,
+    database: Arc<Database>,
+    user: Arc<User>,
+}
+
+/// A limit on clients that is reached: its name, and what it is set to.
+pub(super) struct Full {
+    pub(super) refusal: Refusal,
+    pub(super) limit: usize,
+}
+
+impl Seat {
+    /// Takes a place under the limits of user, database and pool. That of the proxy was taken at accept.
+    pub(super) fn take(
+        door: &Arc<Door>,
+        user: &Arc<User>,
+        database: &Arc<Database>,
+        pool: &Arc<Pool>,
+    ) -> Result<Self, Full> {
+        let counters = [
+            (&user.clients, user.max_clients, Refusal::MaxUserClients),
+            (&database.clients, database.max_clients, Refusal::MaxDatabaseClients),
+            (&pool.clients, pool.params.max_clients, Refusal::MaxUserClients),
+        ];
+        for (taken, (counter, limit, refusal)) in counters.iter().enumerate() {
+            let before = counter.fetch_add(1, Ordering::SeqCst);
+            if let Some(limit) = limit.filter(|limit| before >= *limit) {
+                for (counter, ..) in counters.iter().take(taken + 1) {
+                    counter.fetch_sub(1, Ordering::SeqCst);
+                }
+                return Err(Full { refusal: *refusal, limit });
+            }
+        }
+        let (door, pool) = (Arc::clone(door), Arc::clone(pool));
+        Ok(Self { door, pool, database: Arc::clone(database), user: Arc::clone(user) })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        for counter in [&self.user.clients, &self.database.clients, &self.pool.clients] {
+            counter.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A session from its first message to its last word.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+
+use super::refusal;
+use super::session::{Active, End, Session, State};
+use crate::obs::DestroyReason;
+use crate::pool::{Lease, PoolMode};
+use crate::proto::messages::{self, Report};
+use crate::server::{Owed, Unsettled};
+
+/// How long a client may take to read its last message.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// How long a server may take to end what its client left behind, the cancel request not counted.
+const SETTLE: Duration = Duration::from_secs(10);
+/// What makes a server connection as good as new. Manual, "DISCARD".
+const RESET: &str = "DISCARD ALL";
+
+impl Session {
+    /// Runs to the end. Not cancel safe: given up, it closes its server connection.
+    pub(super) async fn run(mut self) {
+        let end = poll_fn(|cx| {
+            // The same waker for as long as the task lives, so once is enough.
+            self.member.waker.register(cx.waker());
+            Poll::Ready(())
+        });
+        end.await;
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        tracing::debug!(client = self.member.process_id, pool = self.pool.name(), ?end, "client leaves");
+        // Boxed: it is rare, and a session at work shall not carry its memory.
+        Box::pin(self.finish(end)).await;
+    }
+
+    async fn finish(mut self, end: End) {
+        let owed = match end {
+            End::Terminated => Owed::Finish,
+            _ => Owed::Cancel,
+        };
+        if let State::Active(Active { lease, .. }) = std::mem::replace(&mut self.state, State::Idle) {
+            self.member.rests();
+            give_back(lease, owed, !self.inbox.frames.at_boundary());
+        }
+        match end {
+            End::Terminated | End::ClientLeft | End::MidMessage => {}
+            End::Violation(violation) => self.last_word(&refusal::violation(violation)).await,
+            End::Fatal(report) => self.last_word(&report).await,
+        }
+    }
+
+    async fn last_word(&mut self, report: &Report) {
+        let mut message = vec![];
+        messages::error_response(&mut message, report);
+        let say = async {
+            poll_fn(|cx| Poll::Ready(self.write_client(cx, &message))).await.ok()?;
+            poll_fn(|cx| self.outbox.poll_drain(&mut self.stream, cx)).await.ok()?;
+            self.stream.shutdown().await.ok()
+        };
+        let _ = tokio::time::timeout(LAST_WORD, say).await;
+    }
+}
+
+/// Brings a server connection whose client has gone back into order, in a task of its own.
+fn give_back(lease: Lease, owed: Owed, mid_message: bool) {
+    let reset = (lease.pool().params.mode == PoolMode::Session).then_some(RESET);
+    if reset.is_none() && !mid_message && lease.is_free() {
+        return lease.release(Instant::now());
+    }
+    lease.run(move |mut lease| async move {
+        let settled = lease.settle(owed, mid_message, reset, SETTLE).await;
+        match settled {
+            Ok(()) => {
+                if reset.is_some() {
+                    lease.parameters = Default::default();
+                }
+                lease.release(Instant::now());
+            }
+            Err(Unsettled::HalfSent | Unsettled::Timeout) => lease.close(DestroyReason::ClientLeft),
+            Err(Unsettled::OutOfStep) => lease.close(DestroyReason::OutOfStep),
+            Err(Unsettled::Lost(_)) => lease.close(DestroyReason::ServerClosed),
+        }
+    });
+}

@@ -1,0 +1,288 @@
+//! From accept to ReadyForQuery: startup packets, TLS, proof of identity, greeting.
+//!
+//! No server connection is needed for any of it, as long as one has been seen: a stampede of logins stays in here.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::door::{Door, Full, Seat};
+use super::refusal;
+use super::session::Session;
+use crate::guard::Home;
+use crate::net::{Accepted, Stream};
+use crate::obs::{CancelResult, LoginResult, Refusal};
+use crate::proto::auth::{ClientAuth, ClientStep, RefusalCause};
+use crate::proto::messages::{self, Report};
+use crate::proto::startup::{Action, Event, Startup, StartupPacket, Transport, packet_length};
+use crate::wire::{Header, Side, header, tag};
+
+/// How long a refused client may take to read why.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// Longest message of a login, in bytes: the bound of password messages.
+const LONGEST: usize = 10_005;
+
+/// Why a login ended without a session.
+pub(super) enum Failed {
+    /// The connection broke, or the client closed it.
+    Gone,
+    /// Nothing more is to be said: a cancel request, or a probe that sent nothing.
+    NoLogin,
+    /// This is to be said.
+    Refused(LoginResult, Report),
+    /// A limit or rule.
+    Limit(Refusal, Report),
+}
+
+impl From<io::Error> for Failed {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// Takes one connection from accept to its end.
+pub(super) async fn serve(door: Arc<Door>, accepted: Accepted, home: Home) {
+    let handshake = door.metrics.clients().accepted();
+    let Ok(stream) = accepted.into_stream() else { return handshake.not_a_login() };
+    let mut greeter = Greeter { stream, door: Arc::clone(&door), home };
+    let limit = door.params.login_timeout;
+    // Boxed: the login is over soon, and the session shall not carry its memory.
+    let login = Box::pin(async {
+        let result = tokio::select! {
+            biased;
+            result = tokio::time::timeout(limit, greeter.log_in()) => result,
+            () = door.closing() => Ok(Err(Failed::Limit(Refusal::Draining, refusal::draining()))),
+        };
+        result.unwrap_or_else(|_| Err(Failed::Refused(LoginResult::Timeout, refusal::login_timeout())))
+    });
+    match login.await {
+        Ok((member, seat, wanted)) => {
+            handshake.finished(LoginResult::Ok);
+            let Greeter { stream, .. } = greeter;
+            Session::new(stream, member, seat, wanted, home).run().await;
+        }
+        Err(Failed::Gone) => drop(handshake),
+        Err(Failed::NoLogin) => handshake.not_a_login(),
+        Err(Failed::Refused(result, report)) => {
+            handshake.finished(result);
+            greeter.last_word(result_label(result), &report).await;
+        }
+        Err(Failed::Limit(reason, report)) => {
+            handshake.refused(reason);
+            greeter.last_word(crate::obs::LabelValue::label(reason), &report).await;
+        }
+    }
+}
+
+fn result_label(result: LoginResult) -> &'static str {
+    crate::obs::LabelValue::label(result)
+}
+
+type Admitted = (super::roster::Member, Seat, Arc<crate::proto::parameters::Parameters>);
+
+/// A connection that is logging in.
+struct Greeter {
+    stream: Stream,
+    door: Arc<Door>,
+    home: Home,
+}
+
+impl Greeter {
+    async fn log_in(&mut self) -> Result<Admitted, Failed> {
+        let Some(first) = self.packet().await? else { return Err(Failed::NoLogin) };
+        // Taken once the client has spoken: silence must not keep others out.
+        let door = Arc::clone(&self.door);
+        let _turn = door.handshakes.acquire().await;
+        let Some(startup) = self.startup(first).await? else { return Err(Failed::NoLogin) };
+        if door.is_draining() {
+            return Err(Failed::Limit(Refusal::Draining, refusal::draining()));
+        }
+        if let Some(limit) = door.is_full() {
+            let report = refusal::too_many_clients("max_clients", limit);
+            return Err(Failed::Limit(Refusal::MaxClients, report));
+        }
+        if startup.replication.is_some() {
+            return Err(Failed::Refused(LoginResult::Protocol, refusal::no_replication()));
+        }
+        let accept = self.prove(&startup).await?;
+        self.greet(startup, accept).await
+    }
+
+    /// The packets before the login itself; None if it was a cancel request.
+    async fn startup(&mut self, first: Vec<u8>) -> Result<Option<StartupPacket>, Failed> {
+        let transport = if self.stream.is_unix() { Transport::Unix } else { Transport::Tcp };
+        let mut machine = Startup::new(self.door.params.tls.mode, transport);
+        let mut packet = Some(first);
+        loop {
+            let bytes = packet.take().unwrap_or_default();
+            let event = if bytes.is_empty() {
+                Event::TlsUp
+            } else {
+                Event::Packet { bytes: &bytes, buffered: self.buffered() }
+            };
+            match machine.handle(event) {
+                Action::Deny => self.stream.write_all(b"N").await?,
+                Action::StartTls => {
+                    self.encrypt().await?;
+                    continue;
+                }
+                Action::Read => {}
+                Action::Cancel { process_id, secret } => {
+                    self.cancel(process_id, secret).await;
+                    return Ok(None);
+                }
+                Action::Accept { startup, reply } => {
+                    self.stream.write_all(&reply).await?;
+                    return Ok(Some(startup));
+                }
+                Action::Refuse(violation) => {
+                    return Err(Failed::Refused(LoginResult::Protocol, violation.report()));
+                }
+            }
+            packet = self.packet().await?;
+            if packet.is_none() {
+                return Err(Failed::Gone);
+            }
+        }
+    }
+
+    /// One packet without a type byte; None if the client closes instead.
+    async fn packet(&mut self) -> Result<Option<Vec<u8>>, Failed> {
+        let mut length = [0; 4];
+        match self.stream.read_exact(&mut length).await {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            result => result?,
+        };
+        let violation = |violation: crate::proto::startup::Violation| {
+            Failed::Refused(LoginResult::Protocol, violation.report())
+        };
+        let total = packet_length(&length).map_err(violation)?.unwrap_or(4);
+        let mut packet = length.to_vec();
+        packet.resize(total, 0);
+        self.stream.read_exact(packet.get_mut(4..).unwrap_or_default()).await?;
+        Ok(Some(packet))
+    }
+
+    /// Bytes that have come behind the packet: whatever a client sends in plain text behind its SSLRequest could have been
+    /// put there by somebody in between (CVE-2021-23214).
+    fn buffered(&self) -> usize {
+        self.stream.waiting_bytes()
+    }
+
+    async fn encrypt(&mut self) -> Result<(), Failed> {
+        let Some(tls) = self.door.tls.clone() else { return Err(Failed::Gone) };
+        self.stream.write_all(b"S").await?;
+        match self.stream.encrypt_as_server(&tls).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "TLS handshake failed");
+                self.door.metrics.clients().tls_failed();
+                Err(Failed::Gone)
+            }
+        }
+    }
+
+    async fn cancel(&self, process_id: i32, secret: &[u8]) {
+        let result = match self.door.roster.cancel(process_id, secret) {
+            super::roster::Cancel::Done(result) => result,
+            super::roster::Cancel::Send(request) => match request.send().await {
+                Ok(()) => CancelResult::Sent,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot deliver a cancel request");
+                    CancelResult::Failed
+                }
+            },
+        };
+        self.door.metrics.clients().cancelled(result);
+    }
+
+    /// The client proves who it is; the bytes that tell it so, which are still to be sent.
+    async fn prove(&mut self, startup: &StartupPacket) -> Result<Vec<u8>, Failed> {
+        let door = Arc::clone(&self.door);
+        let secret = door.user(&startup.user).and_then(|user| user.secret());
+        let mut step =
+            ClientAuth::start(door.params.auth, &startup.user, secret, &door.mock, rand::random());
+        loop {
+            step = match step {
+                ClientStep::Send { message, next } => {
+                    self.stream.write_all(&message).await?;
+                    self.stream.flush().await?;
+                    let (kind, body) = self.message().await?;
+                    next.handle(kind, &body)
+                }
+                ClientStep::Derive { derivation, next } => {
+                    let keys = tokio::task::spawn_blocking(move || derivation.run()).await;
+                    next.keys(&keys.map_err(|_| Failed::Gone)?)
+                }
+                ClientStep::Accept { message } => return Ok(message),
+                ClientStep::Refuse(refused) => {
+                    tracing::debug!(user = startup.user, cause = ?refused.cause, "login refused");
+                    let result = match refused.cause {
+                        RefusalCause::ClientMisbehaved(_) => LoginResult::Protocol,
+                        _ => LoginResult::BadCredentials,
+                    };
+                    return Err(Failed::Refused(result, refused.report));
+                }
+            }
+        }
+    }
+
+    /// One message of the login.
+    async fn message(&mut self) -> Result<(u8, Vec<u8>), Failed> {
+        let mut head = [0; Header::SIZE];
+        self.stream.read_exact(&mut head).await?;
+        let protocol = |report| Failed::Refused(LoginResult::Protocol, report);
+        let Header { tag, total } = match header(Side::Client, &head) {
+            Ok(Some(header)) if header.total <= LONGEST => header,
+            Ok(_) => return Err(protocol(Report::fatal("08P01", "invalid message length"))),
+            Err(violation) => return Err(protocol(refusal::violation(violation))),
+        };
+        if tag == tag::TERMINATE {
+            return Err(Failed::Gone);
+        }
+        let mut body = vec![0; total - Header::SIZE];
+        self.stream.read_exact(&mut body).await?;
+        Ok((tag, body))
+    }
+
+    /// Finds the client's pool and tells it what PostgreSQL would.
+    async fn greet(&mut self, startup: StartupPacket, mut reply: Vec<u8>) -> Result<Admitted, Failed> {
+        let door = Arc::clone(&self.door);
+        let unknown =
+            || Failed::Refused(LoginResult::UnknownDatabase, refusal::unknown_database(&startup.database));
+        let database = door.pools.database(&startup.database).ok_or_else(unknown)?;
+        let pool = database.pool(&startup.user).ok_or_else(unknown)?;
+        let user = door.user(&startup.user).ok_or_else(unknown)?;
+        let seat = Seat::take(&door, user, database, pool).map_err(|Full { refusal, limit }| {
+            let report = refusal::too_many_clients(crate::obs::LabelValue::label(refusal), limit);
+            Failed::Limit(refusal, report)
+        })?;
+        let long_key = startup.served_minor() >= 2;
+        let terms = super::terms::settle_terms(pool, startup, self.home).await?;
+        let member = door.roster.enter(long_key);
+        for (name, value) in terms.reported.iter() {
+            messages::parameter_status(&mut reply, name, value);
+        }
+        messages::backend_key_data(&mut reply, member.process_id, member.secret());
+        messages::ready_for_query(&mut reply, b'I');
+        self.stream.write_all(&reply).await?;
+        self.stream.flush().await?;
+        Ok((member, seat, terms.wanted))
+    }
+
+    /// Says why, and closes. `reason` is for the log's summary.
+    async fn last_word(&mut self, reason: &'static str, report: &Report) {
+        self.door.login_failures.count(reason);
+        tracing::debug!(reason, message = %report.message, "login failed");
+        let mut message = vec![];
+        messages::error_response(&mut message, report);
+        let say = async {
+            self.stream.write_all(&message).await?;
+            self.stream.flush().await?;
+            self.stream.shutdown().await
+        };
+        let _ = tokio::time::timeout(LAST_WORD, say).await;
+    }
+}

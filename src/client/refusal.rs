@@ -1,0 +1,114 @@
+//! The overload contract: what a client gets that cannot be served. One SQLSTATE table for the whole proxy.
+
+use std::time::Duration;
+
+use crate::guard::ShedReason;
+use crate::pool::Pool;
+use crate::proto::messages::Report;
+
+/// A transaction that is not admitted: ERROR inside the session, DETAIL with the reason as in the metric's label.
+pub fn shed(reason: ShedReason, pool: &Pool, waited: Duration) -> Report {
+    let (sqlstate, message, hint) = match reason {
+        ShedReason::QueueTimeout => (
+            "53300",
+            "no server connection became free in time",
+            "The pool is busy. Retry after a pause that grows with each attempt.",
+        ),
+        ShedReason::QueueFull => (
+            "53300",
+            "too many clients wait for a server connection",
+            "The pool is busy. Retry after a pause that grows with each attempt.",
+        ),
+        ShedReason::ServerDown => (
+            "57P03",
+            "the database server cannot be reached",
+            "The proxy keeps trying. Retry after a pause that grows with each attempt.",
+        ),
+        ShedReason::ServerRefused => (
+            "57P03",
+            "the database server refuses the proxy's login",
+            "The proxy's configuration or the database's roles have to be corrected.",
+        ),
+        ShedReason::Draining => {
+            ("57P03", "the proxy is shutting down", "Connect again: another instance may be up.")
+        }
+    };
+    let mut detail = format!("reason={reason} pool={} wait_ms={}", pool.name(), waited.as_millis());
+    if let (ShedReason::ServerDown | ShedReason::ServerRefused, Some(failure)) = (reason, pool.failure()) {
+        detail = format!("{detail} cause={failure}");
+    }
+    Report::error(sqlstate, message).with_detail(detail).with_hint(hint)
+}
+
+/// A CancelRequest ended the client's wait. The message is PostgreSQL's own.
+pub fn cancelled() -> Report {
+    Report::error("57014", "canceling statement due to user request")
+}
+
+/// The server connection was lost under the client.
+pub fn server_lost(cause: &str) -> Report {
+    Report::error("08006", "the connection to the database server was lost")
+        .with_detail(format!("{cause}."))
+        .with_hint("Any open transaction was rolled back. Retry it if it may run twice.")
+}
+
+/// The server connection's replies no longer fit.
+pub fn out_of_step() -> Report {
+    Report::fatal("08006", "the connection to the database server is out of step")
+}
+
+/// A transaction over several statements in statement mode. PgBouncer's own words would be for its users only.
+pub fn no_transactions() -> Report {
+    Report::fatal("0A000", "transactions over several statements are not allowed in statement mode")
+        .with_hint("Set pool_mode = \"transaction\" for this database.")
+}
+
+/// The client broke the protocol.
+pub fn violation(violation: crate::wire::Violation) -> Report {
+    Report::fatal("08P01", violation.to_string())
+}
+
+/// The proxy ends. SQLSTATE and message are those of a PostgreSQL that is shut down.
+pub fn going_down() -> Report {
+    Report::fatal("57P01", "terminating connection due to administrator command")
+}
+
+/// No new login while the proxy drains.
+pub fn draining() -> Report {
+    Report::fatal("57P03", "the proxy is shutting down").with_detail("reason=draining")
+}
+
+/// A limit on clients. `whose` is `max_clients` of the proxy, a database or a user.
+pub fn too_many_clients(reason: &'static str, limit: usize) -> Report {
+    Report::fatal("53300", "sorry, too many clients already").with_detail(format!("reason={reason} limit={limit}"))
+}
+
+/// The login was not over in time.
+pub fn login_timeout() -> Report {
+    Report::fatal("57P05", "login timeout").with_detail("reason=login_timeout")
+}
+
+/// No such database, or not for this user. Said only to clients that have proved who they are.
+pub fn unknown_database(database: &str) -> Report {
+    Report::fatal("3D000", format!("database \"{database}\" does not exist"))
+}
+
+/// `replication` in the startup packet.
+pub fn no_replication() -> Report {
+    Report::fatal("0A000", "replication connections are not supported")
+        .with_hint("Connect to the database server itself.")
+}
+
+/// No server connection was ever up, so there are no parameters to greet the client with.
+pub fn no_server(pool: &Pool) -> Report {
+    let report = Report::fatal("08001", "cannot connect to the database server");
+    match pool.failure() {
+        Some(failure) => report.with_detail(format!("reason=server_down pool={} cause={failure}", pool.name())),
+        None => report.with_detail(format!("reason=server_down pool={}", pool.name())),
+    }
+}
+
+/// The parameters that the client logged in with are not taken any more.
+pub fn parameters_refused() -> Report {
+    Report::fatal("08006", "the session's parameters could not be set on a server connection")
+}

@@ -1,0 +1,200 @@
+//! What the server says: passed on, kept back, or the end of the connection.
+
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Instant;
+
+use super::refusal;
+use super::session::{Active, End, Session, State, Step};
+use crate::obs::DestroyReason;
+use crate::pool::PoolMode;
+use crate::proto::ledger::{Status, Verdict, field, sqlstate};
+use crate::proto::messages;
+use crate::proto::parameters::{Parameters, is_settable};
+use crate::server::parameter_status;
+use crate::wire::{Frame, Next, tag};
+
+/// Longest ErrorResponse that is looked into; a longer one is passed on unseen.
+const LONGEST_REPORT: usize = 16 * 1024;
+
+/// Whether a reply is wanted whole: its body is looked at.
+#[inline]
+fn is_telling(kind: u8) -> bool {
+    matches!(kind, tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS)
+}
+
+/// What a frame means for the relay.
+enum Meaning {
+    Pass,
+    Keep,
+    Farewell,
+    OutOfStep,
+    /// The client's parameters could not be set; the server said why.
+    ReplayFailed,
+}
+
+impl Session {
+    /// Replies of the server: the client's are written on in as few pieces as there are, usually one.
+    pub(super) fn from_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Step {
+        let State::Active(Active { lease, .. }) = &mut self.state else { return Ok(()) };
+        let mut at = lease.inbox.frames.resume(bytes);
+        // The client's bytes that are not written yet begin here.
+        let mut from = if lease.swallowing { at } else { 0 };
+        loop {
+            let State::Active(Active { lease, .. }) = &mut self.state else { return Ok(()) };
+            let frame = match lease.inbox.frames.next(bytes, at, LONGEST_REPORT, is_telling) {
+                Ok(Next::Frame(frame)) => frame,
+                Ok(Next::End) => break,
+                Ok(Next::Keep(rest)) => {
+                    lease.inbox.keep(bytes.get(rest..).unwrap_or_default());
+                    break;
+                }
+                Err(_) => return self.out_of_step(),
+            };
+            at = frame.end;
+            let meaning = self.meaning(frame, frame.body(bytes));
+            if !matches!(meaning, Meaning::Pass) {
+                self.write_client(cx, bytes.get(from..frame.start).unwrap_or_default())?;
+                from = at;
+            }
+            match meaning {
+                Meaning::Pass | Meaning::Keep => {}
+                Meaning::OutOfStep => return self.out_of_step(),
+                Meaning::ReplayFailed => return self.replay_failed(cx, bytes.get(frame.start..at)),
+                Meaning::Farewell => {
+                    let message = field(frame.body(bytes), b'M').unwrap_or_default();
+                    return self.server_lost(cx, &String::from_utf8_lossy(message));
+                }
+            }
+        }
+        self.passed(cx, bytes.get(from..at).unwrap_or_default())
+    }
+
+    /// The chunk is looked through: the server connection first goes to who waits for it, then the client gets its bytes.
+    fn passed(&mut self, cx: &mut Context<'_>, rest: &[u8]) -> Step {
+        let State::Active(Active { lease, exec_since }) = &self.state else { return Ok(()) };
+        if lease.ledger.is_settled() {
+            let now = Instant::now();
+            self.pool.metrics.executed(now.saturating_duration_since(*exec_since));
+            if lease.ledger.status() == Status::Idle {
+                self.pool.metrics.transaction();
+            } else if self.pool.params.mode == PoolMode::Statement {
+                return Err(End::Fatal(Box::new(refusal::no_transactions())));
+            }
+            self.settle_between_transactions(now);
+        }
+        self.write_client(cx, rest)?;
+        let settled = matches!(&self.state, State::Active(active) if active.lease.ledger.is_settled());
+        if self.leaving && settled { Err(End::Terminated) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn meaning(&mut self, frame: Frame, body: &[u8]) -> Meaning {
+        let State::Active(Active { lease, .. }) = &mut self.state else { return Meaning::Pass };
+        lease.swallowing = false;
+        match lease.ledger.reply(frame.tag, body) {
+            Verdict::Forward => match frame.tag {
+                tag::ERROR_RESPONSE => self.error(body),
+                tag::PARAMETER_STATUS => {
+                    self.parameter_changed(body);
+                    Meaning::Pass
+                }
+                _ => Meaning::Pass,
+            },
+            Verdict::Swallow => {
+                lease.swallowing = !frame.whole;
+                Meaning::Keep
+            }
+            Verdict::InjectedFailed => Meaning::ReplayFailed,
+            // Not an answer: a server that ends says so whenever it likes.
+            Verdict::OutOfStep if frame.tag == tag::ERROR_RESPONSE && is_fatal(body) => Meaning::Farewell,
+            Verdict::OutOfStep => Meaning::OutOfStep,
+        }
+    }
+
+    fn error(&mut self, body: &[u8]) -> Meaning {
+        self.pool.metrics.server_error();
+        // What the client has broken it shall hear of; anything else that ends the server is not the client's end.
+        let broken = sqlstate(body).is_some_and(|state| state.starts_with(b"08"));
+        if is_fatal(body) && !broken { Meaning::Farewell } else { Meaning::Pass }
+    }
+
+    /// The server reports a parameter: set by the client, or undone with its transaction. The client's next server
+    /// connection shall have it too.
+    fn parameter_changed(&mut self, body: &[u8]) {
+        let State::Active(Active { lease, .. }) = &mut self.state else { return };
+        let Some((name, value)) = parameter_status(body).filter(|(name, _)| is_settable(name)) else { return };
+        let unchanged = lease.base.get(name) == Some(value);
+        let follow = |parameters: &Parameters| {
+            let mut parameters = parameters.clone();
+            if unchanged { parameters.remove(name) } else { parameters.set(name, value) }
+            Arc::new(parameters)
+        };
+        self.wanted = follow(&self.wanted);
+        lease.parameters = if lease.parameters == self.wanted {
+            Arc::clone(&self.wanted)
+        } else {
+            follow(&lease.parameters)
+        };
+    }
+
+    fn out_of_step(&mut self) -> Step {
+        tracing::error!(pool = self.pool.name(), "a server connection is out of step and is closed");
+        if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
+            self.member.rests();
+            active.lease.close(DestroyReason::OutOfStep);
+        }
+        Err(End::Fatal(Box::new(refusal::out_of_step())))
+    }
+
+    /// The client's parameters were taken once and are refused now, with its message already sent behind them. What the
+    /// server does with that message is not what was asked for, so the connection is not used for anything any more.
+    fn replay_failed(&mut self, cx: &mut Context<'_>, report: Option<&[u8]>) -> Step {
+        if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
+            self.member.rests();
+            active.lease.close(DestroyReason::OutOfStep);
+        }
+        self.write_client(cx, report.unwrap_or_default())?;
+        Err(End::Fatal(Box::new(refusal::parameters_refused())))
+    }
+
+    /// The server connection is gone. Every message that is still owed a reply gets an error; a client that was only
+    /// sitting in a transaction hears of it with its next message.
+    pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str) -> Step {
+        let State::Active(Active { lease, .. }) = std::mem::replace(&mut self.state, State::Idle) else {
+            return Ok(());
+        };
+        self.member.rests();
+        let half_sent = !lease.inbox.frames.at_boundary() && !lease.swallowing;
+        let (owed, open) = (lease.ledger.ready_owed(), lease.ledger.wants_sync());
+        lease.close(DestroyReason::ServerClosed);
+        if half_sent {
+            return Err(End::MidMessage);
+        }
+        let report = refusal::server_lost(cause);
+        if self.leaving {
+            return Err(End::Terminated);
+        }
+        if self.pool.params.mode == PoolMode::Session {
+            // The session's state went with it.
+            return Err(End::Fatal(Box::new(messages::Report { severity: messages::Severity::Fatal, ..report })));
+        }
+        let mut reply = vec![];
+        for _ in 0..owed {
+            messages::error_response(&mut reply, &report);
+            messages::ready_for_query(&mut reply, b'I');
+        }
+        if open {
+            messages::error_response(&mut reply, &report);
+            self.skipping = true;
+        } else if owed == 0 {
+            self.pending = Some(Box::new(report));
+        }
+        self.write_client(cx, &reply)
+    }
+}
+
+/// PostgreSQL ends the connection after this report (field `V`, which is never translated).
+fn is_fatal(body: &[u8]) -> bool {
+    matches!(field(body, b'V'), Some(b"FATAL" | b"PANIC"))
+}

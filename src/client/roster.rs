@@ -1,0 +1,182 @@
+//! Every client that is logged in: found by its cancel key, woken when the proxy drains.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use futures_util::task::AtomicWaker;
+use subtle::ConstantTimeEq;
+
+use crate::lock::lock;
+use crate::obs::CancelResult;
+use crate::pool::WaitCanceller;
+use crate::server::{CancelTarget, CancelUnderWay};
+
+/// Bytes of the secret of a cancel key under protocol 3.2; under 3.0 it is the first four of them.
+pub const SECRET_BYTES: usize = 32;
+
+/// A client, as others see it.
+#[derive(Debug)]
+pub struct Entry {
+    /// What it knows as its backend's process id.
+    pub process_id: i32,
+    secret: [u8; SECRET_BYTES],
+    /// How much of the secret it was told.
+    told: usize,
+    doing: Mutex<Doing>,
+    /// Wakes its task.
+    pub waker: AtomicWaker,
+}
+
+/// What a client does now.
+#[derive(Default)]
+enum Doing {
+    #[default]
+    Nothing,
+    Waiting(WaitCanceller),
+    /// It holds this server connection.
+    Running(Arc<CancelTarget>),
+}
+
+impl std::fmt::Debug for Doing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.state())
+    }
+}
+
+impl Doing {
+    fn state(&self) -> &'static str {
+        match self {
+            Self::Nothing => "idle",
+            Self::Waiting(_) => "waiting",
+            Self::Running(_) => "active",
+        }
+    }
+}
+
+impl Entry {
+    /// The secret as the client knows it.
+    pub fn secret(&self) -> &[u8] {
+        self.secret.get(..self.told).unwrap_or_default()
+    }
+
+    /// It waits for a server connection.
+    pub fn waits(&self, canceller: WaitCanceller) {
+        *lock(&self.doing) = Doing::Waiting(canceller);
+    }
+
+    /// It holds a server connection.
+    #[inline]
+    pub fn runs(&self, target: &Arc<CancelTarget>) {
+        *lock(&self.doing) = Doing::Running(Arc::clone(target));
+    }
+
+    /// It holds none. From here on no cancel request can be announced for the one it held.
+    #[inline]
+    pub fn rests(&self) {
+        *lock(&self.doing) = Doing::Nothing;
+    }
+
+    /// Ends its wait, or announces a request for the server connection that it holds at this moment.
+    fn cancel(&self) -> Cancel {
+        match &*lock(&self.doing) {
+            Doing::Nothing => Cancel::Done(CancelResult::NothingRuns),
+            Doing::Waiting(canceller) if canceller.cancel() => Cancel::Done(CancelResult::EndedWait),
+            Doing::Waiting(_) => Cancel::Done(CancelResult::NothingRuns),
+            Doing::Running(target) => Cancel::Send(target.begin()),
+        }
+    }
+}
+
+/// What is left to do for a CancelRequest.
+#[derive(Debug)]
+pub enum Cancel {
+    /// Nothing.
+    Done(CancelResult),
+    /// The request has to be sent to PostgreSQL.
+    Send(CancelUnderWay),
+}
+
+/// Every client that is logged in. Bounded by `max_clients`.
+#[derive(Debug, Default)]
+pub struct Roster(Mutex<HashMap<i32, Arc<Entry>>>);
+
+impl Roster {
+    /// Enters a client under a process id that no other client has. `long` secrets are for protocol 3.2.
+    pub fn enter(self: &Arc<Self>, long: bool) -> Member {
+        let mut entries = lock(&self.0);
+        let process_id = loop {
+            let process_id = rand::random_range(1..=i32::MAX);
+            if !entries.contains_key(&process_id) {
+                break process_id;
+            }
+        };
+        let entry = Arc::new(Entry {
+            process_id,
+            secret: rand::random(),
+            told: if long { SECRET_BYTES } else { 4 },
+            doing: Mutex::default(),
+            waker: AtomicWaker::new(),
+        });
+        entries.insert(process_id, Arc::clone(&entry));
+        Member { entry, roster: Arc::clone(self) }
+    }
+
+    /// Acts on a CancelRequest.
+    pub fn cancel(&self, process_id: i32, secret: &[u8]) -> Cancel {
+        let entry = lock(&self.0).get(&process_id).cloned();
+        match entry {
+            Some(entry) if bool::from(entry.secret().ct_eq(secret)) => entry.cancel(),
+            _ => Cancel::Done(CancelResult::UnknownKey),
+        }
+    }
+
+    /// Wakes every client's task.
+    pub fn wake_all(&self) {
+        for entry in lock(&self.0).values() {
+            entry.waker.wake();
+        }
+    }
+
+    /// How many are logged in.
+    pub fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
+
+    /// Nobody is logged in.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many clients are in each state.
+    pub fn states(&self) -> [(&'static str, usize); 3] {
+        let mut states = [("idle", 0), ("waiting", 0), ("active", 0)];
+        for entry in lock(&self.0).values() {
+            let state = lock(&entry.doing).state();
+            for (name, count) in &mut states {
+                *count += usize::from(*name == state);
+            }
+        }
+        states
+    }
+}
+
+/// A client's place in the roster; dropped, it is out.
+#[derive(Debug)]
+pub struct Member {
+    entry: Arc<Entry>,
+    roster: Arc<Roster>,
+}
+
+impl std::ops::Deref for Member {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        lock(&self.roster.0).remove(&self.entry.process_id);
+    }
+}

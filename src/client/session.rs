@@ -1,0 +1,469 @@
+//! A client that is logged in: between its messages, in the queue, or with a server connection.
+//!
+//! One task per client, and in it one hand-written poll function: buffers are borrowed from the thread for the length of
+//! one poll, so a client that is idle holds none, and nothing on the way of a query allocates or switches tasks.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use super::door::Seat;
+use super::refusal;
+use super::roster::Member;
+use crate::guard::Home;
+use crate::net::{Inbox, Outbox, Stream};
+use crate::pool::{Checkout, Lease, Pool, WaitEnd, Waiting};
+use crate::proto::messages::{self, Report};
+use crate::proto::parameters::Parameters;
+use crate::server::query;
+use crate::wire::{FrameStream, Next, Side, Violation, tag};
+
+thread_local! {
+    /// The chunk that is being looked at, of whichever client this thread deals with.
+    static CHUNK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Sets the size in bytes of this thread's buffer. To be called once by each I/O thread before it runs sessions.
+pub fn size_buffer(bytes: usize) {
+    CHUNK.with_borrow_mut(|chunk| chunk.resize(bytes, 0));
+}
+
+/// Most bytes of a waiting client's messages that are kept; what more it sends stays in its socket.
+const LONGEST_BACKLOG: usize = 64 * 1024;
+/// A Describe is wanted whole: its first byte tells what its reply will be. PostgreSQL's limit for it is 10 000 bytes.
+const LONGEST_DESCRIBE: usize = 10_001;
+
+/// A client that is logged in.
+pub struct Session {
+    pub(super) stream: Stream,
+    pub(super) inbox: Inbox,
+    pub(super) outbox: Outbox,
+    pub(super) state: State,
+    pub(super) member: Member,
+    pub(super) pool: Arc<Pool>,
+    pub(super) seat: Seat,
+    /// The run-time parameters that its server connection shall have.
+    pub(super) wanted: Arc<Parameters>,
+    /// To be said instead of serving its next message.
+    pub(super) pending: Option<Box<Report>>,
+    home: Home,
+    /// An error was reported; everything up to the next Sync is ignored.
+    pub(super) skipping: bool,
+    /// It sent Terminate while a statement was running.
+    pub(super) leaving: bool,
+}
+
+/// Where a session stands.
+pub(super) enum State {
+    /// Outside a transaction, without a server connection.
+    Idle,
+    /// In the queue.
+    Waiting(Box<Queued>),
+    /// With a server connection.
+    Active(Active),
+}
+
+/// A client in the queue.
+pub(super) struct Queued {
+    waiting: Waiting,
+    /// What it has sent so far, from a message's start.
+    backlog: Vec<u8>,
+}
+
+/// A client with a server connection.
+pub(super) struct Active {
+    pub(super) lease: Lease,
+    /// When the server began to work on what it works on now.
+    pub(super) exec_since: Instant,
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client sent Terminate.
+    Terminated,
+    /// The client's connection ended or broke.
+    ClientLeft,
+    /// The client broke the protocol.
+    Violation(Violation),
+    /// This is to be said to the client, and no more.
+    Fatal(Box<Report>),
+    /// Nothing can be said any more: a message to the client is half sent.
+    MidMessage,
+}
+
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+pub(super) type Step = Result<(), End>;
+
+impl Session {
+    pub(super) fn new(
+        stream: Stream,
+        member: Member,
+        seat: Seat,
+        wanted: Arc<Parameters>,
+        home: Home,
+    ) -> Self {
+        Self {
+            stream,
+            inbox: Inbox::new(Side::Client),
+            outbox: Outbox::default(),
+            state: State::Idle,
+            member,
+            pool: Arc::clone(&seat.pool),
+            seat,
+            wanted,
+            pending: None,
+            home,
+            skipping: false,
+            leaving: false,
+        }
+    }
+
+    /// Runs the session; ready with the reason of its end.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let step = match self.state {
+                State::Idle => self.poll_idle(cx),
+                State::Waiting(_) => self.poll_waiting(cx),
+                State::Active(_) => self.poll_active(cx),
+            };
+            if let Err(end) = ready!(step) {
+                return Poll::Ready(end);
+            }
+        }
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if !self.outbox.is_empty() {
+            ready!(self.outbox.poll_drain(&mut self.stream, cx)).map_err(|_| End::ClientLeft)?;
+        }
+        if self.seat.door.is_draining() {
+            return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
+        }
+        CHUNK.with_borrow_mut(|chunk| {
+            let bytes = ready!(self.poll_client(cx, chunk))?;
+            Poll::Ready(self.from_idle_client(cx, bytes))
+        })
+    }
+
+    /// The next bytes of the client.
+    fn poll_client<'a>(&mut self, cx: &mut Context<'_>, chunk: &'a mut [u8]) -> Poll<Result<&'a [u8], End>> {
+        match ready!(self.inbox.poll_chunk(&mut self.stream, cx, chunk)) {
+            Ok(Some(read)) => {
+                self.pool.metrics.received(read as u64);
+                Poll::Ready(Ok(chunk.get(..read).unwrap_or_default()))
+            }
+            Ok(None) | Err(_) => Poll::Ready(Err(End::ClientLeft)),
+        }
+    }
+
+    /// Messages from a client that has no server connection: answers what needs none, and gets one for the rest.
+    fn from_idle_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Step {
+        let mut at = self.inbox.frames.resume(bytes);
+        let mut reply = vec![];
+        loop {
+            let frame = match self.inbox.frames.next(bytes, at, LONGEST_DESCRIBE, is_describe)? {
+                Next::Frame(frame) => frame,
+                Next::End => break,
+                Next::Keep(from) => {
+                    self.inbox.keep(bytes.get(from..).unwrap_or_default());
+                    break;
+                }
+            };
+            at = frame.end;
+            match frame.tag {
+                tag::TERMINATE => return Err(End::Terminated),
+                tag::PASSWORD => return Err(Violation::UnknownType(tag::PASSWORD).into()),
+                // Outside a transaction a Sync has nothing to end, so no server needs to hear of it.
+                tag::SYNC => {
+                    self.skipping = false;
+                    messages::ready_for_query(&mut reply, b'I');
+                }
+                _ if self.skipping => {}
+                // As PostgreSQL does outside a COPY.
+                tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
+                kind => {
+                    let rest = bytes.get(frame.start..).unwrap_or_default();
+                    match self.begin(cx, rest, &mut reply)? {
+                        None => return Ok(()),
+                        Some(report) => self.refuse(kind, &report, &mut reply),
+                    }
+                }
+            }
+        }
+        self.write_client(cx, &reply)
+    }
+
+    /// A transaction begins with `bytes`. Returns what the client is to be told if it is not admitted.
+    fn begin(&mut self, cx: &mut Context<'_>, bytes: &[u8], reply: &mut Vec<u8>) -> Result<Option<Report>, End> {
+        if let Some(report) = self.pending.take() {
+            return Ok(Some(*report));
+        }
+        let now = Instant::now();
+        match self.pool.checkout(now, self.home) {
+            Checkout::Shed(reason) => {
+                return Ok(Some(refusal::shed(reason, &self.pool, Duration::ZERO)));
+            }
+            Checkout::Granted(lease) => {
+                self.write_client(cx, &std::mem::take(reply))?;
+                self.start(cx, lease, now, bytes)?;
+            }
+            Checkout::Queued(waiting) => {
+                self.write_client(cx, &std::mem::take(reply))?;
+                self.member.waits(waiting.canceller());
+                self.state = State::Waiting(Box::new(Queued { waiting, backlog: vec![] }));
+                self.inbox.frames = FrameStream::new(Side::Client);
+                self.to_backlog(bytes)?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reports an error in place of the message's reply, once up to the Sync that ends its batch.
+    fn refuse(&mut self, kind: u8, report: &Report, reply: &mut Vec<u8>) {
+        messages::error_response(reply, report);
+        match kind {
+            tag::QUERY | tag::FUNCTION_CALL => messages::ready_for_query(reply, b'I'),
+            _ => self.skipping = true,
+        }
+    }
+
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let State::Waiting(queued) = &mut self.state else { return Poll::Ready(Ok(())) };
+        if let Poll::Ready(end) = queued.waiting.poll_end(cx) {
+            return Poll::Ready(self.wait_ended(cx, end));
+        }
+        if !self.outbox.is_empty()
+            && let Poll::Ready(result) = self.outbox.poll_drain(&mut self.stream, cx)
+        {
+            result.map_err(|_| End::ClientLeft)?;
+        }
+        // It is read all the same: a client that leaves, leaves the queue.
+        if queued.backlog.len() >= LONGEST_BACKLOG {
+            return Poll::Pending;
+        }
+        CHUNK.with_borrow_mut(|chunk| {
+            let bytes = ready!(self.poll_client(cx, chunk))?;
+            Poll::Ready(self.to_backlog(bytes))
+        })
+    }
+
+    /// More messages of a client in the queue. Terminate ends its wait, and nothing of what it sent before is run.
+    fn to_backlog(&mut self, bytes: &[u8]) -> Step {
+        let State::Waiting(queued) = &mut self.state else { return Ok(()) };
+        let mut at = self.inbox.frames.resume(bytes);
+        loop {
+            match self.inbox.frames.next(bytes, at, LONGEST_DESCRIBE, is_describe)? {
+                Next::Frame(frame) if frame.tag == tag::TERMINATE => return Err(End::Terminated),
+                Next::Frame(frame) => at = frame.end,
+                Next::End => break,
+                Next::Keep(from) => {
+                    self.inbox.keep(bytes.get(from..).unwrap_or_default());
+                    break;
+                }
+            }
+        }
+        queued.backlog.extend_from_slice(bytes.get(..at).unwrap_or_default());
+        Ok(())
+    }
+
+    fn wait_ended(&mut self, cx: &mut Context<'_>, end: WaitEnd) -> Step {
+        let State::Waiting(queued) = std::mem::replace(&mut self.state, State::Idle) else { return Ok(()) };
+        // The backlog is gone through again from its start; what was kept behind it stays kept.
+        self.inbox.frames = FrameStream::new(Side::Client);
+        match end {
+            WaitEnd::Granted(lease) => {
+                let since = lease.since();
+                return self.start(cx, lease, since, &queued.backlog);
+            }
+            WaitEnd::Shed(reason, waited) => {
+                self.pending = Some(Box::new(refusal::shed(reason, &self.pool, waited)));
+            }
+            WaitEnd::Cancelled => self.pending = Some(Box::new(refusal::cancelled())),
+        }
+        self.member.rests();
+        self.from_backlog(cx, &queued.backlog)
+    }
+
+    /// Like [`Session::from_idle_client`], with the inbox's own rest behind the backlog.
+    fn from_backlog(&mut self, cx: &mut Context<'_>, backlog: &[u8]) -> Step {
+        let kept = self.inbox.take_kept();
+        let result = self.from_idle_client(cx, backlog);
+        if !kept.is_empty() {
+            self.inbox.keep(&kept);
+        }
+        result
+    }
+
+    /// A server connection is here: brings it to the client's parameters and passes on what the client has sent, in one
+    /// write.
+    fn start(&mut self, cx: &mut Context<'_>, mut lease: Lease, now: Instant, bytes: &[u8]) -> Step {
+        self.member.runs(&lease.cancel);
+        self.inbox.frames = FrameStream::new(Side::Client);
+        let replay = self.replay(&mut lease);
+        self.state = State::Active(Active { lease, exec_since: now });
+        match replay {
+            None => self.forward(cx, bytes, vec![]),
+            Some(sql) => {
+                let mut front = vec![];
+                query(&mut front, &sql);
+                self.forward(cx, bytes, front)
+            }
+        }
+    }
+
+    /// The statement that gives the server connection the client's parameters, if they differ.
+    #[inline]
+    fn replay(&self, lease: &mut Lease) -> Option<String> {
+        if Arc::ptr_eq(&lease.parameters, &self.wanted) {
+            return None;
+        }
+        let sql = lease.parameters.change_to(&self.wanted);
+        lease.parameters = Arc::clone(&self.wanted);
+        if sql.is_some() {
+            lease.ledger.sent_injected();
+        }
+        sql
+    }
+
+    /// Passes messages of the client on to its server. `front` goes before them in the same write.
+    fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8], mut front: Vec<u8>) -> Step {
+        let State::Active(Active { lease, exec_since }) = &mut self.state else { return Ok(()) };
+        if lease.ledger.is_settled() {
+            *exec_since = Instant::now();
+        }
+        let mut at = self.inbox.frames.resume(bytes);
+        loop {
+            match self.inbox.frames.next(bytes, at, LONGEST_DESCRIBE, is_describe)? {
+                Next::Frame(frame) => {
+                    match frame.tag {
+                        // PostgreSQL, too, looks at it only once it has done what came before.
+                        tag::TERMINATE => {
+                            self.leaving = true;
+                            break;
+                        }
+                        tag::PASSWORD => return Err(Violation::UnknownType(tag::PASSWORD).into()),
+                        kind => lease.ledger.sent(kind, frame.body(bytes).first().copied()),
+                    }
+                    at = frame.end;
+                }
+                Next::End => break,
+                Next::Keep(from) => {
+                    self.inbox.keep(bytes.get(from..).unwrap_or_default());
+                    break;
+                }
+            }
+        }
+        let bytes = bytes.get(..at).unwrap_or_default();
+        let server = &mut **lease;
+        let written = if front.is_empty() {
+            server.outbox.write(&mut server.stream, cx, bytes)
+        } else {
+            front.extend_from_slice(bytes);
+            server.outbox.write(&mut server.stream, cx, &front)
+        };
+        // A server that is gone is noticed by the read that follows, which may still bring its last words.
+        let _ = written;
+        Ok(())
+    }
+
+    fn poll_active(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            let mut moved = false;
+            if let Poll::Ready(step) = self.poll_server(cx) {
+                step?;
+                moved = true;
+            }
+            if !matches!(self.state, State::Active(_)) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Poll::Ready(step) = self.poll_client_active(cx) {
+                step?;
+                moved = true;
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Server to client.
+    fn poll_server(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if !self.outbox.is_empty() {
+            ready!(self.outbox.poll_drain(&mut self.stream, cx)).map_err(|_| End::ClientLeft)?;
+        }
+        CHUNK.with_borrow_mut(|chunk| {
+            let State::Active(Active { lease, .. }) = &mut self.state else { return Poll::Ready(Ok(())) };
+            let server = &mut **lease;
+            let read = ready!(server.inbox.poll_chunk(&mut server.stream, cx, chunk));
+            Poll::Ready(match read {
+                Ok(Some(read)) => self.from_server(cx, chunk.get(..read).unwrap_or_default()),
+                Ok(None) => self.server_lost(cx, "The server closed the connection"),
+                Err(error) => self.server_lost(cx, &error.to_string()),
+            })
+        })
+    }
+
+    /// Client to server.
+    fn poll_client_active(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let State::Active(Active { lease, .. }) = &mut self.state else { return Poll::Ready(Ok(())) };
+        let server = &mut **lease;
+        if !server.outbox.is_empty() {
+            // A broken connection shows when it is read.
+            if ready!(server.outbox.poll_drain(&mut server.stream, cx)).is_err() {
+                return Poll::Pending;
+            }
+            if self.settle_between_transactions(Instant::now()) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let State::Active(Active { lease, .. }) = &self.state else { return Poll::Ready(Ok(())) };
+        if self.leaving || lease.ledger.is_full() {
+            return Poll::Pending;
+        }
+        if self.seat.door.is_draining() && lease.ledger.is_free() && self.inbox.at_boundary() {
+            return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
+        }
+        CHUNK.with_borrow_mut(|chunk| {
+            let bytes = ready!(self.poll_client(cx, chunk))?;
+            self.forward(cx, bytes, vec![])?;
+            // What it sent may have been the rest of a message that nobody waited for any more.
+            self.settle_between_transactions(Instant::now());
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    pub(super) fn write_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Step {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.pool.metrics.sent(bytes.len() as u64);
+        self.outbox.write(&mut self.stream, cx, bytes).map_err(|_| End::ClientLeft)
+    }
+
+    /// Gives the server connection back if its transaction is over. True if it did.
+    pub(super) fn settle_between_transactions(&mut self, now: Instant) -> bool {
+        let State::Active(Active { lease, .. }) = &self.state else { return false };
+        let free = lease.is_free() && self.inbox.frames.at_boundary();
+        if !free || self.leaving || !self.pool.gives_back_after_transaction() {
+            return false;
+        }
+        self.member.rests();
+        if let State::Active(Active { lease, .. }) = std::mem::replace(&mut self.state, State::Idle) {
+            lease.release(now);
+        }
+        true
+    }
+}
+
+/// Whether a message is wanted whole.
+#[inline]
+fn is_describe(kind: u8) -> bool {
+    kind == tag::DESCRIBE
+}

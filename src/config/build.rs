@@ -1,0 +1,134 @@
+//! Puts the values of a file together into the parameters of the parts.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use super::defaults;
+use super::environment::Environment;
+use super::error::{Faults, Origin};
+use super::file::File;
+use super::logins::{Login, logins};
+use super::model::Config;
+use super::pools;
+use super::reader::{Entry, Read};
+use crate::client::{ClientParams, ClientTls, ClientTlsMode, TlsIdentity};
+use crate::net::ListenAddress;
+
+/// What the steps of building look at.
+pub(super) struct Context<'c> {
+    pub(super) file: &'c File,
+    pub(super) logins: &'c [Login],
+    pub(super) environment: &'c dyn Environment,
+    pub(super) faults: &'c Faults,
+}
+
+/// A configuration; to be used only if the faults stay empty.
+pub(super) fn build(file: &File, environment: &dyn Environment, faults: &Faults) -> Config {
+    let logins = logins(file, faults);
+    let context = Context { file, logins: &logins, environment, faults };
+    if file.databases.is_empty() {
+        faults.add(&file.at, "there is no [databases.NAME]: nothing to serve");
+    }
+    for database in file.databases.iter().filter(|database| matches!(database.upstream, Read::Absent)) {
+        faults.add(&database.at, "needs an upstream, as postgres://user:password@host:5432/database");
+    }
+    let listen = listen(&context);
+    let admin = admin(&context, &listen);
+    Config {
+        listen: listen.into_iter().map(|entry| entry.value).collect(),
+        admin,
+        threads: file.threads.value(),
+        relay_buffer_bytes: file.limits.pkt_buf.or(defaults::PKT_BUF),
+        clients: clients(&context),
+        upstreams: pools::upstreams(&context),
+    }
+}
+
+fn listen(context: &Context<'_>) -> Vec<Entry<ListenAddress>> {
+    let Some(list) = context.file.listen.good() else {
+        return vec![Entry { value: ListenAddress::Tcp(defaults::LISTEN), at: context.file.at.clone() }];
+    };
+    if list.value.is_empty() {
+        context.faults.add(&list.at, "is empty: clients could not connect");
+    }
+    for (n, entry) in list.value.iter().enumerate() {
+        if list.value.iter().take(n).any(|earlier| collide(&earlier.value, &entry.value)) {
+            context.faults.add(&entry.at, format!("{} is there twice", entry.value));
+        }
+    }
+    list.value.clone()
+}
+
+fn admin(context: &Context<'_>, listen: &[Entry<ListenAddress>]) -> Option<SocketAddr> {
+    let entry = context.file.admin.good()?;
+    let address = ListenAddress::Tcp(entry.value);
+    if listen.iter().any(|clients| collide(&clients.value, &address)) {
+        context.faults.add(&entry.at, format!("clients connect to {address} already"));
+    }
+    Some(entry.value)
+}
+
+/// Whether both cannot be bound. Port 0 is a new port each time.
+fn collide(one: &ListenAddress, other: &ListenAddress) -> bool {
+    one == other && !matches!(one, ListenAddress::Tcp(address) if address.port() == 0)
+}
+
+fn clients(context: &Context<'_>) -> ClientParams {
+    let (limits, timeouts) = (&context.file.limits, &context.file.timeouts);
+    for user in &context.file.users {
+        context.check_clients(&user.max_clients);
+    }
+    let backlog = limits.listen_backlog.value().and_then(|backlog| u32::try_from(backlog).ok());
+    ClientParams {
+        auth: context.file.auth_type.or(defaults::AUTH),
+        tls: client_tls(context),
+        max_clients: limits.max_clients.or(defaults::MAX_CLIENTS),
+        max_handshakes: limits.max_handshakes.or(defaults::MAX_HANDSHAKES),
+        login_timeout: timeouts.client_login_timeout.or(defaults::CLIENT_LOGIN_TIMEOUT),
+        listen_backlog: backlog.unwrap_or(defaults::LISTEN_BACKLOG),
+        drain_timeout: timeouts.drain_timeout.or(defaults::DRAIN_TIMEOUT),
+        users: context.logins.iter().map(Login::params).collect(),
+    }
+}
+
+fn client_tls(context: &Context<'_>) -> ClientTls {
+    let keys = &context.file.client_tls;
+    let mode = keys.mode.or(ClientTlsMode::Disable);
+    let mut identity = None;
+    match (&keys.cert_file, &keys.key_file) {
+        (Read::Good(cert), Read::Good(key)) => {
+            if mode != ClientTlsMode::Disable {
+                context.check_readable(&cert.at, &cert.value);
+                context.check_readable(&key.at, &key.value);
+            }
+            identity = Some(TlsIdentity { cert_file: cert.value.clone(), key_file: key.value.clone() });
+        }
+        (Read::Good(cert), Read::Absent) => context.faults.add(&cert.at, "needs a key_file beside it"),
+        (Read::Absent, Read::Good(key)) => context.faults.add(&key.at, "needs a cert_file beside it"),
+        (Read::Absent, Read::Absent) => {
+            if let Some(mode) = keys.mode.good().filter(|mode| mode.value != ClientTlsMode::Disable) {
+                context.faults.add(&mode.at, "needs cert_file and key_file");
+            }
+        }
+        (Read::Bad, _) | (_, Read::Bad) => {}
+    }
+    ClientTls { mode, identity }
+}
+
+impl Context<'_> {
+    /// A bound on some clients is not above the bound on all of them: whoever wrote it expects to get as many.
+    pub(super) fn check_clients(&self, bound: &Read<usize>) {
+        let all = &self.file.limits.max_clients;
+        let most = all.or(defaults::MAX_CLIENTS);
+        if let Some(entry) = bound.good().filter(|entry| entry.value > most && !all.is_bad()) {
+            self.faults.add(&entry.at, format!("{} is more than limits.max_clients = {most}", entry.value));
+        }
+    }
+
+    /// A file that another part will read is there.
+    pub(super) fn check_readable(&self, at: &Origin, path: &Path) {
+        if let Err(error) = self.environment.read(path) {
+            self.faults.add(at, format!("{} cannot be read: {error}", path.display()));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What holds when the configuration does not say, and the ranges of what it may say; each with its reason.
+//! `config/pgcorral.toml` shows the defaults to users, and a test compares the two.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::client::AuthMethod;
+use crate::pool::PoolMode;
+
+/// Loopback only: a proxy that answers the whole network must be asked to. 6432 is the port that PgBouncer made known.
+pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6432));
+
+/// What PostgreSQL itself uses since version 14; neither side of it can be replayed.
+pub const AUTH: AuthMethod = AuthMethod::ScramSha256;
+
+/// PostgreSQL's port.
+pub const UPSTREAM_PORT: u16 = 5432;
+
+/// Ten thousand idle clients fit into 25 MiB. The limit of open files has to be raised for them, as for any more than
+/// a thousand.
+pub const MAX_CLIENTS: usize = 10_000;
+
+/// Lets a stampede of a thousand log in at one go, and bounds what TLS and SCRAM keep for strangers to some 50 MiB.
+pub const MAX_HANDSHAKES: usize = 1_000;
+
+/// A thousand connects within a millisecond must not overflow the kernel's queue: each one lost costs its client a
+/// second (the first retransmission of SYN). The kernel cuts it down to `net.core.somaxconn`, 4096 on Linux since 5.4.
+pub const LISTEN_BACKLOG: u32 = 4096;
+
+/// PgBouncer's `default_pool_size`. Enough to keep a server of four to eight cores busy.
+pub const POOL_SIZE: usize = 20;
+
+/// Nothing is opened before a client comes.
+pub const MIN_POOL_SIZE: usize = 0;
+
+/// What the proxy is for. PgBouncer's default is `session`, which multiplexes nothing.
+pub const POOL_MODE: PoolMode = PoolMode::Transaction;
+
+/// A memory guard and not a policy: `query_wait_timeout` sheds long before.
+pub const MAX_WAITING: usize = 20_000;
+
+/// A dial costs PostgreSQL a fork and a SCRAM exchange; four at once fill a pool of 20 within a few tens of
+/// milliseconds and do not slow down the queries that run.
+pub const MAX_DIALS: usize = 4;
+
+/// One page of a TLS record: a bigger buffer saves no system call, and there is one for each client that is active now.
+pub const PKT_BUF: usize = 16 << 10;
+
+/// Slow enough for a client behind a lossy line, short enough to shake off those who only connect.
+pub const CLIENT_LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Shorter than the usual timeout of a function (3 s), so that who is shed can still do something about it.
+pub const QUERY_WAIT_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// A server that takes longer than this to let one in is better treated as down.
+pub const SERVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// PgBouncer's value: gives back what a backend has cached over time, and lets DNS changes through.
+pub const SERVER_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// PgBouncer's value: a quiet pool shrinks, a busy one never does.
+pub const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A cancel opens one more connection; whoever takes longer than for a login is not there.
+pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What Kubernetes and systemd grant between SIGTERM and SIGKILL, or less.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// PostgreSQL's own bound on backends (`MAX_BACKENDS`, 2^18 - 1, in `src/include/postmaster/postmaster.h`).
+pub(super) const SERVER_CONNECTIONS: RangeInclusive<usize> = 1..=262_143;
+
+/// Each client is an open file; the kernel's usual bound for a process (`fs.nr_open`) is 2^20.
+pub(super) const CLIENTS: RangeInclusive<usize> = 1..=1 << 20;
+
+/// Nobody waits who is not a client. Zero: no queue, whoever finds no idle server is shed.
+pub(super) const WAITING: RangeInclusive<usize> = 0..=1 << 20;
+
+/// More than this at once is the stampede that the proxy is there to prevent.
+pub(super) const DIALS: RangeInclusive<usize> = 1..=1024;
+
+/// The kernel keeps `somaxconn` in 16 bits on older Linux.
+pub(super) const BACKLOG: RangeInclusive<usize> = 1..=65_535;
+
+/// More threads than any machine has cores.
+pub(super) const THREADS: RangeInclusive<usize> = 1..=1024;
+
+/// Below, every message needs several system calls; above, ten thousand active clients need 10 GiB.
+pub(super) const BUFFER: RangeInclusive<usize> = 4 << 10..=1 << 20;

@@ -1,0 +1,303 @@
+//! The values of a configuration file, each with its place and its type, before they are looked at together.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::defaults;
+use super::environment::Environment;
+use super::error::{Faults, Origin};
+use super::reader::{Entry, Read, Reader, Section};
+use super::secrets;
+use super::url::UpstreamUrl;
+use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
+use crate::net::ListenAddress;
+use crate::pool::PoolMode;
+use crate::secret::Secret;
+
+/// A whole file. Fields are named as their keys; `defaults` says what holds for those that are absent.
+#[derive(Debug)]
+pub(super) struct File {
+    /// The file as a whole.
+    pub(super) at: Origin,
+    pub(super) listen: Read<Vec<Entry<ListenAddress>>>,
+    pub(super) admin: Read<SocketAddr>,
+    pub(super) threads: Read<usize>,
+    pub(super) auth_type: Read<AuthMethod>,
+    pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
+    pub(super) client_tls: ClientTlsKeys,
+    /// Sorted by name.
+    pub(super) databases: Vec<Database>,
+    pub(super) upstreams: Vec<Upstream>,
+    /// Sorted by name.
+    pub(super) users: Vec<User>,
+}
+
+/// `[limits]`
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    pub(super) max_clients: Read<usize>,
+    pub(super) max_handshakes: Read<usize>,
+    pub(super) listen_backlog: Read<usize>,
+    pub(super) default_pool_size: Read<usize>,
+    pub(super) max_waiting: Read<usize>,
+    pub(super) max_dials: Read<usize>,
+    pub(super) pkt_buf: Read<usize>,
+}
+
+/// `[timeouts]`
+#[derive(Debug, Default)]
+pub(super) struct Timeouts {
+    pub(super) client_login_timeout: Read<Duration>,
+    pub(super) query_wait_timeout: Read<Duration>,
+    pub(super) server_connect_timeout: Read<Duration>,
+    pub(super) server_lifetime: Read<Duration>,
+    pub(super) server_idle_timeout: Read<Duration>,
+    pub(super) cancel_timeout: Read<Duration>,
+    pub(super) drain_timeout: Read<Duration>,
+}
+
+/// `[client_tls]`
+#[derive(Debug, Default)]
+pub(super) struct ClientTlsKeys {
+    pub(super) mode: Read<ClientTlsMode>,
+    pub(super) cert_file: Read<PathBuf>,
+    pub(super) key_file: Read<PathBuf>,
+}
+
+/// `[databases.NAME]`
+#[derive(Debug)]
+pub(super) struct Database {
+    pub(super) name: String,
+    pub(super) at: Origin,
+    pub(super) upstream: Read<UpstreamUrl>,
+    pub(super) upstream_password: Read<Secret>,
+    pub(super) max_db_connections: Read<usize>,
+    /// Most clients over all users of the database.
+    pub(super) max_clients: Read<usize>,
+    pub(super) pool: PoolKeys,
+    pub(super) users: Vec<DatabaseUser>,
+}
+
+/// `[databases.NAME.users.NAME]`
+#[derive(Debug)]
+pub(super) struct DatabaseUser {
+    pub(super) name: String,
+    pub(super) at: Origin,
+    pub(super) max_clients: Read<usize>,
+    pub(super) pool: PoolKeys,
+}
+
+/// What can be said of the pools of a database, and again of the pool of one of its users.
+#[derive(Debug, Default)]
+pub(super) struct PoolKeys {
+    pub(super) pool_size: Read<usize>,
+    pub(super) min_pool_size: Read<usize>,
+    pub(super) pool_mode: Read<PoolMode>,
+    pub(super) max_waiting: Read<usize>,
+    pub(super) query_wait_timeout: Read<Duration>,
+    pub(super) server_lifetime: Read<Duration>,
+    pub(super) server_idle_timeout: Read<Duration>,
+}
+
+/// `[upstreams."HOST:PORT"]`
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) name: String,
+    pub(super) at: Origin,
+    pub(super) max_connections: Read<usize>,
+    pub(super) max_dials: Read<usize>,
+    pub(super) server_connect_timeout: Read<Duration>,
+    pub(super) cancel_timeout: Read<Duration>,
+}
+
+/// `[users.NAME]`
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) at: Origin,
+    pub(super) secret: Read<UserSecret>,
+    pub(super) max_clients: Read<usize>,
+    pub(super) databases: Read<Vec<Entry<String>>>,
+}
+
+/// Reads a file's text. None: its syntax is broken; the faults then name every broken line, and the wrong keys and
+/// values of the others, but nothing that may be missing only because the parser lost its way.
+pub(super) fn read(path: &Path, text: &str, environment: &dyn Environment, faults: &Faults) -> Option<File> {
+    let (tree, syntax_errors) = DeTable::parse_recoverable(text);
+    let values = Faults::default();
+    let reader = Reader::new(path, text, &values);
+    let file = reader.root(tree.get_ref(), |root| whole(root, environment));
+    let mut broken = BTreeSet::new();
+    for error in &syntax_errors {
+        let start = error.span().map_or(0, |span| span.start);
+        faults.add(&reader.origin(start, ""), format!("not TOML: {}", error.message()));
+        broken.insert(reader.line(start));
+    }
+    // Keys behind a broken header stand in the wrong section.
+    let is_header = |line: usize| {
+        text.lines().nth(line.saturating_sub(1)).is_some_and(|line| line.trim_start().starts_with('['))
+    };
+    let lost = broken.iter().copied().find(|line| is_header(*line)).unwrap_or(usize::MAX);
+    faults.absorb(values, |line| line < lost && !broken.contains(&line));
+    syntax_errors.is_empty().then_some(file)
+}
+
+fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
+    File {
+        at: root.at().clone(),
+        listen: root.list("listen", str::parse),
+        admin: root.parsed("admin", admin_address),
+        threads: root.count("threads", defaults::THREADS),
+        auth_type: root.section("auth", auth),
+        limits: root.section("limits", limits),
+        timeouts: root.section("timeouts", timeouts),
+        client_tls: root.section("client_tls", client_tls),
+        databases: root.named("databases", |name, section| database(name, section, environment)),
+        upstreams: root.named("upstreams", upstream),
+        users: root.named("users", |name, section| user(name, section, environment)),
+    }
+}
+
+fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is not an IP address with a port, as 127.0.0.1:9432"))
+}
+
+fn auth(section: &mut Section<'_, '_>) -> Read<AuthMethod> {
+    let methods = [
+        ("scram-sha-256", AuthMethod::ScramSha256),
+        ("md5", AuthMethod::Md5),
+        ("password", AuthMethod::Password),
+        ("trust", AuthMethod::Trust),
+    ];
+    section.choice("auth_type", &methods)
+}
+
+fn limits(section: &mut Section<'_, '_>) -> Limits {
+    Limits {
+        max_clients: section.count("max_clients", defaults::CLIENTS),
+        max_handshakes: section.count("max_handshakes", defaults::CLIENTS),
+        listen_backlog: section.count("listen_backlog", defaults::BACKLOG),
+        default_pool_size: section.count("default_pool_size", defaults::SERVER_CONNECTIONS),
+        max_waiting: section.count("max_waiting", defaults::WAITING),
+        max_dials: section.count("max_dials", defaults::DIALS),
+        pkt_buf: section.size("pkt_buf", defaults::BUFFER),
+    }
+}
+
+fn timeouts(section: &mut Section<'_, '_>) -> Timeouts {
+    Timeouts {
+        client_login_timeout: section.duration("client_login_timeout"),
+        query_wait_timeout: section.duration("query_wait_timeout"),
+        server_connect_timeout: section.duration("server_connect_timeout"),
+        server_lifetime: section.duration_or_zero("server_lifetime"),
+        server_idle_timeout: section.duration_or_zero("server_idle_timeout"),
+        cancel_timeout: section.duration("cancel_timeout"),
+        drain_timeout: section.duration_or_zero("drain_timeout"),
+    }
+}
+
+fn client_tls(section: &mut Section<'_, '_>) -> ClientTlsKeys {
+    let modes = [
+        ("disable", ClientTlsMode::Disable),
+        ("prefer", ClientTlsMode::Prefer),
+        ("require", ClientTlsMode::Require),
+    ];
+    ClientTlsKeys {
+        mode: section.choice("mode", &modes),
+        cert_file: section.path("cert_file"),
+        key_file: section.path("key_file"),
+    }
+}
+
+fn database(name: &str, section: &mut Section<'_, '_>, environment: &dyn Environment) -> Database {
+    let directory = section.reader().resolve("");
+    if name == "*" {
+        section.fault(section.at(), "a database for all names is not supported: name each one");
+    }
+    Database {
+        name: name.to_owned(),
+        at: section.at().clone(),
+        upstream: section.parsed("upstream", |text| UpstreamUrl::parse(text, &directory)),
+        upstream_password: secrets::read(section, &secrets::UPSTREAM_PASSWORD, environment),
+        max_db_connections: section.count("max_db_connections", defaults::SERVER_CONNECTIONS),
+        max_clients: section.count("max_clients", defaults::CLIENTS),
+        pool: pool(section),
+        users: section.named("users", database_user),
+    }
+}
+
+fn database_user(name: &str, section: &mut Section<'_, '_>) -> DatabaseUser {
+    DatabaseUser {
+        name: name.to_owned(),
+        at: section.at().clone(),
+        max_clients: section.count("max_clients", defaults::CLIENTS),
+        pool: pool(section),
+    }
+}
+
+fn pool(section: &mut Section<'_, '_>) -> PoolKeys {
+    let modes = [
+        ("transaction", PoolMode::Transaction),
+        ("session", PoolMode::Session),
+        ("statement", PoolMode::Statement),
+    ];
+    PoolKeys {
+        pool_size: section.count("pool_size", defaults::SERVER_CONNECTIONS),
+        min_pool_size: section.count("min_pool_size", 0..=*defaults::SERVER_CONNECTIONS.end()),
+        pool_mode: section.choice("pool_mode", &modes),
+        max_waiting: section.count("max_waiting", defaults::WAITING),
+        query_wait_timeout: section.duration("query_wait_timeout"),
+        server_lifetime: section.duration_or_zero("server_lifetime"),
+        server_idle_timeout: section.duration_or_zero("server_idle_timeout"),
+    }
+}
+
+fn upstream(name: &str, section: &mut Section<'_, '_>) -> Upstream {
+    Upstream {
+        name: name.to_owned(),
+        at: section.at().clone(),
+        max_connections: section.count("max_connections", defaults::SERVER_CONNECTIONS),
+        max_dials: section.count("max_dials", defaults::DIALS),
+        server_connect_timeout: section.duration("server_connect_timeout"),
+        cancel_timeout: section.duration("cancel_timeout"),
+    }
+}
+
+fn user(name: &str, section: &mut Section<'_, '_>, environment: &dyn Environment) -> User {
+    User {
+        name: name.to_owned(),
+        at: section.at().clone(),
+        secret: user_secret(section, environment),
+        max_clients: section.count("max_clients", defaults::CLIENTS),
+        databases: section.list("databases", |text| Ok(text.to_owned())),
+    }
+}
+
+fn user_secret(section: &mut Section<'_, '_>, environment: &dyn Environment) -> Read<UserSecret> {
+    match secrets::read(section, &secrets::USER_PASSWORD, environment) {
+        Read::Absent => Read::Absent,
+        Read::Bad => Read::Bad,
+        Read::Good(Entry { value, at }) => match secrets::user_secret(value) {
+            Ok(value) => Read::Good(Entry { value, at }),
+            Err(message) => {
+                section.fault(&at, message);
+                Read::Bad
+            }
+        },
+    }
+}
+
+/// The keys that a reader of files asks for, with `*` for names.
+#[cfg(test)]
+pub(super) fn known_keys(text: &str, environment: &dyn Environment) -> BTreeSet<String> {
+    let (tree, _) = DeTable::parse_recoverable(text);
+    let faults = Faults::default();
+    let reader = Reader::new(Path::new("known.toml"), text, &faults);
+    reader.root(tree.get_ref(), |root| whole(root, environment));
+    reader.known()
+}

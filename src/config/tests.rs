@@ -1,0 +1,699 @@
+//! Whole files and flags: what they come to, and exactly what is said about bad ones.
+
+use std::collections::BTreeMap;
+use std::env::VarError;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{Config, ConfigErrors, DatabaseParams, Environment};
+use crate::cli::ServeFlags;
+use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
+use crate::pool::{PoolMode, PoolParams};
+use crate::secret::Secret;
+use crate::server::{ServerTls, TlsVerify};
+
+/// An environment of its own.
+#[derive(Default, Clone)]
+pub(super) struct Fake {
+    variables: BTreeMap<String, String>,
+    files: BTreeMap<PathBuf, String>,
+}
+
+impl Fake {
+    pub(super) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub(super) fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.insert(path.into(), text.to_owned());
+        self
+    }
+}
+
+impl Environment for Fake {
+    fn variable(&self, name: &str) -> Result<String, VarError> {
+        self.variables.get(name).cloned().ok_or(VarError::NotPresent)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// Reads a text as the file `c.toml`.
+pub(super) fn load(text: &str, environment: &Fake) -> Result<Config, ConfigErrors> {
+    Config::from_file(Path::new("c.toml"), &environment.clone().file("c.toml", text))
+}
+
+fn good(text: &str) -> Config {
+    load(text, &Fake::default()).unwrap_or_else(|errors| panic!("{errors}\nin:\n{text}"))
+}
+
+fn errors(text: &str, environment: &Fake) -> Vec<String> {
+    match load(text, environment) {
+        Ok(config) => panic!("no errors, but {config:?}\nin:\n{text}"),
+        Err(errors) => errors.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+/// Compares the errors of many files at once, so that one run shows all that changed.
+fn check(cases: &[(&str, &[&str])], environment: &Fake) {
+    let wrong: Vec<String> = cases
+        .iter()
+        .map(|(text, wanted)| (text, wanted, errors(text, environment)))
+        .filter(|(_, wanted, got)| got != **wanted)
+        .map(|(text, wanted, got)| format!("{text}\nwanted {wanted:#?}\ngot {got:#?}"))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+fn only_database(config: &Config) -> &DatabaseParams {
+    config.upstreams.iter().flat_map(|upstream| &upstream.databases).next().expect("a database")
+}
+
+fn pool<'c>(config: &'c Config, database: &str, user: &str) -> &'c PoolParams {
+    let databases = config.upstreams.iter().flat_map(|upstream| &upstream.databases);
+    let mut pools = databases.flat_map(|database| &database.pools);
+    pools.find(|pool| pool.database == database && pool.user == user).expect("a pool")
+}
+
+fn password(secret: Option<&Secret>) -> &str {
+    secret.map_or("-", Secret::reveal)
+}
+
+const APP: &str = "[databases.app]\nupstream = \"postgres://u:p@h/app\"\n";
+
+/// A verifier of the right form, whatever its password.
+const VERIFIER: &str = "SCRAM-SHA-256$4096:c2FsdA==$\
+                        AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+#[test]
+fn one_database_is_enough() {
+    let config = good(APP);
+    assert_eq!(config.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:6432"]);
+    assert_eq!((config.admin, config.threads), (None, None));
+    assert_eq!(config.clients.auth, AuthMethod::ScramSha256);
+    let database = only_database(&config);
+    assert_eq!((database.name.as_str(), database.max_connections, database.max_clients), ("app", 20, None));
+    let pool = pool(&config, "app", "u");
+    assert_eq!((pool.size, pool.min_idle, pool.mode), (20, 0, PoolMode::Transaction));
+    assert_eq!((pool.credentials.user.as_str(), password(pool.credentials.password.as_ref())), ("u", "p"));
+    let users: Vec<_> = config.clients.users.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(users, ["u"]);
+}
+
+#[test]
+fn users_log_in_as_themselves_where_the_url_names_nobody() {
+    let config = good(
+        r#"
+        [databases.shared]
+        upstream = "postgres://app:p@h/real"
+        [databases.own]
+        upstream = "postgres://h"
+        [users.bob]
+        password = "bob's"
+        [users.alice]
+        password = "alice's"
+        databases = ["own"]
+        "#,
+    );
+    assert_eq!(config.upstreams.len(), 1, "the same address is one server");
+    let seen = |database, user| {
+        let pool = pool(&config, database, user);
+        let login = &pool.credentials;
+        (pool.server_database.clone(), login.user.clone(), password(login.password.as_ref()).to_owned())
+    };
+    let owned = |(a, b, c): (&str, &str, &str)| (a.to_owned(), b.to_owned(), c.to_owned());
+    assert_eq!(seen("own", "alice"), owned(("own", "alice", "alice's")));
+    assert_eq!(seen("own", "bob"), owned(("own", "bob", "bob's")));
+    assert_eq!(seen("shared", "bob"), owned(("real", "app", "p")));
+    let databases: Vec<_> =
+        config.upstreams[0].databases.iter().map(|d| (d.name.as_str(), d.pools.len())).collect();
+    assert_eq!(databases, [("own", 2), ("shared", 1)]);
+    let names: Vec<_> = config.clients.users.iter().map(|user| user.name.as_str()).collect();
+    assert_eq!(names, ["alice", "bob"]);
+}
+
+#[test]
+fn the_nearest_level_wins() {
+    let config = good(
+        r#"
+        [limits]
+        default_pool_size = 7
+        max_waiting = 70
+        [timeouts]
+        query_wait_timeout = "7s"
+        server_lifetime = "7h"
+        [databases.app]
+        upstream = "postgres://u:p@h"
+        pool_mode = "session"
+        max_waiting = 8
+        query_wait_timeout = "8s"
+        [databases.app.users.bob]
+        pool_size = 9
+        min_pool_size = 3
+        query_wait_timeout = "9s"
+        max_clients = 90
+        [users.alice]
+        password = "a"
+        max_clients = 50
+        [users.bob]
+        password = "b"
+        "#,
+    );
+    let (alice, bob) = (pool(&config, "app", "alice"), pool(&config, "app", "bob"));
+    let seconds = Duration::from_secs;
+    assert_eq!((alice.size, alice.min_idle, alice.max_waiting, alice.max_wait), (7, 0, 8, seconds(8)));
+    assert_eq!((bob.size, bob.min_idle, bob.max_waiting, bob.max_wait), (9, 3, 8, seconds(9)));
+    assert_eq!((alice.mode, bob.mode), (PoolMode::Session, PoolMode::Session));
+    assert_eq!((alice.server_lifetime, alice.server_idle_timeout), (seconds(7 * 3600), seconds(600)));
+    assert_eq!((alice.max_clients, bob.max_clients), (None, Some(90)));
+    assert_eq!(config.clients.users[0].max_clients, Some(50));
+    assert_eq!(
+        (only_database(&config).max_connections, config.upstreams[0].params.max_connections),
+        (16, 16)
+    );
+}
+
+#[test]
+fn defaults_are_cut_down_to_the_bounds_that_are_written() {
+    let config = good(
+        r#"
+        [databases.a]
+        upstream = "postgres://u:p@h"
+        max_db_connections = 5
+        [databases.b]
+        upstream = "postgres://u:p@H:5432"
+        [upstreams.h]
+        max_connections = 12
+        max_dials = 2
+        cancel_timeout = "1s"
+        "#,
+    );
+    let upstream = &config.upstreams[0];
+    let databases: Vec<_> = upstream.databases.iter().map(|d| (d.max_connections, d.pools[0].size)).collect();
+    assert_eq!(databases, [(5, 5), (12, 12)]);
+    let params = &upstream.params;
+    assert_eq!((params.max_connections, params.max_dials), (12, 2));
+    assert_eq!(
+        (params.cancel_timeout, params.connect_timeout),
+        (Duration::from_secs(1), Duration::from_secs(5))
+    );
+}
+
+#[test]
+fn secrets_come_from_three_places() {
+    let environment = Fake::default()
+        .variable("UP", "from variable")
+        .file("secrets/bob", "from file\r\n")
+        .file("/abs/carol", VERIFIER);
+    let text = r#"
+        [databases.app]
+        upstream = "postgres://u@h"
+        upstream_password_env = "UP"
+        [users.alice]
+        password = "plain"
+        [users.bob]
+        password_file = "secrets/bob"
+        [users.carol]
+        password_file = "/abs/carol"
+        "#;
+    let config = load(text, &environment).unwrap_or_else(|errors| panic!("{errors}"));
+    let kinds = config.clients.users.iter().map(|user| match user.secret.as_ref().expect("a secret") {
+        UserSecret::Password(secret) => format!("password {}", secret.reveal()),
+        UserSecret::ScramVerifier(_) => "verifier".to_owned(),
+        UserSecret::Md5Hash(_) => "md5".to_owned(),
+    });
+    assert_eq!(kinds.collect::<Vec<_>>(), ["password plain", "password from file", "verifier"]);
+    assert_eq!(password(pool(&config, "app", "bob").credentials.password.as_ref()), "from variable");
+    let shown = format!("{config:?}");
+    for secret in ["plain", "from file", "from variable", "SCRAM-SHA-256"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+}
+
+#[test]
+fn trust_needs_no_secrets() {
+    let config = good(&format!(
+        "[auth]\nauth_type = \"trust\"\n[databases.app]\nupstream = \"postgres:///app?host=/run\"\n\
+         [users.a]\n[users.b]\npassword = \"{VERIFIER}\"\n[users.c]\npassword = \"p\"\n"
+    ));
+    let passwords: Vec<_> =
+        ["a", "b", "c"].map(|user| password(pool(&config, "app", user).credentials.password.as_ref())).into();
+    assert_eq!(passwords, ["-", "-", "p"]);
+    assert_eq!(config.upstreams[0].params.tls, ServerTls::Disable);
+}
+
+#[test]
+fn tls_of_both_sides() {
+    let environment = Fake::default().file("etc/c.pem", "").file("etc/k.pem", "").file("/ca.pem", "").file(
+        "etc/c.toml",
+        "[client_tls]\nmode = \"require\"\ncert_file = \"c.pem\"\nkey_file = \"k.pem\"\n\
+         [databases.app]\nupstream = \"postgres://u:p@h?sslmode=verify-full&sslrootcert=/ca.pem\"\n",
+    );
+    let config =
+        Config::from_file(Path::new("etc/c.toml"), &environment).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.clients.tls.mode, ClientTlsMode::Require);
+    let identity = config.clients.tls.identity.expect("an identity");
+    assert_eq!((identity.cert_file, identity.key_file), ("etc/c.pem".into(), "etc/k.pem".into()));
+    let verify = TlsVerify::Full { ca_file: "/ca.pem".into() };
+    assert_eq!(config.upstreams[0].params.tls, ServerTls::Require(verify));
+}
+
+#[test]
+fn faults_of_keys_and_values() {
+    let cases: &[(&str, &[&str])] = &[
+        ("", &["c.toml: there is no [databases.NAME]: nothing to serve"]),
+        (
+            "lissen = [\"127.0.0.1:1\"]\ncolour = 3\n[databases.app]\nupstream = \"postgres://u:p@h\"\npoolsize = 3\n",
+            &[
+                "c.toml:1:1: lissen: unknown key; did you mean `listen`?",
+                "c.toml:2:1: colour: unknown key; known here: listen, admin, threads, auth, limits, timeouts, \
+                 client_tls, databases, upstreams, users",
+                "c.toml:5:1: databases.app.poolsize: unknown key; did you mean `pool_size`?",
+            ],
+        ),
+        (
+            "listen = [\"localhost:1\", 5, \"/ok\"]\nadmin = \"9432\"\nthreads = 0\nauth = 3\n\
+             databases.app.upstream = \"postgres://u:p@h\"\n",
+            &[
+                "c.toml:1:11: listen: \"localhost:1\" is neither an IP address with a port, as 127.0.0.1:6432, nor the \
+                 path of a socket",
+                "c.toml:1:26: listen: must be a string, not a whole number",
+                "c.toml:2:9: admin: \"9432\" is not an IP address with a port, as 127.0.0.1:9432",
+                "c.toml:3:11: threads: must be from 1 to 1024",
+                "c.toml:4:8: auth: must be a table, not a whole number",
+            ],
+        ),
+        (
+            "[databases.app]\nupstream = \"postgres://u:p@h\"\n[limits]\nmax_client_conn = 5\nmax_dials = -1\n\
+             max_waiting = 1.5\npkt_buf = 4096\nlisten_backlog = 99999999999999999999\n",
+            &[
+                "c.toml:4:1: limits.max_client_conn: unknown key; did you mean `max_clients`?",
+                "c.toml:5:13: limits.max_dials: must be from 1 to 1024",
+                "c.toml:6:15: limits.max_waiting: must be a whole number, not a decimal number",
+                "c.toml:7:11: limits.pkt_buf: needs a unit: is it \"4096B\" or \"4096KiB\"?",
+                "c.toml:8:18: limits.listen_backlog: must be from 1 to 65535",
+            ],
+        ),
+        (
+            "[databases.app]\nupstream = \"postgres://u:p@h\"\n[timeouts]\nquery_wait_timeout = 3\n\
+             client_login_timeout = \"0s\"\nserver_lifetime = \"0\"\ndrain_timeout = \"soon\"\ncancel_timeout = true\n",
+            &[
+                "c.toml:4:22: timeouts.query_wait_timeout: needs a unit: is it \"3s\" or \"3ms\"?",
+                "c.toml:5:24: timeouts.client_login_timeout: must be longer than zero",
+                "c.toml:7:17: timeouts.drain_timeout: \"soon\" is not a duration like \"250ms\", \"1.5s\", \"10min\" or \
+                 \"1h\"",
+                "c.toml:8:18: timeouts.cancel_timeout: must be a duration like \"1.5s\", not true or false",
+            ],
+        ),
+        (
+            "[databases.\"a.b\"]\nupstream = \"postgres://u:p@h\"\npool_mode = \"transactions\"\npool_size = 0\n\
+             [databases.c]\npool_size = 3\n[databases.\"*\"]\nupstream = \"postgres://u:p@h\"\n",
+            &[
+                "c.toml:3:13: databases.\"a.b\".pool_mode: \"transactions\" is not one of transaction, session, statement",
+                "c.toml:4:13: databases.\"a.b\".pool_size: must be from 1 to 262143",
+                "c.toml:5:12: databases.c: needs an upstream, as postgres://user:password@host:5432/database",
+                "c.toml:7:12: databases.\"*\": a database for all names is not supported: name each one",
+            ],
+        ),
+    ];
+    check(cases, &Fake::default());
+}
+
+#[test]
+fn faults_that_show_when_values_are_seen_together() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "listen = []\n[databases.app]\nupstream = \"postgres://u:p@h\"\n",
+            &["c.toml:1:10: listen: is empty: clients could not connect"],
+        ),
+        (
+            "listen = [\"[::1]:1\", \"/a\", \"unix:/a\"]\nadmin = \"[::1]:1\"\n\
+             databases.app.upstream = \"postgres://u:p@h\"\n",
+            &[
+                "c.toml:1:28: listen: unix:/a is there twice",
+                "c.toml:2:9: admin: clients connect to [::1]:1 already",
+            ],
+        ),
+        (
+            "[databases.app]\nupstream = \"postgres://u:p@h\"\npool_size = 50\nmin_pool_size = 60\n\
+             max_db_connections = 40\n[upstreams.\"h:5432\"]\nmax_connections = 30\n",
+            &[
+                "c.toml:3:13: databases.app.pool_size: 50 is more than databases.app.max_db_connections = 40",
+                "c.toml:3:13: databases.app.pool_size: 50 is more than upstreams.\"h:5432\".max_connections = 30",
+                "c.toml:4:17: databases.app.min_pool_size: 60 is more than the size of the pool of u, 30",
+                "c.toml:5:22: databases.app.max_db_connections: 40 is more than upstreams.\"h:5432\".max_connections = 30",
+            ],
+        ),
+        (
+            "[databases.app]\nupstream = \"postgres://u:p@h\"\nmax_db_connections = 10\nmin_pool_size = 6\n\
+             [users.a]\npassword = \"a\"\n[users.b]\npassword = \"b\"\n",
+            &[
+                "c.toml:3:22: databases.app.max_db_connections: 10 is less than the sum of min_pool_size of its pools, 12",
+            ],
+        ),
+        (
+            "[databases.app]\nupstream = \"postgres://u:p@h\"\nmax_clients = 20000\n[users.a]\npassword = \"a\"\n\
+             max_clients = 10001\n",
+            &[
+                "c.toml:3:15: databases.app.max_clients: 20000 is more than limits.max_clients = 10000",
+                "c.toml:6:15: users.a.max_clients: 10001 is more than limits.max_clients = 10000",
+            ],
+        ),
+        (
+            "[databases.app]\nupstream = \"postgres://h\"\n[databases.b]\nupstream = \"postgres://u@h\"\n",
+            &[
+                "c.toml:2:12: databases.app.upstream: names no user, and there is no [users.NAME]: nobody could log in",
+                "c.toml:4:12: databases.b.upstream: has a user without a password, and there is no [users.NAME]: clients \
+                 could not log in",
+            ],
+        ),
+        (
+            "[databases.a]\nupstream = \"postgres://u:p@h\"\n[databases.b]\nupstream = \"postgres://u:q@i\"\n\
+             [databases.c]\nupstream = \"postgres://u:p@h?sslmode=disable\"\n[upstreams.hh]\n[upstreams.\"i:\"]\n\
+             [upstreams.i]\n[upstreams.\"I:5432\"]\n",
+            &[
+                "c.toml:4:12: databases.b.upstream: names the same user as databases.a.upstream with another password: say \
+                 in [users.u] which one clients log in with",
+                "c.toml:6:12: databases.c.upstream: leads to h:5432 as databases.a.upstream does, but with another sslmode \
+                 or sslrootcert",
+                "c.toml:7:12: upstreams.hh: no database leads to hh:5432; did you mean `h:5432`?",
+                "c.toml:8:12: upstreams.\"i:\": must be called as \"host:port\", \"host\" or the path of a socket",
+                "c.toml:9:12: upstreams.i: is the same server as upstreams.\"I:5432\"",
+            ],
+        ),
+        (
+            "[client_tls]\nmode = \"require\"\n[databases.app]\nupstream = \"postgres://u:p@h?sslmode=verify-full\"\n",
+            &[
+                "c.toml:2:8: client_tls.mode: needs cert_file and key_file",
+                "c.toml:4:12: databases.app.upstream: has sslmode=verify-full but no sslrootcert=/path/to/ca.pem to check \
+                 against",
+            ],
+        ),
+        (
+            "[client_tls]\nmode = \"prefer\"\ncert_file = \"c.pem\"\n[databases.app]\n\
+             upstream = \"postgres://u:p@h?sslmode=verify-full&sslrootcert=ca.pem\"\n",
+            &[
+                "c.toml:3:13: client_tls.cert_file: needs a key_file beside it",
+                "c.toml:5:12: databases.app.upstream: ca.pem cannot be read: entity not found",
+            ],
+        ),
+    ];
+    check(cases, &Fake::default());
+}
+
+#[test]
+fn faults_of_users_and_secrets() {
+    let md5 = "md50123456789abcdef0123456789abcdef";
+    let own = "[databases.app]\nupstream = \"postgres://h\"\n";
+    let app = "[databases.app]\nupstream = \"postgres://u:p@h\"\n";
+    let verifier_towards_server = format!("{own}[users.a]\npassword = \"{VERIFIER}\"\n");
+    let verifier_for_md5 =
+        format!("{app}[auth]\nauth_type = \"md5\"\n[users.a]\npassword = \"{VERIFIER}\"\n");
+    let md5_for_scram = format!("{app}[users.a]\npassword = \"{md5}\"\n");
+    let broken =
+        format!("{own}[users.a]\npassword = \"SCRAM-SHA-256$hush\"\n[users.b]\npassword = \"\"\n[users.c]\n");
+    let places = format!(
+        "{app}upstream_password_env = \"UNSET\"\n[users.a]\npassword = \"x\"\npassword_env = \"SET\"\n\
+         [users.b]\npassword_file = \"none\"\n[users.c]\npassword_env = \"EMPTY\"\n"
+    );
+    let twice = format!(
+        "{app}upstream_password_env = \"SET\"\n[databases.b]\nupstream_password_env = \"SET\"\n\
+                         upstream = \"postgres://h\"\n[users.a]\npassword = \"x\"\n"
+    );
+    let strangers = format!(
+        "{app}[databases.app.users.alize]\n[databases.app.users.bob]\npool_size = 3\n[databases.lone]\n\
+         upstream = \"postgres://u:p@h\"\n[users.alice]\npassword = \"a\"\ndatabases = [\"app\", \"ap\"]\n\
+         [users.bob]\npassword = \"b\"\ndatabases = []\n"
+    );
+    let cases: &[(&str, &[&str])] = &[
+        (
+            &verifier_towards_server,
+            &[
+                "c.toml:4:12: users.a.password: is not the password itself, which databases.app.upstream needs to log in to \
+               its server: give the password, or a user in that URL",
+            ],
+        ),
+        (
+            &verifier_for_md5,
+            &[
+                "c.toml:6:12: users.a.password: is a SCRAM verifier, with which auth_type \"md5\" cannot work: use \
+               \"scram-sha-256\"",
+            ],
+        ),
+        (
+            &md5_for_scram,
+            &[
+                "c.toml:4:12: users.a.password: is an md5 hash, with which auth_type \"scram-sha-256\" cannot work: give the \
+               password itself",
+            ],
+        ),
+        (
+            &broken,
+            &[
+                "c.toml:4:12: users.a.password: begins like a SCRAM verifier, but is not \
+                 SCRAM-SHA-256$iterations:salt$stored key:server key",
+                "c.toml:6:12: users.b.password: the secret is empty",
+                "c.toml:7:8: users.c: needs a password, password_env or password_file (only auth_type \"trust\" does \
+                 without)",
+            ],
+        ),
+        (
+            &places,
+            &[
+                "c.toml:3:25: databases.app.upstream_password_env: environment variable \"UNSET\" is not set",
+                "c.toml:6:16: users.a.password_env: the secret is given twice: password is there, too",
+                "c.toml:8:17: users.b.password_file: none cannot be read: entity not found",
+                "c.toml:10:16: users.c.password_env: environment variable EMPTY: the secret is empty",
+            ],
+        ),
+        (
+            &twice,
+            &[
+                "c.toml:3:25: databases.app.upstream_password_env: the secret is given twice: the upstream URL has a \
+                 password, too",
+                "c.toml:5:25: databases.b.upstream_password_env: needs a user in the upstream URL whose password it is",
+            ],
+        ),
+        (
+            &strangers,
+            &[
+                "c.toml:3:22: databases.app.users.alize: there is no such user; did you mean `alice`?",
+                "c.toml:4:22: databases.app.users.bob: this user may not log in to this database",
+                "c.toml:6:12: databases.lone: no user may log in to it",
+                "c.toml:10:21: users.alice.databases: there is no database \"ap\"; did you mean `app`?",
+            ],
+        ),
+    ];
+    check(cases, &Fake::default().variable("SET", "s").variable("EMPTY", ""));
+}
+
+/// Broken syntax hides what is on its lines, and nothing else; what only seems to be missing is not complained about.
+#[test]
+fn faults_of_syntax_come_with_the_others() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "threads = \nadmin = 5\n[limits\nmax_clients = 3\n",
+            &[
+                "c.toml:1:11: not TOML: string values must be quoted, expected literal string",
+                "c.toml:2:9: admin: must be a string, not a whole number",
+                "c.toml:3:8: not TOML: unclosed table, expected `]`",
+            ],
+        ),
+        ("threads = 1\nthreads = 2\n", &["c.toml:2:1: not TOML: duplicate key"]),
+    ];
+    check(cases, &Fake::default());
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let errors = Config::from_file(Path::new("no.toml"), &Fake::default()).expect_err("no file");
+    assert_eq!(errors.to_string(), "no.toml: cannot be read: entity not found");
+}
+
+fn flags(upstream: &str) -> ServeFlags {
+    ServeFlags { upstream: Some(Secret::new(upstream)), ..ServeFlags::default() }
+}
+
+#[test]
+fn one_url_is_enough() {
+    let config = Config::from_flags(&flags("postgres://u:p%40@h:5433/d"), &Fake::default());
+    let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(config.listen[0].to_string(), "127.0.0.1:6432");
+    let pool = pool(&config, "d", "u");
+    assert_eq!(
+        (pool.size, pool.server_database.as_str(), password(pool.credentials.password.as_ref())),
+        (20, "d", "p@")
+    );
+    assert_eq!(config.upstreams[0].params.address.to_string(), "h:5433");
+    let users = &config.clients.users;
+    assert!(matches!(&users[0].secret, Some(UserSecret::Password(secret)) if secret.reveal() == "p@"));
+    let config = Config::from_flags(&flags("postgres://u:p@h"), &Fake::default()).expect("libpq's default");
+    assert_eq!(only_database(&config).name, "u");
+}
+
+#[test]
+fn flags_override_the_file() {
+    let text = "listen = [\"127.0.0.1:1\"]\nadmin = \"127.0.0.1:2\"\n[databases.app]\nupstream = \"postgres://u@h\"\n\
+                upstream_password_env = \"SET\"\npool_size = 3\n";
+    let environment = Fake::default().file("c.toml", text).variable("SET", "p");
+    let flags = ServeFlags {
+        config: Some("c.toml".into()),
+        listen: vec!["/s".parse().expect("a path")],
+        upstream: Some(Secret::new("postgres://v:q@i")),
+        pool_size: Some(4),
+        admin: "127.0.0.1:3".parse().ok(),
+    };
+    let config = Config::from_flags(&flags, &environment).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!((config.listen.len(), config.listen[0].to_string()), (1, "unix:/s".to_owned()));
+    assert_eq!(config.admin.map(|admin| admin.port()), Some(3));
+    assert_eq!(config.upstreams[0].params.address.to_string(), "i:5432");
+    let pool = pool(&config, "app", "v");
+    assert_eq!((pool.size, password(pool.credentials.password.as_ref())), (4, "q"));
+}
+
+#[test]
+fn faults_of_flags() {
+    let file = "[databases.a]\nupstream = \"postgres://u:p@h\"\nmax_db_connections = 5\n\
+                [databases.b]\nupstream = \"postgres://u:p@h\"\n";
+    let environment = Fake::default().file("c.toml", file);
+    let with_file = |flags: ServeFlags| ServeFlags { config: Some("c.toml".into()), ..flags };
+    let sized = |size| ServeFlags { pool_size: Some(size), ..flags("postgres://u:p@h") };
+    let cases = [
+        (ServeFlags::default(), "--upstream: there is no [databases.NAME]: nothing to serve"),
+        (
+            flags("postgres://u:hush@h:x/d"),
+            "--upstream: has a port that is not a number from 1 to 65535 (a / : @ ? or % in a user or password must be \
+             percent-encoded)",
+        ),
+        (
+            flags("postgres://u@h/d"),
+            "--upstream: has a user without a password, and there is no [users.NAME]: clients could not log in",
+        ),
+        (
+            flags("postgres://h"),
+            "--upstream: names neither a database nor a user, so clients would not know what to log in to\n\
+             --upstream: names no user, and there is no [users.NAME]: nobody could log in",
+        ),
+        (sized(0), "--pool-size: must be from 1 to 262143"),
+        (
+            with_file(flags("postgres://u:p@h")),
+            "--upstream: the file has 2 databases: give them their URLs there",
+        ),
+        (
+            with_file(ServeFlags { pool_size: Some(6), ..ServeFlags::default() }),
+            "--pool-size: 6 is more than databases.a.max_db_connections = 5",
+        ),
+        (
+            ServeFlags { admin: "127.0.0.1:6432".parse().ok(), ..flags("postgres://u:p@h") },
+            "--admin: clients connect to 127.0.0.1:6432 already",
+        ),
+    ];
+    for (flags, wanted) in cases {
+        let errors = Config::from_flags(&flags, &environment).expect_err(wanted);
+        assert_eq!(errors.to_string(), wanted);
+    }
+}
+
+/// Wherever a secret is put by mistake, no error shows it.
+#[test]
+fn errors_do_not_show_secrets() {
+    let texts = [
+        "[databases.app]\nupstream = \"postgres://u:hush@h:p/d\"\n",
+        "[databases.app]\nupstream = \"postgres://u:hu/hush@h/d\"\n",
+        "[databases.app]\nupstream = \"postgres://u:hu?hush=1@h/d\"\n",
+        "[databases.app]\nupstream = \"u:hush@h/d\"\n",
+        "[databases.app]\nupstream = \"postgres://u:hush@h/d\n",
+        "[databases.app]\nupstream = postgres://u:hush@h/d\n",
+        "[users.a]\npassword = hush\n",
+        "[users.a]\npassword = \"hush\n",
+        "[users.a]\npassword = [\"hush\"]\n",
+        "[users.a]\npassword = \"hush\\q\"\n",
+        "[users.a]\npasswort = \"hush\"\n",
+        "[users]\na = \"hush\"\n",
+        "[users.a]\npassword = \"SCRAM-SHA-256$hush\"\n",
+        "[users.a]\npassword = \"hush\\u0000\"\n",
+    ];
+    for text in texts {
+        let said = errors(text, &Fake::default()).join("\n");
+        assert!(!said.contains("hush"), "{text}\n{said}");
+    }
+}
+
+/// Fragments of a file, so that random ones get past the first error.
+fn fragment() -> impl Strategy<Value = String> {
+    let lines = include_str!("../../config/pgcorral.toml")
+        .lines()
+        .map(|line| line.trim_start_matches("# ").to_owned());
+    let lines: Vec<String> = lines.filter(|line| line.contains(" = ") || line.starts_with('[')).collect();
+    prop_oneof![
+        8 => proptest::sample::select(lines),
+        1 => "[a-z_.\"\\[\\]= 0-9{},']{0,20}",
+        1 => "(listen|users|databases|limits)(\\.[a-z*]{0,3}){0,2} = [\"'0-9a-z{}\\[\\]]{0,8}",
+    ]
+}
+
+/// `pool_size`, `max_db_connections` and `min_pool_size`.
+fn database_bounds() -> impl Strategy<Value = (Option<usize>, Option<usize>, usize)> {
+    (proptest::option::of(1..40_usize), proptest::option::of(1..60_usize), 0..5_usize)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn no_text_panics(text in any::<String>()) {
+        let _ = load(&text, &Fake::default());
+    }
+
+    #[test]
+    fn no_file_panics(lines in proptest::collection::vec(fragment(), 0..30), cut in any::<prop::sample::Index>()) {
+        let text = lines.join("\n");
+        let _ = load(&text, &Fake::default());
+        let cut: String = text.chars().take(cut.index(text.chars().count() + 1)).collect();
+        let _ = load(&cut, &Fake::default());
+    }
+
+    #[test]
+    fn no_url_panics(rest in "[a-z0-9:/?@%&=,.\\[\\]#]{0,40}", any in any::<String>()) {
+        for url in [format!("postgres://{rest}"), any] {
+            let _ = Config::from_flags(&flags(&url), &Fake::default());
+        }
+    }
+
+    /// Whatever the bounds, a configuration that is accepted keeps them.
+    #[test]
+    fn accepted_bounds_hold(
+        sizes in proptest::collection::vec(database_bounds(), 1..4),
+        whole in proptest::option::of(1..80_usize),
+    ) {
+        let line = |key, value: Option<usize>| value.map(|n| format!("{key} = {n}\n")).unwrap_or_default();
+        let mut text = String::new();
+        for (n, (pool_size, bound, warm)) in sizes.iter().enumerate() {
+            text += &format!("[databases.d{n}]\nupstream = \"postgres://u:p@h\"\nmin_pool_size = {warm}\n");
+            text += &line("pool_size", *pool_size);
+            text += &line("max_db_connections", *bound);
+        }
+        text += "[upstreams.h]\n";
+        text += &line("max_connections", whole);
+        if let Ok(config) = load(&text, &Fake::default()) {
+            let upstream = &config.upstreams[0];
+            prop_assert!(whole.is_none_or(|whole| upstream.params.max_connections == whole));
+            let mut warm = 0;
+            for database in &upstream.databases {
+                prop_assert!(database.max_connections <= upstream.params.max_connections);
+                for pool in &database.pools {
+                    prop_assert!(0 < pool.size && pool.size <= database.max_connections);
+                    prop_assert!(pool.min_idle <= pool.size);
+                    warm += pool.min_idle;
+                }
+            }
+            prop_assert!(warm <= upstream.params.max_connections);
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! The gate of one upstream: one method per event, and what each leads to.
+//!
+//! An event first moves its slot or its waiter, and then settles what has become possible by it: dials for waiters,
+//! then for `min_idle`, then room made at the cost of others (`share`). Events that make nothing possible (a grant, a
+//! server stored or handed on) settle nothing, which keeps the hot path short.
+
+use std::time::{Duration, Instant};
+
+use super::dialer::{Alive, Dialer};
+use super::queue::{Queue, Ticket};
+use super::slots::{Shared, Slots, Step};
+use super::terms::{
+    Action, Arrival, DialCause, GateParams, GroupId, Home, Placement, PoolId, PoolLimits, ShedReason,
+};
+
+/// What the gate keeps of one pool beside its slots, waiters and dials.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) min_idle: usize,
+    pub(super) max_waiting: usize,
+    pub(super) max_wait: Duration,
+    /// A login waits for a first server here, without being in the queue.
+    pub(super) warm: Option<Home>,
+    /// When a client last got a server. None: never.
+    pub(super) last_granted: Option<Instant>,
+    /// Position in `Gate::wanting`.
+    wanting_at: Option<usize>,
+}
+
+/// The admission machine in front of the pools of one upstream server. See the module's table of events.
+pub struct Gate {
+    pub(super) slots: Slots,
+    pub(super) queue: Queue,
+    pub(super) dialer: Dialer,
+    pub(super) pools: Vec<Pool>,
+    /// Pools that would have more servers if they could: with waiters, with a login to warm up for, or below `min_idle`.
+    pub(super) wanting: Vec<PoolId>,
+    /// Whose dial probes a server that is down, so that its return is noticed without anybody waiting.
+    probe: Option<PoolId>,
+    /// When an idle server of another pool may next be taken for a waiter.
+    pub(super) reclaim_at: Option<Instant>,
+    /// When it was last settled what may be dialled. What was due by then and was not done waits for an event.
+    settled_at: Option<Instant>,
+    locality_slack: Duration,
+    pub(super) reclaim_after: Duration,
+    pub(super) draining: bool,
+    /// Events that contradicted the slots: faults of the caller, ignored.
+    pub(super) misuses: u64,
+}
+
+impl Gate {
+    /// A gate without pools.
+    pub fn new(params: GateParams) -> Self {
+        Gate {
+            slots: Slots::new(params.max_connections, params.homes),
+            queue: Queue::new(params.homes),
+            dialer: Dialer::new(&params),
+            pools: Vec::new(),
+            wanting: Vec::new(),
+            probe: None,
+            reclaim_at: None,
+            settled_at: None,
+            locality_slack: params.locality_slack,
+            reclaim_after: params.reclaim_after,
+            draining: false,
+            misuses: 0,
+        }
+    }
+
+    /// A group of pools (a database) with `max` server connections between them.
+    pub fn add_group(&mut self, max: usize) -> GroupId {
+        self.slots.add_group(max)
+    }
+
+    /// A pool of this group. Its `min_idle` is dialled at the next `tick`: call one when all pools are added.
+    pub fn add_pool(&mut self, group: GroupId, limits: PoolLimits) -> PoolId {
+        self.queue.add_pool();
+        self.dialer.add_pool();
+        self.pools.push(Pool {
+            min_idle: limits.min_idle,
+            max_waiting: limits.max_waiting,
+            max_wait: limits.max_wait,
+            warm: None,
+            last_granted: None,
+            wanting_at: None,
+        });
+        let pool = self.slots.add_pool(group, limits.size);
+        self.note(pool);
+        pool
+    }
+
+    /// A client whose task lives at `home` starts a transaction.
+    pub fn arrive(&mut self, now: Instant, pool: PoolId, home: Home, actions: &mut Vec<Action>) -> Arrival {
+        if self.draining {
+            return Arrival::Shed(ShedReason::Draining);
+        }
+        match self.slots.nearest_idle(pool, home) {
+            Some(from) => {
+                self.shift(pool, from, Step::Grant);
+                self.pools[pool.index()].last_granted = Some(now);
+                Arrival::Granted { from }
+            }
+            None => self.enqueue(now, pool, home, actions),
+        }
+    }
+
+    /// The waiter's client went away or cancelled: it leaves the queue in O(1). How long it had waited; None if the ticket
+    /// had ended already, in which case a server or a refusal is on its way to it.
+    pub fn abandon(&mut self, now: Instant, ticket: Ticket) -> Option<Duration> {
+        let (pool, arrived) = self.queue.remove(ticket)?;
+        self.note(pool);
+        Some(now.saturating_duration_since(arrived))
+    }
+
+    /// An active server, which lives at `home`, is free again: outside a transaction, in step, fit for the next client.
+    pub fn returned(
+        &mut self,
+        now: Instant,
+        pool: PoolId,
+        home: Home,
+        actions: &mut Vec<Action>,
+    ) -> Placement {
+        if self.slots.pool(pool).counts.active == 0 {
+            self.misused();
+            return Placement::Close;
+        }
+        self.place(now, pool, home, actions)
+    }
+
+    /// A dial ordered for this pool and home succeeded.
+    pub fn dialled(
+        &mut self,
+        now: Instant,
+        pool: PoolId,
+        home: Home,
+        actions: &mut Vec<Action>,
+    ) -> Placement {
+        if !self.shift(pool, home, Step::Connect) {
+            return Placement::Close;
+        }
+        self.dialer.succeeded(pool);
+        self.pools[pool.index()].warm = None;
+        self.set_probe(None);
+        let placement = self.place(now, pool, home, actions);
+        self.settle(now, actions);
+        placement
+    }
+
+    /// A dial ordered for this pool and home failed.
+    pub fn dial_failed(
+        &mut self,
+        now: Instant,
+        pool: PoolId,
+        home: Home,
+        cause: DialCause,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.shift(pool, home, Step::Fail) {
+            return;
+        }
+        let alive = Alive {
+            pool: self.slots.pool(pool).counts.live(),
+            upstream: self.slots.upstream().counts.live(),
+        };
+        self.dialer.failed(now, pool, cause, alive);
+        if cause == DialCause::Refused {
+            // The login that asked for it would be refused again.
+            self.pools[pool.index()].warm = None;
+        }
+        self.set_probe(self.dialer.down_since().map(|_| pool));
+        self.note(pool);
+        self.settle(now, actions);
+    }
+
+    /// An active server of this pool is being closed (lost, out of step, too old). It counts until `closed`.
+    pub fn discard(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
+        self.shift(pool, Home(0), Step::Discard);
+        self.settle(now, actions);
+    }
+
+    /// May an idle server of this pool and home be taken out of its store and closed (lost, too old, idle for too long)?
+    /// If true it counts until `closed`; if false there is none, or it has just been granted.
+    pub fn take_idle(&mut self, now: Instant, pool: PoolId, home: Home, actions: &mut Vec<Action>) -> bool {
+        if self.slots.idle_at(pool, home) == 0 {
+            return false;
+        }
+        self.shift(pool, home, Step::Evict);
+        self.settle(now, actions);
+        true
+    }
+
+    /// The socket of a closing server is gone for good, and PostgreSQL no longer counts it.
+    pub fn closed(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
+        self.shift(pool, Home(0), Step::Vacate);
+        self.settle(now, actions);
+    }
+
+    /// Sees to it that the pool gets a server if it has none, as fast as back-offs and bounds allow. For a login
+    /// that needs what PostgreSQL reports at its start.
+    pub fn warm(&mut self, now: Instant, pool: PoolId, home: Home, actions: &mut Vec<Action>) {
+        if self.draining || self.slots.pool(pool).counts.live() > 0 {
+            return;
+        }
+        self.pools[pool.index()].warm = Some(home);
+        self.note(pool);
+        self.settle(now, actions);
+    }
+
+    /// Time has passed: sheds the waiters whose time has run out, starts the dials that are due.
+    pub fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        // Backwards, because a pool that wants nothing any more is replaced by the last one.
+        for at in (0..self.wanting.len()).rev() {
+            self.shed_expired(now, self.wanting[at], actions);
+        }
+        self.settle(now, actions);
+    }
+
+    /// When `tick` is next needed. None: not before another event. Cheap enough to ask after every event; a grant, a store
+    /// and a hand-over do not bring it forward, except where pools compete for a shared bound.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wanting.iter().fold(self.reclaim_at, |due, &pool| {
+            let due = earlier(due, self.deadline(pool));
+            earlier(due, self.next_try(pool))
+        })
+    }
+
+    /// New limits for a pool. What is idle beyond them is closed at once, what is active when it comes back.
+    pub fn resize_pool(&mut self, now: Instant, pool: PoolId, limits: PoolLimits, actions: &mut Vec<Action>) {
+        let known = &mut self.pools[pool.index()];
+        known.min_idle = limits.min_idle;
+        known.max_waiting = limits.max_waiting;
+        known.max_wait = limits.max_wait;
+        self.slots.set_pool_size(pool, limits.size);
+        self.note(pool);
+        self.trim(now, actions);
+    }
+
+    /// A new bound for a group. As with [`resize_pool`](Self::resize_pool).
+    pub fn resize_group(&mut self, now: Instant, group: GroupId, max: usize, actions: &mut Vec<Action>) {
+        self.slots.set_shared_max(Shared::Group(group), max);
+        self.trim(now, actions);
+    }
+
+    /// New bounds for the upstream: server connections, and dials under way. As with
+    /// [`resize_pool`](Self::resize_pool).
+    pub fn resize(
+        &mut self,
+        now: Instant,
+        max_connections: usize,
+        max_dials: usize,
+        actions: &mut Vec<Action>,
+    ) {
+        self.slots.set_shared_max(Shared::Upstream, max_connections);
+        self.dialer.set_max_dials(max_dials);
+        self.trim(now, actions);
+    }
+
+    /// Going down: waiters are shed, arrivals will be, idle servers are closed, active ones when they come back. Those
+    /// in a transaction keep their server. There is no way back.
+    pub fn drain(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.draining = true;
+        self.reclaim_at = None;
+        for pool in self.slots.pools() {
+            self.pools[pool.index()].warm = None;
+            while let Some((ticket, _)) = self.queue.oldest(pool) {
+                self.shed(now, ticket, ShedReason::Draining, actions);
+            }
+            while self.slots.pool(pool).counts.idle > 0 {
+                self.evict(pool, actions);
+            }
+            self.note(pool);
+        }
+    }
+
+    fn enqueue(&mut self, now: Instant, pool: PoolId, home: Home, actions: &mut Vec<Action>) -> Arrival {
+        let dialling = self.slots.upstream().counts.dialling;
+        let own_dialling = self.slots.pool(pool).counts.dialling;
+        if let Some(reason) = self.dialer.refusal(now, pool, own_dialling, dialling) {
+            return Arrival::Shed(reason);
+        }
+        if self.queue.waiting(pool) >= self.pools[pool.index()].max_waiting {
+            return Arrival::Shed(ShedReason::QueueFull);
+        }
+        let ticket = self.queue.push(pool, home, now);
+        self.note(pool);
+        // What is possible for others has not changed by one more waiter here.
+        if self.may_dial(now, pool) {
+            self.dial(pool, actions);
+        } else {
+            self.make_room(now, pool, actions);
+        }
+        Arrival::Queued(ticket)
+    }
+
+    /// Decides what becomes of an active server that is free.
+    fn place(&mut self, now: Instant, pool: PoolId, home: Home, actions: &mut Vec<Action>) -> Placement {
+        self.shed_expired(now, pool, actions);
+        if self.draining || self.slots.over(pool) || self.owed_elsewhere(now, pool) {
+            self.shift(pool, home, Step::Discard);
+            return Placement::Close;
+        }
+        let Some((ticket, _)) = self.queue.next(pool, home, self.locality_slack) else {
+            self.shift(pool, home, Step::Store);
+            return Placement::Store;
+        };
+        self.queue.remove(ticket);
+        self.shift(pool, home, Step::Hand);
+        self.pools[pool.index()].last_granted = Some(now);
+        Placement::Hand(ticket)
+    }
+
+    fn shed_expired(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
+        while let Some((ticket, arrived)) = self.queue.oldest(pool) {
+            if !self.expired(now, pool, arrived) {
+                return;
+            }
+            self.shed(now, ticket, self.dialer.blame(pool), actions);
+        }
+    }
+
+    fn shed(&mut self, now: Instant, ticket: Ticket, reason: ShedReason, actions: &mut Vec<Action>) {
+        if let Some((pool, arrived)) = self.queue.remove(ticket) {
+            self.note(pool);
+            let waited = now.saturating_duration_since(arrived);
+            actions.push(Action::Shed { ticket, reason, waited });
+        }
+    }
+
+    fn expired(&self, now: Instant, pool: PoolId, arrived: Instant) -> bool {
+        now.saturating_duration_since(arrived) >= self.pools[pool.index()].max_wait
+    }
+
+    /// Does whatever has become possible: dials while there is room and budget, then makes room for the rest.
+    fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if self.draining {
+            return;
+        }
+        self.settled_at = Some(now);
+        self.reclaim_at = None;
+        while let Some(pool) = self.next_to_dial(now) {
+            self.dial(pool, actions);
+        }
+        for at in 0..self.wanting.len() {
+            self.make_room(now, self.wanting[at], actions);
+        }
+    }
+
+    /// Waiters before `min_idle`; then the pool that has least; then the one served longest ago.
+    fn next_to_dial(&self, now: Instant) -> Option<PoolId> {
+        if self.dialer.budget(now, self.slots.upstream().counts.dialling) == 0 {
+            return None;
+        }
+        self.wanting.iter().copied().filter(|pool| self.may_dial(now, *pool)).min_by_key(|pool| {
+            let owned = self.slots.pool(*pool).counts.owned();
+            (self.need(*pool) == 0, owned, self.pools[pool.index()].last_granted, pool.index())
+        })
+    }
+
+    fn may_dial(&self, now: Instant, pool: PoolId) -> bool {
+        self.wants_dial(pool)
+            && self.slots.held_up_by(pool).is_none()
+            && self.dialer.budget(now, self.slots.upstream().counts.dialling) > 0
+            && self.dialer.ready(now, pool, self.slots.pool(pool).counts.dialling)
+    }
+
+    fn wants_dial(&self, pool: PoolId) -> bool {
+        self.need(pool) > 0 || self.lacks_idle(pool) && !self.slots.pool(pool).full()
+    }
+
+    fn dial(&mut self, pool: PoolId, actions: &mut Vec<Action>) {
+        let home = self.home_for_dial(pool);
+        if self.shift(pool, home, Step::Dial) {
+            actions.push(Action::Dial { pool, home });
+        }
+    }
+
+    /// Where the most waiters are without a dial; or where the login is; or where the fewest servers are.
+    fn home_for_dial(&self, pool: PoolId) -> Home {
+        let warm = self.pools[pool.index()].warm;
+        let best = self.slots.homes().max_by_key(|&home| {
+            let waiting = self.queue.waiting_at(pool, home) as i64;
+            let there = (self.slots.dialling_at(pool, home) + self.slots.idle_at(pool, home)) as i64;
+            (waiting - there, warm == Some(home), std::cmp::Reverse(home))
+        });
+        best.unwrap_or(Home(0))
+    }
+
+    /// Servers that waiters (and logins and probes) ask for, beyond the dials under way, up to the pool's own size.
+    pub(super) fn need(&self, pool: PoolId) -> usize {
+        let bound = self.slots.pool(pool);
+        let first = usize::from(self.pools[pool.index()].warm.is_some() || self.probe == Some(pool));
+        let asked_for = self.queue.waiting(pool).max(first);
+        asked_for.saturating_sub(bound.counts.dialling).min(bound.room())
+    }
+
+    fn lacks_idle(&self, pool: PoolId) -> bool {
+        self.slots.pool(pool).counts.owned() < self.pools[pool.index()].min_idle
+    }
+
+    fn deadline(&self, pool: PoolId) -> Option<Instant> {
+        let (_, arrived) = self.queue.oldest(pool)?;
+        arrived.checked_add(self.pools[pool.index()].max_wait)
+    }
+
+    /// When a back-off is over that keeps the pool from a dial it wants.
+    fn next_try(&self, pool: PoolId) -> Option<Instant> {
+        if !self.wants_dial(pool) {
+            return None;
+        }
+        let own_dialling = self.slots.pool(pool).counts.dialling;
+        let at = self.dialer.next_try(pool, own_dialling, self.slots.upstream().counts.dialling)?;
+        // What was due when everything was last settled is held up by a bound, and no timer helps.
+        if Some(at) > self.settled_at { Some(at) } else { None }
+    }
+
+    /// Closes what is idle beyond bounds that were lowered, and uses what raised ones allow.
+    fn trim(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        for pool in self.slots.pools() {
+            while self.slots.over(pool) && self.slots.pool(pool).counts.idle > 0 {
+                self.evict(pool, actions);
+            }
+        }
+        self.settle(now, actions);
+    }
+
+    /// Orders one idle server of the pool closed, from the store that has the most.
+    pub(super) fn evict(&mut self, pool: PoolId, actions: &mut Vec<Action>) {
+        let fullest = self.slots.homes().max_by_key(|home| self.slots.idle_at(pool, *home));
+        let home = fullest.unwrap_or(Home(0));
+        if self.shift(pool, home, Step::Evict) {
+            actions.push(Action::CloseIdle { pool, home });
+        }
+    }
+
+    fn set_probe(&mut self, probe: Option<PoolId>) {
+        let before = std::mem::replace(&mut self.probe, probe);
+        for pool in [before, probe].into_iter().flatten() {
+            self.note(pool);
+        }
+    }
+
+    /// Moves a slot. False if there is none in the state that the step starts from: a fault of the caller, since the gate
+    /// looks before it orders.
+    fn shift(&mut self, pool: PoolId, home: Home, step: Step) -> bool {
+        let moved = self.slots.shift(pool, home, step);
+        if moved {
+            self.note(pool);
+        } else {
+            self.misused();
+        }
+        moved
+    }
+
+    /// Such an event is ignored where it cannot be refused: a bound that is kept matters more than a count of it.
+    fn misused(&mut self) {
+        self.misuses += 1;
+        debug_assert!(false, "an event contradicts the slots of its pool");
+    }
+
+    /// Keeps `wanting` up to date after a change of the pool's slots, waiters or limits.
+    fn note(&mut self, pool: PoolId) {
+        let known = &self.pools[pool.index()];
+        let asked = known.warm.is_some() || self.probe == Some(pool) || self.queue.waiting(pool) > 0;
+        let wants = !self.draining && (asked || self.lacks_idle(pool));
+        match (known.wanting_at, wants) {
+            (None, true) => {
+                self.pools[pool.index()].wanting_at = Some(self.wanting.len());
+                self.wanting.push(pool);
+            }
+            (Some(at), false) => {
+                self.pools[pool.index()].wanting_at = None;
+                self.wanting.swap_remove(at);
+                if let Some(moved) = self.wanting.get(at) {
+                    self.pools[moved.index()].wanting_at = Some(at);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,193 @@
+//! The words the gate and its shell speak: parameters, names, decisions and orders.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::queue::Ticket;
+
+/// With no server alive, waiting is pointless after this long: three times the longest failover of a proxy in front
+/// of PostgreSQL on the same network, and shorter than the usual timeout of a function.
+pub const FAIL_FAST_AFTER: Duration = Duration::from_secs(3);
+
+/// A server goes to a waiter of its own I/O thread unless another has waited this much longer. About the cost of a few
+/// transactions: enough to save most wake-ups across threads, too little for a client to notice.
+pub const LOCALITY_SLACK: Duration = Duration::from_millis(2);
+
+/// An idle server used within this time stays with its pool, unless the pool that wants it has fewer servers. Without
+/// it a busy pool would take a quiet one's only server between two of its transactions, and pay a dial for each.
+pub const RECLAIM_AFTER: Duration = Duration::from_secs(1);
+
+/// Parameters of the gate of one upstream server.
+#[derive(Debug, Clone)]
+pub struct GateParams {
+    /// Most server connections over all pools, in any state.
+    pub max_connections: usize,
+    /// Most dials under way at once, over all pools.
+    pub max_dials: usize,
+    /// Back-off after the first failed dial. Jittered in [½, 1].
+    pub dial_backoff_min: Duration,
+    /// Longest back-off; it doubles up to here. Also how late a recovered server may be noticed.
+    pub dial_backoff_max: Duration,
+    /// After this long without a server and with failing dials, arrivals are shed at once. See [`FAIL_FAST_AFTER`].
+    pub fail_fast_after: Duration,
+    /// I/O threads, each with a store of idle servers. At least one.
+    pub homes: usize,
+    /// See [`LOCALITY_SLACK`].
+    pub locality_slack: Duration,
+    /// See [`RECLAIM_AFTER`].
+    pub reclaim_after: Duration,
+    /// Seed of the jitter.
+    pub seed: u64,
+}
+
+/// Limits of one pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Most server connections, in any state.
+    pub size: usize,
+    /// Server connections (idle, active or being dialled) kept even without clients, where there is room.
+    pub min_idle: usize,
+    /// Most waiters; the next arrival is shed with [`ShedReason::QueueFull`].
+    pub max_waiting: usize,
+    /// Longest wait; then [`ShedReason::QueueTimeout`], or what is known about the server.
+    pub max_wait: Duration,
+}
+
+/// A pool of this gate: the server connections of one (database, user).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId(pub(super) u32);
+
+/// A group of pools under one bound: a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupId(pub(super) u32);
+
+/// The I/O thread that a client or a server connection lives on. Less than [`GateParams::homes`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Home(pub u16);
+
+impl PoolId {
+    /// Position in the order of `add_pool`, from zero: an index for the shell's own tables.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl GroupId {
+    /// Position in the order of `add_group`, from zero.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Home {
+    /// The thread's number, from zero.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Why a transaction was not admitted. The word of the error's DETAIL, the metric's label and the log's field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ShedReason {
+    /// Waited for `max_wait`; the servers were busy with others. 53300.
+    QueueTimeout,
+    /// `max_waiting` others wait already. 53300.
+    QueueFull,
+    /// The server cannot be reached and none of its connections is alive. 57P03.
+    ServerDown,
+    /// The server answers, and refuses this pool's logins (password, database, role). 57P03.
+    ServerRefused,
+    /// The proxy is going down. 57P03.
+    Draining,
+}
+
+impl ShedReason {
+    /// Every reason, in the order of declaration.
+    pub const ALL: &[ShedReason] =
+        &[Self::QueueTimeout, Self::QueueFull, Self::ServerDown, Self::ServerRefused, Self::Draining];
+
+    /// The reason's one name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueTimeout => "queue_timeout",
+            Self::QueueFull => "queue_full",
+            Self::ServerDown => "server_down",
+            Self::ServerRefused => "server_refused",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl fmt::Display for ShedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whose fault a failed dial is. It decides who backs off, and whether anybody is told that the server is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DialCause {
+    /// No connection, no answer in time, a lost connection, or `57P03` (starting up, shutting down): the upstream is at
+    /// fault, and all its pools back off.
+    Unreachable,
+    /// The server answered with an error for this pool (`28P01`, `28000`, `3D000`, …), or TLS failed: the pool backs off.
+    Refused,
+    /// `53300` from PostgreSQL (`max_connections`, or a role's or database's CONNECTION LIMIT): the pool backs off, and
+    /// nobody is told that the server is down.
+    TooManyConnections,
+}
+
+/// What becomes of a client that wants a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Arrival {
+    /// Take an idle server from the store of this home. It is active now.
+    Granted {
+        /// Whose store: the client's own home if it has one.
+        from: Home,
+    },
+    /// Wait: for [`Placement::Hand`] or [`Action::Shed`] with this ticket.
+    Queued(Ticket),
+    /// Not admitted.
+    Shed(ShedReason),
+}
+
+/// What becomes of a server that is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Placement {
+    /// It is active for this waiter. The ticket has ended.
+    Hand(Ticket),
+    /// It is idle: put it into the store of its home.
+    Store,
+    /// Close it, then say `closed`.
+    Close,
+}
+
+/// What the gate orders. All orders of an event are to be carried out, in any order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// This waiter is not admitted. The ticket has ended.
+    Shed {
+        /// Whose.
+        ticket: Ticket,
+        /// Why.
+        reason: ShedReason,
+        /// Since its arrival.
+        waited: Duration,
+    },
+    /// Connect and log in to the server, then say `dialled` or `dial_failed` with the same pool and home.
+    Dial {
+        /// For which pool.
+        pool: PoolId,
+        /// On which thread.
+        home: Home,
+    },
+    /// Take an idle server from the store of this home and close it, then say `closed`.
+    CloseIdle {
+        /// Of which pool.
+        pool: PoolId,
+        /// From which store.
+        home: Home,
+    },
+}

@@ -1,0 +1,38 @@
+//! Tests of the gate: examples by subject, a table of every slot state and event, properties against naive books,
+//! and a simulation of a large burst.
+
+mod failing;
+mod growing;
+mod properties;
+mod sharing;
+mod shell;
+mod simulation;
+mod table;
+mod waiting;
+
+use std::time::Duration;
+
+use super::{GateParams, PoolLimits};
+
+pub(super) fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A roomy upstream with one I/O thread; tests change what they are about.
+pub(super) fn params() -> GateParams {
+    GateParams {
+        max_connections: 100,
+        max_dials: 4,
+        dial_backoff_min: ms(100),
+        dial_backoff_max: ms(400),
+        fail_fast_after: ms(3000),
+        homes: 1,
+        locality_slack: ms(2),
+        reclaim_after: ms(1000),
+        seed: 7,
+    }
+}
+
+pub(super) fn limits(size: usize) -> PoolLimits {
+    PoolLimits { size, min_idle: 0, max_waiting: 1000, max_wait: ms(1500) }
+}

@@ -1,0 +1,106 @@
+//! The handles for clients before they have a pool: accept, login, refusal, cancel.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+
+use super::labels::{CancelResult, LoginResult, Refusal};
+use super::metrics::{CounterBy, counter, counters, gauge, histograms};
+use super::table;
+
+/// What is counted about clients before they have a pool. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientMetrics(Arc<Series>);
+
+struct Series {
+    connections: IntCounter,
+    refused: CounterBy<Refusal>,
+    tls_failures: IntCounter,
+    logins: CounterBy<LoginResult>,
+    login: Histogram,
+    handshakes: IntGauge,
+    cancels: CounterBy<CancelResult>,
+}
+
+impl ClientMetrics {
+    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self(Arc::new(Series {
+            connections: counter(registry, &table::CONNECTIONS)?,
+            refused: CounterBy::resolve(&counters(registry, &table::CONNECTIONS_REFUSED)?, &[]),
+            tls_failures: counter(registry, &table::CLIENT_TLS_FAILURES)?,
+            logins: CounterBy::resolve(&counters(registry, &table::LOGINS)?, &[]),
+            login: histograms(registry, &table::LOGIN)?.get_metric_with_label_values::<&str>(&[])?,
+            handshakes: gauge(registry, &table::HANDSHAKES)?,
+            cancels: CounterBy::resolve(&counters(registry, &table::CANCELS)?, &[]),
+        })))
+    }
+
+    /// A connection was accepted. Keep the result until its login is over, and end it with one of its methods.
+    #[must_use = "dropping it counts an abandoned login"]
+    pub fn accepted(&self) -> Handshake {
+        self.0.connections.inc();
+        self.0.handshakes.inc();
+        Handshake { clients: self.clone(), started: Instant::now(), counted: false }
+    }
+
+    /// A TLS handshake failed.
+    pub fn tls_failed(&self) {
+        self.0.tls_failures.inc();
+    }
+
+    /// A CancelRequest was dealt with.
+    pub fn cancelled(&self, result: CancelResult) {
+        self.0.cancels.inc(result);
+    }
+}
+
+impl fmt::Debug for ClientMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientMetrics").finish_non_exhaustive()
+    }
+}
+
+/// One login under way. Dropped without a result, as when its task is cut off, it counts as abandoned.
+#[derive(Debug)]
+pub struct Handshake {
+    clients: ClientMetrics,
+    started: Instant,
+    counted: bool,
+}
+
+impl Handshake {
+    /// The login ended.
+    pub fn finished(mut self, result: LoginResult) {
+        self.count(result);
+    }
+
+    /// A limit or a rule ended the login.
+    pub fn refused(mut self, reason: Refusal) {
+        self.clients.0.refused.inc(reason);
+        self.count(LoginResult::Refused);
+    }
+
+    /// It was a CancelRequest, or a probe that sent nothing: no login at all.
+    pub fn not_a_login(mut self) {
+        self.counted = true;
+    }
+
+    fn count(&mut self, result: LoginResult) {
+        self.counted = true;
+        self.clients.0.logins.inc(result);
+        if result == LoginResult::Ok {
+            self.clients.0.login.observe(self.started.elapsed().as_secs_f64());
+        }
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        if !self.counted {
+            self.count(LoginResult::Abandoned);
+        }
+        self.clients.0.handshakes.dec();
+    }
+}

@@ -1,0 +1,141 @@
+//! The values that labels can have. Enums, so that a peer can never invent a series.
+
+/// A label whose values are known in advance.
+pub trait LabelValue: Copy + 'static {
+    /// All values, in the order of declaration.
+    const LABELS: &'static [&'static str];
+
+    /// Position in [`Self::LABELS`].
+    fn index(self) -> usize;
+
+    /// The value as it stands in the scrape.
+    fn label(self) -> &'static str;
+}
+
+macro_rules! label_values {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $variant:ident = $label:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$value_doc])* $variant,)+
+        }
+
+        impl LabelValue for $name {
+            const LABELS: &'static [&'static str] = &[$($label,)+];
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)+
+                }
+            }
+        }
+    };
+}
+
+label_values! {
+    /// How a client's wait for a server connection ended. Every wait ends in exactly one of these.
+    WaitOutcome {
+        /// It got a server connection; also when it did not have to wait.
+        Granted = "granted",
+        /// It got an error of the overload contract.
+        Shed = "shed",
+        /// Its client went away.
+        Abandoned = "abandoned",
+        /// A CancelRequest ended it (57014).
+        Cancelled = "cancelled",
+    }
+}
+
+label_values! {
+    /// How an attempt to open a server connection (connect, TLS, login) ended.
+    DialResult {
+        /// A server connection more.
+        Ok = "ok",
+        /// No connection, or it broke or took too long before the login was over.
+        Unreachable = "unreachable",
+        /// PostgreSQL answered and did not let us in.
+        Refused = "refused",
+        /// PostgreSQL has no connection slot left (53300): it is alive, and full.
+        TooManyConnections = "too_many_connections",
+        /// This process has no file descriptor left (EMFILE); says nothing about the server.
+        NoFiles = "no_files",
+    }
+}
+
+label_values! {
+    /// Why a server connection was closed.
+    DestroyReason {
+        /// It was older than `server_lifetime`.
+        Lifetime = "lifetime",
+        /// It was idle for longer than `server_idle_timeout`.
+        Idle = "idle",
+        /// Another pool needed its place under a common bound, or the proxy drains.
+        Evicted = "evicted",
+        /// PostgreSQL closed it, or it broke.
+        ServerClosed = "server_closed",
+        /// A message was malformed, or replies and requests no longer match: nobody may use it again.
+        OutOfStep = "out_of_step",
+        /// Its client went away with a transaction that could not be ended cleanly.
+        ClientLeft = "client_left",
+    }
+}
+
+label_values! {
+    /// How a client's login to the proxy ended. Every login ends in exactly one of these.
+    LoginResult {
+        /// Logged in.
+        Ok = "ok",
+        /// Unknown user or wrong proof of identity.
+        BadCredentials = "bad_credentials",
+        /// No such database, or not for this user.
+        UnknownDatabase = "unknown_database",
+        /// A limit or rule refused it; `pgcorral_client_connections_refused_total` says which.
+        Refused = "refused",
+        /// It was not over within `login_timeout`.
+        Timeout = "timeout",
+        /// The client broke the protocol.
+        Protocol = "protocol",
+        /// TLS could not be agreed on.
+        Tls = "tls",
+        /// No server connection of this pool was ever up, so there are no parameters to greet the client with.
+        NoServer = "no_server",
+        /// The client went away before the end.
+        Abandoned = "abandoned",
+    }
+}
+
+label_values! {
+    /// Why a client was refused although its messages and its password may be right.
+    Refusal {
+        /// `max_clients` of the whole proxy.
+        MaxClients = "max_clients",
+        /// `max_clients` of its user.
+        MaxUserClients = "max_user_clients",
+        /// `max_clients` of its database.
+        MaxDatabaseClients = "max_database_clients",
+        /// Plain text where TLS is required.
+        TlsRequired = "tls_required",
+        /// The proxy drains and takes no new client.
+        Draining = "draining",
+    }
+}
+
+label_values! {
+    /// What became of a CancelRequest.
+    CancelResult {
+        /// Passed on to the server that runs this client's query.
+        Sent = "sent",
+        /// The client waited for a server connection; its wait was ended with 57014.
+        EndedWait = "ended_wait",
+        /// The client runs nothing: nothing to cancel.
+        NothingRuns = "nothing_runs",
+        /// No client has this key.
+        UnknownKey = "unknown_key",
+        /// It could not be delivered to the server.
+        Failed = "failed",
+    }
+}

@@ -1,0 +1,323 @@
+//! The registry: everything in the table that is counted, and the text of a scrape.
+//!
+//! One per process, made by the app and handed to whoever counts. Handles are resolved when a pool or the listener is
+//! built, never per query.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    exponential_buckets,
+};
+
+use super::clients::ClientMetrics;
+use super::labels::LabelValue;
+use super::pool::{PoolMetrics, PoolVectors};
+use super::sources::{Sources, families};
+use super::table::{BUCKETS, Definition, Kind};
+
+/// All counters, histograms and counted gauges. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    pools: PoolVectors,
+    clients: ClientMetrics,
+    shed_reasons: Vec<&'static str>,
+    /// Seconds since 1970.
+    started: f64,
+}
+
+impl Metrics {
+    /// An empty set of metrics. `shed_reasons` are the words of the gate's reasons, so that each is a series from the
+    /// start: a rate over a series that appears with its first shed misses that shed.
+    ///
+    /// # Errors
+    /// If the table of metrics is wrong (a name twice, a bad label). A test makes one, so this does not happen in a
+    /// program that was tested.
+    pub fn new(shed_reasons: &[&'static str]) -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        Ok(Self(Arc::new(Inner {
+            pools: PoolVectors::register(&registry)?,
+            clients: ClientMetrics::register(&registry)?,
+            shed_reasons: shed_reasons.to_vec(),
+            started,
+            registry,
+        })))
+    }
+
+    /// The handles of one pool. Only for pools of the configuration, never for names that a client merely sent: each
+    /// is some 150 series, kept until the process ends. The same names give the same series again.
+    pub fn pool(&self, database: &str, user: &str) -> PoolMetrics {
+        self.0.pools.resolve(database, user, &self.0.shed_reasons)
+    }
+
+    /// The handles for everything about clients before they have a pool.
+    pub fn clients(&self) -> &ClientMetrics {
+        &self.0.clients
+    }
+
+    /// The text of a scrape: what was counted, and how `sources` and the process stand now. Takes locks and reads
+    /// `/proc`; call it where blocking for some milliseconds is fine.
+    ///
+    /// # Errors
+    /// If the encoder refuses a family; it does so for empty ones only, which are left out before.
+    pub fn render(&self, sources: &dyn Sources) -> prometheus::Result<String> {
+        let mut all = self.0.registry.gather();
+        all.extend(families(sources, self.0.started));
+        TextEncoder::new().encode_to_string(&all)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// One counter for each value of a label, found by position.
+pub(super) struct CounterBy<V> {
+    counters: Vec<IntCounter>,
+    values: std::marker::PhantomData<fn(V)>,
+}
+
+impl<V: LabelValue> CounterBy<V> {
+    /// Resolves all values of the last label; `first` are the values of the labels before it.
+    pub(super) fn resolve(vector: &IntCounterVec, first: &[&str]) -> Self {
+        let resolve = |value: &&str| vector.with_label_values(&[first, &[*value]].concat());
+        Self { counters: V::LABELS.iter().map(resolve).collect(), values: std::marker::PhantomData }
+    }
+
+    pub(super) fn inc(&self, value: V) {
+        if let Some(counter) = self.counters.get(value.index()) {
+            counter.inc();
+        }
+    }
+}
+
+pub(super) fn counters(registry: &Registry, definition: &Definition) -> prometheus::Result<IntCounterVec> {
+    debug_assert_eq!(definition.kind, Kind::Counter, "{}", definition.name);
+    let vector = IntCounterVec::new(Opts::new(definition.name, definition.help), &label_names(definition))?;
+    registry.register(Box::new(vector.clone()))?;
+    Ok(vector)
+}
+
+pub(super) fn counter(registry: &Registry, definition: &Definition) -> prometheus::Result<IntCounter> {
+    counters(registry, definition)?.get_metric_with_label_values::<&str>(&[])
+}
+
+pub(super) fn gauge(registry: &Registry, definition: &Definition) -> prometheus::Result<IntGauge> {
+    debug_assert_eq!(definition.kind, Kind::Gauge, "{}", definition.name);
+    let gauge = IntGauge::new(definition.name, definition.help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+pub(super) fn histograms(registry: &Registry, definition: &Definition) -> prometheus::Result<HistogramVec> {
+    debug_assert_eq!(definition.kind, Kind::Histogram, "{}", definition.name);
+    let (first, count) = BUCKETS;
+    let options =
+        HistogramOpts::new(definition.name, definition.help).buckets(exponential_buckets(first, 2.0, count)?);
+    let vector = HistogramVec::new(options, &label_names(definition))?;
+    registry.register(Box::new(vector.clone()))?;
+    Ok(vector)
+}
+
+fn label_names(definition: &Definition) -> Vec<&'static str> {
+    definition.labels.iter().map(|label| label.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::obs::table::TABLE;
+    use crate::obs::{
+        CancelResult, DestroyReason, DialResult, LoginResult, PoolGauges, Readiness, Refusal, WaitOutcome,
+    };
+
+    struct Standing;
+
+    impl Sources for Standing {
+        fn pools(&self) -> Vec<PoolGauges> {
+            vec![PoolGauges {
+                database: "app".into(),
+                user: "we\"ird\\\nname".into(),
+                mode: "transaction",
+                active: 3,
+                limit: 20,
+                oldest_wait_seconds: 0.25,
+                ..PoolGauges::default()
+            }]
+        }
+
+        fn clients(&self) -> Vec<(&'static str, usize)> {
+            vec![("idle", 7), ("login", 1)]
+        }
+
+        fn readiness(&self) -> Readiness {
+            Readiness::NotReady("draining".into())
+        }
+    }
+
+    fn metrics() -> Metrics {
+        Metrics::new(&["queue_full", "queue_timeout"]).unwrap()
+    }
+
+    fn scrape(metrics: &Metrics) -> String {
+        metrics.render(&Standing).unwrap()
+    }
+
+    /// Value of the sample line that starts with exactly this name and labels.
+    fn value(text: &str, series: &str) -> Option<f64> {
+        let line =
+            text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_in_a_scrape_with_its_type_and_nothing_else_is() {
+        let metrics = metrics();
+        let _pool = metrics.pool("app", "web");
+        let text = scrape(&metrics);
+        let types: BTreeMap<&str, &str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+        let table: BTreeMap<&str, &str> =
+            TABLE.iter().map(|metric| (metric.name, metric.kind.as_str())).collect();
+        assert_eq!(types, table);
+    }
+
+    #[test]
+    fn every_line_is_a_comment_or_a_sample_with_the_labels_of_its_row() {
+        let metrics = metrics();
+        let _pool = metrics.pool("app", "web");
+        for line in scrape(&metrics).lines().filter(|line| !line.starts_with('#')) {
+            let (series, number) = line.rsplit_once(' ').unwrap();
+            number.parse::<f64>().unwrap_or_else(|_| panic!("{line}"));
+            let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+            let row = TABLE
+                .iter()
+                .find(|row| {
+                    let suffix = name.strip_prefix(row.name);
+                    matches!((row.kind, suffix), (_, Some("")))
+                        || row.kind == Kind::Histogram
+                            && matches!(suffix, Some("_bucket" | "_sum" | "_count"))
+                })
+                .unwrap_or_else(|| panic!("not in the table: {line}"));
+            let mut given: BTreeSet<&str> = labels
+                .trim_end_matches('}')
+                .split(',')
+                .filter_map(|pair| pair.split_once('=').map(|(name, _)| name))
+                .collect();
+            given.remove("le");
+            let expected: BTreeSet<&str> = row.labels.iter().map(|label| label.name).collect();
+            assert_eq!(given, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_pool_counts_what_happened_in_it() {
+        let metrics = metrics();
+        let pool = metrics.pool("app", "web");
+        pool.waited(WaitOutcome::Granted, Duration::from_micros(700));
+        pool.waited(WaitOutcome::Cancelled, Duration::from_secs(1));
+        pool.held(Duration::from_millis(3));
+        pool.executed(Duration::from_secs(100));
+        pool.transaction();
+        pool.shed("queue_full");
+        pool.shed("queue_full");
+        pool.server_error();
+        pool.received(10);
+        pool.sent(500);
+        pool.dialled(DialResult::TooManyConnections, Duration::from_millis(1));
+        pool.destroyed(DestroyReason::OutOfStep);
+
+        let text = scrape(&metrics);
+        let of = |name: &str, more: &str| {
+            value(&text, &format!("pgcorral_{name}{{database=\"app\"{more},user=\"web\"}}"))
+        };
+        let first = "pgcorral_wait_seconds_bucket{database=\"app\",outcome=\"granted\",user=\"web\"";
+        assert_eq!(value(&text, &format!("{first},le=\"0.0005\"}}")), Some(0.0));
+        assert_eq!(value(&text, &format!("{first},le=\"0.001\"}}")), Some(1.0));
+        assert_eq!(of("wait_seconds_count", ",outcome=\"cancelled\""), Some(1.0));
+        assert_eq!(of("wait_seconds_count", ",outcome=\"shed\""), Some(0.0));
+        assert_eq!(of("hold_seconds_sum", ""), Some(0.003));
+        let last = "pgcorral_exec_seconds_bucket{database=\"app\",user=\"web\"";
+        assert_eq!(value(&text, &format!("{last},le=\"32.768\"}}")), Some(0.0));
+        assert_eq!(value(&text, &format!("{last},le=\"+Inf\"}}")), Some(1.0));
+        assert_eq!(of("transactions_total", ""), Some(1.0));
+        assert_eq!(of("sheds_total", ",reason=\"queue_full\""), Some(2.0));
+        assert_eq!(of("sheds_total", ",reason=\"queue_timeout\""), Some(0.0));
+        assert_eq!(of("server_errors_total", ""), Some(1.0));
+        assert_eq!(of("client_received_bytes_total", ""), Some(10.0));
+        assert_eq!(of("client_sent_bytes_total", ""), Some(500.0));
+        assert_eq!(of("dials_total", ",result=\"too_many_connections\""), Some(1.0));
+        assert_eq!(of("dials_total", ",result=\"ok\""), Some(0.0));
+        assert_eq!(of("dial_seconds_count", ""), Some(1.0));
+        assert_eq!(of("servers_destroyed_total", ",reason=\"out_of_step\""), Some(1.0));
+    }
+
+    #[test]
+    fn a_shed_for_a_reason_that_was_not_announced_is_counted_all_the_same() {
+        let metrics = metrics();
+        metrics.pool("app", "web").shed("new_reason");
+        let series = "pgcorral_sheds_total{database=\"app\",reason=\"new_reason\",user=\"web\"}";
+        assert_eq!(value(&scrape(&metrics), series), Some(1.0));
+    }
+
+    #[test]
+    fn the_same_pool_twice_is_one_series() {
+        let metrics = metrics();
+        metrics.pool("app", "web").transaction();
+        metrics.pool("app", "web").transaction();
+        let series = "pgcorral_transactions_total{database=\"app\",user=\"web\"}";
+        assert_eq!(value(&scrape(&metrics), series), Some(2.0));
+    }
+
+    #[test]
+    fn every_login_ends_in_exactly_one_result() {
+        let metrics = metrics();
+        let clients = metrics.clients();
+        let (good, refused, vanished, cancel) =
+            (clients.accepted(), clients.accepted(), clients.accepted(), clients.accepted());
+        assert_eq!(value(&scrape(&metrics), "pgcorral_handshakes_in_flight"), Some(4.0));
+        good.finished(LoginResult::Ok);
+        refused.refused(Refusal::MaxClients);
+        drop(vanished);
+        cancel.not_a_login();
+        clients.cancelled(CancelResult::Sent);
+        clients.tls_failed();
+
+        let text = scrape(&metrics);
+        assert_eq!(value(&text, "pgcorral_handshakes_in_flight"), Some(0.0));
+        assert_eq!(value(&text, "pgcorral_client_connections_total"), Some(4.0));
+        assert_eq!(value(&text, "pgcorral_logins_total{result=\"ok\"}"), Some(1.0));
+        assert_eq!(value(&text, "pgcorral_logins_total{result=\"refused\"}"), Some(1.0));
+        assert_eq!(value(&text, "pgcorral_logins_total{result=\"abandoned\"}"), Some(1.0));
+        assert_eq!(value(&text, "pgcorral_login_seconds_count"), Some(1.0));
+        assert_eq!(
+            value(&text, "pgcorral_client_connections_refused_total{reason=\"max_clients\"}"),
+            Some(1.0)
+        );
+        assert_eq!(value(&text, "pgcorral_cancels_total{result=\"sent\"}"), Some(1.0));
+        assert_eq!(value(&text, "pgcorral_client_tls_failures_total"), Some(1.0));
+    }
+
+    #[test]
+    fn what_is_read_at_the_scrape_is_there_with_names_escaped() {
+        let text = scrape(&metrics());
+        let pool = r#"database="app",user="we\"ird\\\nname""#;
+        assert_eq!(value(&text, &format!("pgcorral_pool_limit{{{pool}}}")), Some(20.0));
+        assert_eq!(value(&text, &format!("pgcorral_queue_oldest_seconds{{{pool}}}")), Some(0.25));
+        let active = r#"pgcorral_servers{database="app",user="we\"ird\\\nname",state="active"}"#;
+        assert_eq!(value(&text, active), Some(3.0));
+        assert_eq!(value(&text, "pgcorral_clients{state=\"idle\"}"), Some(7.0));
+        assert_eq!(value(&text, "pgcorral_ready"), Some(0.0));
+    }
+}

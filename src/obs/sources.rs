@@ -1,0 +1,142 @@
+//! What is read when somebody asks, instead of being counted all the time: how pools, clients and the process stand.
+
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::process;
+use super::table::{self, Definition, Kind};
+
+/// The app, as a scrape and a health check see it. Each call may take the locks that the hot path takes, for no longer
+/// than it takes to copy some numbers.
+pub trait Sources: Send + Sync {
+    /// Every pool of the configuration, each once.
+    fn pools(&self) -> Vec<PoolGauges>;
+
+    /// Number of clients in each state: `login`, `idle`, `waiting`, `active`.
+    fn clients(&self) -> Vec<(&'static str, usize)>;
+
+    /// Whether a client that comes now would be served.
+    fn readiness(&self) -> Readiness;
+}
+
+/// How one pool stands.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PoolGauges {
+    /// The database as clients name it.
+    pub database: String,
+    /// The user as clients name it.
+    pub user: String,
+    /// `transaction`, `session` or `statement`.
+    pub mode: &'static str,
+    /// Server connections that serve nobody.
+    pub idle: usize,
+    /// Server connections that serve a client.
+    pub active: usize,
+    /// Server connections being opened.
+    pub dialling: usize,
+    /// Server connections being closed, or waiting for the end of a cancel; they still count against the limit.
+    pub closing: usize,
+    /// Clients in the queue.
+    pub waiting: usize,
+    /// Most clients in the queue.
+    pub max_waiting: usize,
+    /// Age of the longest wait; zero if nobody waits.
+    pub oldest_wait_seconds: f64,
+    /// Most server connections.
+    pub limit: usize,
+}
+
+/// Whether a client that comes now would be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It would.
+    Ready,
+    /// It would not, and why in a few words: `draining`, `no pool has a usable server`.
+    NotReady(String),
+}
+
+/// All families that are read at the scrape; those without a sample are left out. `started` is in seconds since 1970.
+pub(super) fn families(sources: &dyn Sources, started: f64) -> Vec<MetricFamily> {
+    let mut all = pool_families(&sources.pools());
+    let clients = sources.clients().into_iter().map(|(state, count)| sample(&[state], count as f64));
+    all.push(family(&table::CLIENTS, clients));
+    let ready = f64::from(u8::from(sources.readiness() == Readiness::Ready));
+    all.push(family(&table::READY, [sample(&[], ready)]));
+    all.push(family(&table::BUILD_INFO, [sample(&[env!("CARGO_PKG_VERSION")], 1.0)]));
+    all.push(family(&table::START_TIME, [sample(&[], started)]));
+    all.extend(process_families());
+    all.retain(|family| !family.get_metric().is_empty());
+    all
+}
+
+fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
+    let by_pool = |definition, value: fn(&PoolGauges) -> f64| {
+        family(definition, pools.iter().map(|pool| sample(&[&pool.database, &pool.user], value(pool))))
+    };
+    let servers = pools.iter().flat_map(|pool| {
+        [("idle", pool.idle), ("active", pool.active), ("dialling", pool.dialling), ("closing", pool.closing)]
+            .map(|(state, count)| sample(&[&pool.database, &pool.user, state], count as f64))
+    });
+    let info = pools.iter().map(|pool| sample(&[&pool.database, &pool.user, pool.mode], 1.0));
+    vec![
+        family(&table::POOL_INFO, info),
+        family(&table::SERVERS, servers),
+        by_pool(&table::POOL_LIMIT, |pool| pool.limit as f64),
+        by_pool(&table::QUEUE_DEPTH, |pool| pool.waiting as f64),
+        by_pool(&table::QUEUE_LIMIT, |pool| pool.max_waiting as f64),
+        by_pool(&table::QUEUE_OLDEST, |pool| pool.oldest_wait_seconds),
+    ]
+}
+
+/// What the kernel does not tell is left out rather than reported as zero.
+fn process_families() -> [MetricFamily; 4] {
+    let single = |definition, value: Option<f64>| family(definition, value.map(|value| sample(&[], value)));
+    [
+        single(&table::OPEN_FILES, process::open_files().map(|files| files as f64)),
+        single(&table::MAX_FILES, process::max_files().map(|files| files as f64)),
+        single(&table::RESIDENT_MEMORY, process::resident_bytes().map(|bytes| bytes as f64)),
+        single(&table::CPU, process::cpu_seconds()),
+    ]
+}
+
+/// One value, and the values of its labels in the order of the table.
+struct Sample {
+    labels: Vec<String>,
+    value: f64,
+}
+
+fn sample(labels: &[&str], value: f64) -> Sample {
+    Sample { labels: labels.iter().map(|label| (*label).to_owned()).collect(), value }
+}
+
+fn family(definition: &Definition, samples: impl IntoIterator<Item = Sample>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(definition.name.to_owned());
+    family.set_help(definition.help.to_owned());
+    family.set_field_type(match definition.kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge | Kind::Histogram => MetricType::GAUGE,
+    });
+    family.set_metric(samples.into_iter().map(|sample| metric(definition, sample)).collect());
+    family
+}
+
+fn metric(definition: &Definition, sample: Sample) -> Metric {
+    debug_assert_eq!(definition.labels.len(), sample.labels.len(), "{}", definition.name);
+    let pair = |(label, value): (&table::Label, String)| {
+        let mut pair = LabelPair::default();
+        pair.set_name(label.name.to_owned());
+        pair.set_value(value);
+        pair
+    };
+    let mut metric = Metric::from_label(definition.labels.iter().zip(sample.labels).map(pair).collect());
+    if definition.kind == Kind::Counter {
+        let mut counter = Counter::default();
+        counter.set_value(sample.value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(sample.value);
+        metric.set_gauge(gauge);
+    }
+    metric
+}

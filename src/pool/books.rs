@@ -1,0 +1,121 @@
+//! The gate and the clients that wait at it, under one lock.
+
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::store::Held;
+use crate::guard::{Action, Gate, Home, PoolId, ShedReason, Ticket};
+
+/// How a wait ended.
+pub(super) enum Outcome {
+    /// With a server connection, whose socket this home watches.
+    Granted(Held, Home),
+    /// With a refusal, after this long.
+    Shed(ShedReason, Duration),
+    /// With a CancelRequest.
+    Cancelled,
+}
+
+/// A client that waits.
+#[derive(Default)]
+struct Cell {
+    outcome: Option<Outcome>,
+    waker: Option<Waker>,
+}
+
+/// What has to be done once the lock is released.
+#[derive(Default)]
+pub(super) struct Chores {
+    pub(super) wake: Vec<Waker>,
+    pub(super) dial: Vec<(PoolId, Home)>,
+    pub(super) close_idle: Vec<(PoolId, Home)>,
+}
+
+impl Chores {
+    fn is_empty(&self) -> bool {
+        self.wake.is_empty() && self.dial.is_empty() && self.close_idle.is_empty()
+    }
+}
+
+/// The gate and the clients that wait at it.
+pub(super) struct Books {
+    pub(super) gate: Gate,
+    /// Filled by the gate, emptied by [`Books::chores`]; its memory is kept.
+    pub(super) actions: Vec<Action>,
+    cells: Slab<Cell>,
+    /// The cell of each ticket, by the ticket's index.
+    by_ticket: Vec<usize>,
+    wake: Vec<Waker>,
+}
+
+impl Books {
+    pub(super) fn new(gate: Gate) -> Self {
+        Self { gate, actions: vec![], cells: Slab::new(), by_ticket: vec![], wake: vec![] }
+    }
+
+    /// A client starts to wait. The index is that of its cell.
+    pub(super) fn queued(&mut self, ticket: Ticket) -> usize {
+        let cell = self.cells.insert(Cell::default());
+        if self.by_ticket.len() <= ticket.index() {
+            self.by_ticket.resize(ticket.index() + 1, usize::MAX);
+        }
+        self.by_ticket[ticket.index()] = cell;
+        cell
+    }
+
+    /// A client's wait is over; to be told when it next looks.
+    pub(super) fn end(&mut self, ticket: Ticket, outcome: Outcome) {
+        let cell = self.by_ticket.get(ticket.index()).and_then(|cell| self.cells.get_mut(*cell));
+        debug_assert!(cell.is_some(), "a ticket ends once");
+        if let Some(cell) = cell {
+            cell.outcome = Some(outcome);
+            self.wake.extend(cell.waker.take());
+        }
+    }
+
+    /// How a client's wait ended; while it has not, `waker` is kept.
+    pub(super) fn outcome(&mut self, cell: usize, waker: &Waker) -> Option<Outcome> {
+        let waiting = self.cells.get_mut(cell)?;
+        match waiting.outcome.take() {
+            Some(outcome) => {
+                self.cells.remove(cell);
+                Some(outcome)
+            }
+            None => {
+                waiting.waker = Some(waker.clone());
+                None
+            }
+        }
+    }
+
+    /// A client does not wait any more. What it was given without having seen it comes back.
+    pub(super) fn leave(&mut self, now: Instant, ticket: Ticket, cell: usize) -> Option<Outcome> {
+        let waiting = self.cells.try_remove(cell)?;
+        if waiting.outcome.is_none() {
+            self.gate.abandon(now, ticket);
+        }
+        waiting.outcome
+    }
+
+    /// Takes what is to be done outside the lock; None, and no cost, if it is nothing.
+    #[inline]
+    pub(super) fn chores(&mut self) -> Option<Chores> {
+        if self.actions.is_empty() && self.wake.is_empty() {
+            return None;
+        }
+        let mut chores = Chores::default();
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Shed { ticket, reason, waited } => self.end(ticket, Outcome::Shed(reason, waited)),
+                Action::Dial { pool, home } => chores.dial.push((pool, home)),
+                Action::CloseIdle { pool, home } => chores.close_idle.push((pool, home)),
+            }
+        }
+        self.actions = actions;
+        chores.wake = std::mem::take(&mut self.wake);
+        (!chores.is_empty()).then_some(chores)
+    }
+}

@@ -1,0 +1,392 @@
+//! A pool, and how a client gets a server connection from it and gives it back.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use deadpool::managed::Object;
+
+use super::books::Outcome;
+use super::greeting::Greeting;
+use super::store::{Held, Store};
+use super::upstream::Upstream;
+use super::{PoolMode, PoolParams};
+use crate::guard::{Arrival, Home, Placement, PoolId, PoolSnapshot, ShedReason, Ticket};
+use crate::lock::lock;
+use crate::obs::{DestroyReason, PoolMetrics, WaitOutcome};
+use crate::server::{DialError, Dialler, Server, farewell};
+
+/// The server connections of one (database, user).
+pub struct Pool {
+    /// What the configuration says.
+    pub params: PoolParams,
+    /// Where its transactions are counted.
+    pub metrics: PoolMetrics,
+    /// What clients are greeted with.
+    pub greeting: Greeting,
+    /// Clients that are logged in to it.
+    pub clients: AtomicUsize,
+    pub(super) id: PoolId,
+    pub(super) upstream: Arc<Upstream>,
+    stores: Vec<Store>,
+    dialler: Dialler,
+    /// Why the last dial failed, while none has succeeded since.
+    failure: Mutex<Option<Arc<DialError>>>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({})", self.name())
+    }
+}
+
+/// What a client that wants a server connection gets.
+pub enum Checkout {
+    /// One, at once.
+    Granted(Lease),
+    /// A place in the queue.
+    Queued(Waiting),
+    /// A refusal.
+    Shed(ShedReason),
+}
+
+/// How a wait ended.
+pub enum WaitEnd {
+    /// With a server connection.
+    Granted(Lease),
+    /// With a refusal, after this long.
+    Shed(ShedReason, Duration),
+    /// With a CancelRequest.
+    Cancelled,
+}
+
+impl Pool {
+    pub(super) fn new(
+        params: PoolParams,
+        metrics: PoolMetrics,
+        id: PoolId,
+        upstream: Arc<Upstream>,
+        homes: usize,
+        dialler: Dialler,
+    ) -> Self {
+        let stores = (0..homes).map(|_| Store::new(params.size)).collect();
+        let (greeting, clients, failure) = (Greeting::default(), AtomicUsize::new(0), Mutex::new(None));
+        Self { params, metrics, greeting, clients, id, upstream, stores, dialler, failure }
+    }
+
+    /// `database/user`, as in the DETAIL of a refusal.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.params.database, self.params.user)
+    }
+
+    /// Asks for a server connection. Never waits: a queued client polls its [`Waiting`].
+    pub fn checkout(self: &Arc<Self>, now: Instant, home: Home) -> Checkout {
+        loop {
+            let (arrival, held) = self.upstream.with_books(|books| {
+                match books.gate.arrive(now, self.id, home, &mut books.actions) {
+                    Arrival::Granted { from } => (None, self.store(from).take().map(|held| (held, from))),
+                    Arrival::Queued(ticket) => (Some(Ok((ticket, books.queued(ticket)))), None),
+                    Arrival::Shed(reason) => (Some(Err(reason)), None),
+                }
+            });
+            match (arrival, held) {
+                (_, Some((held, from))) => {
+                    let lease = Lease::new(held, self, from, now);
+                    if lease.is_alive() && !lease.is_expired(now) {
+                        self.metrics.waited(WaitOutcome::Granted, Duration::ZERO);
+                        return Checkout::Granted(lease);
+                    }
+                    lease.close(DestroyReason::ServerClosed);
+                }
+                (Some(Ok((ticket, cell))), _) => {
+                    self.upstream.wake_ticker();
+                    return Checkout::Queued(Waiting { pool: Arc::clone(self), ticket, cell, since: now, over: false });
+                }
+                (Some(Err(reason)), _) => {
+                    self.metrics.waited(WaitOutcome::Shed, Duration::ZERO);
+                    self.metrics.shed(reason.as_str());
+                    return Checkout::Shed(reason);
+                }
+                // The books and the store disagree, which nothing does; the place must not be lost all the same.
+                (None, None) => {
+                    tracing::error!(pool = self.name(), "the store is empty where the gate saw an idle server");
+                    self.upstream.with_books(|books| {
+                        books.gate.discard(now, self.id, &mut books.actions);
+                        books.gate.closed(now, self.id, &mut books.actions);
+                    });
+                }
+            }
+        }
+    }
+
+    /// Makes sure that a server connection is there or on its way: a login wants to know the server's parameters.
+    pub fn warm(&self, home: Home) {
+        self.upstream.with_books(|books| books.gate.warm(Instant::now(), self.id, home, &mut books.actions));
+        self.upstream.wake_ticker();
+    }
+
+    /// Why there is no server connection, if the last dial failed.
+    pub fn failure(&self) -> Option<Arc<DialError>> {
+        lock(&self.failure).clone()
+    }
+
+    /// How the pool stands.
+    pub fn snapshot(&self) -> PoolSnapshot {
+        self.upstream.with_books(|books| books.gate.snapshot(Instant::now(), self.id))
+    }
+
+    /// Transactions keep their server connection to their end only.
+    pub fn gives_back_after_transaction(&self) -> bool {
+        self.params.mode != PoolMode::Session
+    }
+
+    pub(super) fn store(&self, home: Home) -> &Store {
+        // A home is an index of this vector by construction; the last one catches the impossible.
+        &self.stores[usize::from(home.0).min(self.stores.len() - 1)]
+    }
+
+    pub(super) async fn connect(&self) -> Result<Server, DialError> {
+        let server = self.dialler.dial().await?;
+        *lock(&self.failure) = None;
+        Ok(server)
+    }
+
+    pub(super) fn dial_failed(&self, error: &Arc<DialError>) {
+        tracing::warn!(pool = self.name(), %error, "cannot open a server connection");
+        *lock(&self.failure) = Some(Arc::clone(error));
+        self.greeting.dial_failed();
+    }
+
+    /// Closes idle connections that are dead, too old or idle for too long.
+    pub(super) fn look_over_idle(self: &Arc<Self>, now: Instant) {
+        let PoolParams { server_idle_timeout, min_idle, .. } = self.params;
+        for (index, store) in self.stores.iter().enumerate() {
+            let home = Home(index as u16);
+            let mut closing = vec![];
+            self.upstream.with_books(|books| {
+                let snapshot = books.gate.snapshot(now, self.id);
+                let mut spare = (snapshot.idle + snapshot.active).saturating_sub(min_idle);
+                closing = store.retain(|server| {
+                    let idle = now.saturating_duration_since(server.idle_since);
+                    let tired = !server_idle_timeout.is_zero() && idle >= server_idle_timeout && spare > 0;
+                    spare -= usize::from(tired);
+                    server.is_alive() && !server.is_expired(now) && !tired
+                });
+                for _ in &closing {
+                    books.gate.take_idle(now, self.id, home, &mut books.actions);
+                }
+            });
+            for server in closing {
+                let reason = match () {
+                    () if server.is_expired(now) => DestroyReason::Lifetime,
+                    () if server.is_alive() => DestroyReason::Idle,
+                    () => DestroyReason::ServerClosed,
+                };
+                self.close(server, home, reason);
+            }
+        }
+    }
+
+    /// Closes a connection that the gate counts as closing, and tells it when the server is gone for good.
+    pub(super) fn close(self: &Arc<Self>, server: Server, home: Home, reason: DestroyReason) {
+        self.metrics.destroyed(reason);
+        let pool = Arc::clone(self);
+        self.upstream.spawn(home, async move {
+            farewell(server).await;
+            pool.upstream.with_books(|books| books.gate.closed(Instant::now(), pool.id, &mut books.actions));
+        });
+    }
+
+    /// A connection that is free goes to the next client, or into its store.
+    fn give_back(self: &Arc<Self>, held: Held, home: Home, now: Instant) {
+        let mut held = Some(held);
+        let placement = self.upstream.with_books(|books| {
+            let placement = books.gate.returned(now, self.id, home, &mut books.actions);
+            match (&placement, held.take()) {
+                (Placement::Hand(ticket), Some(server)) => books.end(*ticket, Outcome::Granted(server, home)),
+                // Back into the store, under the lock: the gate calls it idle from now on.
+                (Placement::Store, server) => drop(server),
+                (_, server) => held = server,
+            }
+            placement
+        });
+        if let (Placement::Close, Some(held)) = (placement, held) {
+            self.close(Object::take(held), home, DestroyReason::Evicted);
+        }
+    }
+
+    /// A connection that nobody may use any more.
+    fn discard(self: &Arc<Self>, held: Held, home: Home, reason: DestroyReason) {
+        self.upstream
+            .with_books(|books| books.gate.discard(Instant::now(), self.id, &mut books.actions));
+        self.close(Object::take(held), home, reason);
+    }
+}
+
+/// A server connection in a client's hands. Dropped without having been released, it is closed: only [`Lease::release`]
+/// vouches for its state.
+pub struct Lease {
+    held: Option<Held>,
+    pool: Arc<Pool>,
+    home: Home,
+    since: Instant,
+}
+
+impl Lease {
+    fn new(held: Held, pool: &Arc<Pool>, home: Home, since: Instant) -> Self {
+        Self { held: Some(held), pool: Arc::clone(pool), home, since }
+    }
+
+    /// Whose it is.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// When it was checked out.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Gives the connection back. Its server must be free ([`Server::is_free`]); one that is not is closed. While a
+    /// cancel request is under way for it, it stays out of use.
+    pub fn release(mut self, now: Instant) {
+        let Some(mut held) = self.held.take() else { return };
+        self.pool.metrics.held(now.saturating_duration_since(self.since));
+        held.idle_since = now;
+        let (pool, home) = (Arc::clone(&self.pool), self.home);
+        if !held.is_free() {
+            pool.discard(held, home, DestroyReason::OutOfStep);
+        } else if held.is_expired(now) {
+            pool.discard(held, home, DestroyReason::Lifetime);
+        } else if held.cancel.is_under_way() {
+            let upstream = Arc::clone(&pool.upstream);
+            upstream.spawn(home, async move {
+                held.cancel.over().await;
+                pool.give_back(held, home, Instant::now());
+            });
+        } else {
+            pool.give_back(held, home, now);
+        }
+    }
+
+    /// Closes the connection; its place is free once PostgreSQL has closed its side.
+    pub fn close(mut self, reason: DestroyReason) {
+        if let Some(held) = self.held.take() {
+            self.pool.discard(held, self.home, reason);
+        }
+    }
+
+    /// Runs `task` on the thread that watches this connection's socket.
+    pub fn run<F: Future<Output = ()> + Send + 'static>(self, task: impl FnOnce(Self) -> F) {
+        let (upstream, home) = (Arc::clone(&self.pool.upstream), self.home);
+        upstream.spawn(home, task(self));
+    }
+}
+
+impl Deref for Lease {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        match &self.held {
+            Some(held) => held,
+            None => unreachable!("a lease lets go of its connection only when it is consumed"),
+        }
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Server {
+        match &mut self.held {
+            Some(held) => held,
+            None => unreachable!("a lease lets go of its connection only when it is consumed"),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.pool.discard(held, self.home, DestroyReason::ClientLeft);
+        }
+    }
+}
+
+/// A place in the queue. Dropped, it is given up at once, and whatever was handed over unseen goes to the next.
+pub struct Waiting {
+    pool: Arc<Pool>,
+    ticket: Ticket,
+    cell: usize,
+    since: Instant,
+    over: bool,
+}
+
+impl Waiting {
+    /// Whether the wait is over; if not, the task is woken when it is.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<WaitEnd> {
+        let outcome = self.pool.upstream.with_books(|books| books.outcome(self.cell, cx.waker()));
+        let Some(outcome) = outcome else { return Poll::Pending };
+        self.over = true;
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(self.since);
+        Poll::Ready(match outcome {
+            Outcome::Granted(held, home) => {
+                self.pool.metrics.waited(WaitOutcome::Granted, waited);
+                WaitEnd::Granted(Lease::new(held, &self.pool, home, now))
+            }
+            Outcome::Shed(reason, waited) => {
+                self.pool.metrics.waited(WaitOutcome::Shed, waited);
+                self.pool.metrics.shed(reason.as_str());
+                WaitEnd::Shed(reason, waited)
+            }
+            Outcome::Cancelled => {
+                self.pool.metrics.waited(WaitOutcome::Cancelled, waited);
+                WaitEnd::Cancelled
+            }
+        })
+    }
+
+    /// When it began.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// What ends this wait from outside.
+    pub fn canceller(&self) -> WaitCanceller {
+        WaitCanceller { pool: Arc::clone(&self.pool), ticket: self.ticket }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let now = Instant::now();
+        let left = self.pool.upstream.with_books(|books| books.leave(now, self.ticket, self.cell));
+        if let Some(Outcome::Granted(held, home)) = left {
+            self.pool.give_back(held, home, now);
+        }
+        self.pool.metrics.waited(WaitOutcome::Abandoned, now.saturating_duration_since(self.since));
+    }
+}
+
+/// Ends a wait from outside: a CancelRequest for a client that is queued.
+pub struct WaitCanceller {
+    pool: Arc<Pool>,
+    ticket: Ticket,
+}
+
+impl WaitCanceller {
+    /// Ends the wait; false if it was over already.
+    pub fn cancel(&self) -> bool {
+        self.pool.upstream.with_books(|books| {
+            let waiting = books.gate.abandon(Instant::now(), self.ticket).is_some();
+            if waiting {
+                books.end(self.ticket, Outcome::Cancelled);
+            }
+            waiting
+        })
+    }
+}

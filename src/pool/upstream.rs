@@ -1,0 +1,232 @@
+//! One PostgreSQL server: its gate, its pools, and the tasks that keep its connections.
+
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use deadpool::managed::Object;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::Pool;
+use super::books::{Books, Chores, Outcome};
+use crate::guard::{
+    DialCause, FAIL_FAST_AFTER, Gate, GateParams, GroupId, Home, LOCALITY_SLACK, Placement, PoolId, PoolLimits, RECLAIM_AFTER,
+};
+use crate::lock::lock;
+use crate::obs::{DestroyReason, DialResult};
+use crate::server::{Connector, DialError, Server, UpstreamParams};
+
+/// How often idle connections are looked over.
+const MAINTENANCE: Duration = Duration::from_secs(1);
+/// Pause after the first failed dial; it doubles from there.
+const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// A database that is back is noticed this late at most.
+const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(400);
+/// Longest time without a tick while somebody waits, whatever the gate says: a new waiter may have an earlier deadline.
+const LONGEST_TICK: Duration = Duration::from_millis(50);
+
+/// One PostgreSQL server, with all pools that lead to it.
+pub struct Upstream {
+    pub(super) params: UpstreamParams,
+    pub(super) connector: Arc<Connector>,
+    books: Mutex<Books>,
+    pools: OnceLock<Vec<Weak<Pool>>>,
+    /// The runtimes of the I/O threads, by home.
+    homes: Vec<Handle>,
+    /// Somebody has begun to wait, or something is due.
+    wake_ticker: Notify,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("address", &self.params.address).finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// An upstream without pools. `seed` is for the jitter of its back-off.
+    pub(super) fn new(params: UpstreamParams, connector: Connector, homes: Vec<Handle>, seed: u64) -> Self {
+        let gate = Gate::new(GateParams {
+            max_connections: params.max_connections,
+            max_dials: params.max_dials,
+            dial_backoff_min: DIAL_BACKOFF_MIN,
+            dial_backoff_max: DIAL_BACKOFF_MAX,
+            fail_fast_after: FAIL_FAST_AFTER,
+            homes: homes.len(),
+            locality_slack: LOCALITY_SLACK,
+            reclaim_after: RECLAIM_AFTER,
+            seed,
+        });
+        Self {
+            params,
+            connector: Arc::new(connector),
+            books: Mutex::new(Books::new(gate)),
+            pools: OnceLock::new(),
+            homes,
+            wake_ticker: Notify::new(),
+        }
+    }
+
+    pub(super) fn add_group(&self, max_connections: usize) -> GroupId {
+        lock(&self.books).gate.add_group(max_connections)
+    }
+
+    pub(super) fn add_pool(&self, group: GroupId, limits: PoolLimits) -> PoolId {
+        lock(&self.books).gate.add_pool(group, limits)
+    }
+
+    /// Ties the pools to the upstream, once all are added, in the order of their ids.
+    pub(super) fn set_pools(&self, pools: Vec<Weak<Pool>>) {
+        let _ = self.pools.set(pools);
+    }
+
+    /// Starts the tasks that tick the gate and look over idle connections.
+    pub(super) fn start(self: &Arc<Self>) {
+        if let Some(home) = self.homes.first() {
+            home.spawn(tick(Arc::downgrade(self)));
+            home.spawn(maintain(Arc::downgrade(self)));
+        }
+    }
+
+    /// Runs `work` on the books, then does what the gate ordered.
+    #[inline]
+    pub(super) fn with_books<R>(&self, work: impl FnOnce(&mut Books) -> R) -> R {
+        let mut books = lock(&self.books);
+        let result = work(&mut books);
+        let chores = books.chores();
+        // Under the lock, so that a store always holds what the books call idle.
+        let closing = chores.as_ref().map(|chores| self.take_out(&chores.close_idle));
+        drop(books);
+        for (pool, home, server) in closing.into_iter().flatten() {
+            pool.close(server, home, DestroyReason::Evicted);
+        }
+        if let Some(chores) = chores {
+            self.perform(chores);
+        }
+        result
+    }
+
+    /// The gate may have to be ticked sooner than the ticker knows.
+    pub(super) fn wake_ticker(&self) {
+        self.wake_ticker.notify_one();
+    }
+
+    /// Runs a task beside the sockets of this home.
+    pub(super) fn spawn(&self, home: Home, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.homes.get(usize::from(home.0)) {
+            runtime.spawn(task);
+        }
+    }
+
+    /// Waiting clients are refused, idle connections are closed, and nobody new is let in.
+    pub(crate) fn drain(&self) {
+        self.with_books(|books| books.gate.drain(Instant::now(), &mut books.actions));
+    }
+
+    fn pool(&self, id: PoolId) -> Option<Arc<Pool>> {
+        self.pools.get()?.get(id.index())?.upgrade()
+    }
+
+    fn perform(&self, chores: Chores) {
+        for waker in chores.wake {
+            waker.wake();
+        }
+        for (pool, home) in chores.dial {
+            if let Some(pool) = self.pool(pool) {
+                self.spawn(home, dial(pool, home));
+            }
+        }
+    }
+
+    /// The gate has moved these from idle to closing.
+    fn take_out(&self, idle: &[(PoolId, Home)]) -> Vec<(Arc<Pool>, Home, Server)> {
+        let take = |(id, home): &(PoolId, Home)| {
+            let pool = self.pool(*id)?;
+            let server = Object::take(pool.store(*home).take()?);
+            Some((pool, *home, server))
+        };
+        idle.iter().filter_map(take).collect()
+    }
+}
+
+/// Brings one server connection to a pool, or tells the gate why not.
+async fn dial(pool: Arc<Pool>, home: Home) {
+    let started = Instant::now();
+    let result = pool.connect().await;
+    let now = Instant::now();
+    pool.metrics.dialled(dial_result(&result), now - started);
+    match result {
+        Ok(server) => arrived(&pool, home, server, now),
+        Err(error) => {
+            let error = Arc::new(error);
+            pool.dial_failed(&error);
+            pool.upstream.with_books(|books| {
+                books.gate.dial_failed(now, pool.id, home, error.cause(), &mut books.actions);
+            });
+            pool.upstream.wake_ticker();
+        }
+    }
+}
+
+fn dial_result(result: &Result<Server, DialError>) -> DialResult {
+    match result {
+        Ok(_) => DialResult::Ok,
+        Err(error) if error.is_out_of_files() => DialResult::NoFiles,
+        Err(error) => match error.cause() {
+            DialCause::Unreachable => DialResult::Unreachable,
+            DialCause::Refused => DialResult::Refused,
+            DialCause::TooManyConnections => DialResult::TooManyConnections,
+        },
+    }
+}
+
+fn arrived(pool: &Arc<Pool>, home: Home, server: Server, now: Instant) {
+    pool.greeting.learn(&server.base);
+    let closed = pool.upstream.with_books(|books| {
+        let placement = books.gate.dialled(now, pool.id, home, &mut books.actions);
+        if placement == Placement::Close {
+            return Some(server);
+        }
+        // Always there: it was just put in.
+        let held = pool.store(home).adopt(server)?;
+        if let Placement::Hand(ticket) = placement {
+            books.end(ticket, Outcome::Granted(held, home));
+        }
+        None
+    });
+    if let Some(server) = closed {
+        // The gate has counted it as closing.
+        pool.close(server, home, DestroyReason::Evicted);
+    }
+}
+
+/// Ticks the gate while something is due.
+async fn tick(upstream: Weak<Upstream>) {
+    loop {
+        let Some(this) = upstream.upgrade() else { return };
+        let due = this.with_books(|books| {
+            let now = Instant::now();
+            books.gate.tick(now, &mut books.actions);
+            books.gate.poll_timeout().map(|due| due.saturating_duration_since(now))
+        });
+        // A millisecond is the timer's grain; less would spin.
+        let pause = due.map(|due| due.clamp(Duration::from_millis(1), LONGEST_TICK));
+        match pause {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => this.wake_ticker.notified().await,
+        }
+    }
+}
+
+/// Closes idle connections that are dead, too old or idle for too long.
+async fn maintain(upstream: Weak<Upstream>) {
+    loop {
+        tokio::time::sleep(MAINTENANCE).await;
+        let Some(this) = upstream.upgrade() else { return };
+        for pool in this.pools.get().into_iter().flatten().filter_map(Weak::upgrade) {
+            pool.look_over_idle(Instant::now());
+        }
+        this.wake_ticker();
+    }
+}
+

@@ -1,0 +1,189 @@
+//! Run-time parameters of a session (manual, "Server Configuration"): what a client wants, what a server connection has,
+//! and the statement that turns one into the other.
+
+use std::fmt::Write;
+
+/// Longest `application_name`: PostgreSQL cuts names at `NAMEDATALEN - 1`.
+const NAME_MAX: usize = 63;
+
+/// Parameters that PostgreSQL reports and nobody can set.
+const READ_ONLY: [&str; 6] = [
+    "in_hot_standby",
+    "integer_datetimes",
+    "is_superuser",
+    "server_encoding",
+    "server_version",
+    "session_authorization",
+];
+
+/// Names and values, sorted by name without regard to case, each name once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Parameters(Vec<(Box<str>, Box<str>)>);
+
+impl Parameters {
+    /// Collects pairs; of the same name the later one wins.
+    pub fn collect<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut parameters = Self::default();
+        for (name, value) in pairs {
+            parameters.set(name, value);
+        }
+        parameters
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// The value of one; its name in any case.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.find(name).ok().map(|index| &*self.0[index].1)
+    }
+
+    /// Sets one; its name is kept as it was first written.
+    pub fn set(&mut self, name: &str, value: &str) {
+        match self.find(name) {
+            Ok(index) => self.0[index].1 = value.into(),
+            Err(index) => self.0.insert(index, (name.into(), value.into())),
+        }
+    }
+
+    /// Takes one away.
+    pub fn remove(&mut self, name: &str) {
+        if let Ok(index) = self.find(name) {
+            self.0.remove(index);
+        }
+    }
+
+    /// The statement that turns a session that has `self` into one that has `wanted`; None if they are alike. It is one
+    /// statement, so it takes effect whole or not at all.
+    pub fn change_to(&self, wanted: &Self) -> Option<String> {
+        let mut sql = String::new();
+        for (name, value) in wanted.iter().filter(|(name, value)| self.get(name) != Some(value)) {
+            // set_config() and not SET: it takes a list ("search_path") as one text.
+            sql.push_str(if sql.is_empty() { "SELECT " } else { ", " });
+            sql.push_str("pg_catalog.set_config(");
+            quote(&mut sql, name);
+            sql.push(',');
+            quote(&mut sql, value);
+            sql.push_str(",false)");
+        }
+        for (name, _) in self.iter().filter(|(name, _)| wanted.get(name).is_none()) {
+            if !sql.is_empty() {
+                sql.push_str("; ");
+            }
+            // Infallible: a String takes everything. A custom parameter's name has a dot between its identifiers.
+            let _ = write!(sql, "RESET {}", identifiers(name));
+        }
+        (!sql.is_empty()).then_some(sql)
+    }
+
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        let key = |name: &str| name.bytes().map(|byte| byte.to_ascii_lowercase()).collect::<Vec<u8>>();
+        let wanted = key(name);
+        self.0.binary_search_by(|(name, _)| key(name).cmp(&wanted))
+    }
+}
+
+/// A parameter that a client can change, so that it has to follow it from server to server.
+pub fn is_settable(name: &str) -> bool {
+    !READ_ONLY.iter().any(|read_only| read_only.eq_ignore_ascii_case(name))
+}
+
+/// `application_name` as PostgreSQL keeps it: printable ASCII, at most 63 bytes.
+pub fn application_name(name: &str) -> String {
+    let clean = |byte: u8| if (32..127).contains(&byte) { char::from(byte) } else { '?' };
+    name.bytes().take(NAME_MAX).map(clean).collect()
+}
+
+/// `UTF8`, `utf-8` and `'UTF_8'` are the same encoding (PostgreSQL's `clean_encoding_name()`).
+pub fn same_value(name: &str, a: &str, b: &str) -> bool {
+    if !name.eq_ignore_ascii_case("client_encoding") {
+        return a == b;
+    }
+    let clean = |text: &str| {
+        text.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect::<Vec<u8>>()
+    };
+    match (clean(a).as_slice(), clean(b).as_slice()) {
+        (b"unicode", other) | (other, b"unicode") => matches!(other, b"utf8" | b"unicode"),
+        (a, b) => a == b,
+    }
+}
+
+/// An escape string, which reads the same whatever `standard_conforming_strings` says.
+fn quote(sql: &mut String, text: &str) {
+    sql.push_str("E'");
+    for character in text.chars() {
+        if matches!(character, '\'' | '\\') {
+            sql.push(character);
+        }
+        sql.push(character);
+    }
+    sql.push('\'');
+}
+
+fn identifiers(name: &str) -> String {
+    let quoted = name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\"")));
+    quoted.collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pairs: &[(&str, &str)]) -> Parameters {
+        Parameters::collect(pairs.iter().copied())
+    }
+
+    #[test]
+    fn names_have_no_case_and_the_later_value_wins() {
+        let parameters = set(&[("TimeZone", "UTC"), ("b", "1"), ("timezone", "CET")]);
+        assert_eq!(parameters.iter().collect::<Vec<_>>(), [("b", "1"), ("TimeZone", "CET")]);
+        assert_eq!(parameters.get("TIMEZONE"), Some("CET"));
+        assert_eq!(parameters, set(&[("b", "1"), ("TimeZone", "CET")]));
+    }
+
+    #[test]
+    fn changes_only_what_differs_in_one_message() {
+        for (has, wants, sql) in [
+            (&[][..], &[][..], None),
+            (&[("a", "1")], &[("a", "1")], None),
+            (&[], &[("a", "1")], Some("SELECT pg_catalog.set_config(E'a',E'1',false)")),
+            (&[("a", "1"), ("b", "2")], &[("b", "2")], Some("RESET \"a\"")),
+            (
+                &[("a", "1"), ("my.x", "2")],
+                &[("b", "it's \\"), ("a", "3")],
+                Some(
+                    "SELECT pg_catalog.set_config(E'a',E'3',false), \
+                     pg_catalog.set_config(E'b',E'it''s \\\\',false); RESET \"my\".\"x\"",
+                ),
+            ),
+        ] {
+            assert_eq!(set(has).change_to(&set(wants)).as_deref(), sql);
+        }
+    }
+
+    #[test]
+    fn application_names_are_cut_and_cleaned_as_by_the_server() {
+        assert_eq!(application_name("job é\n"), "job ???");
+        assert_eq!(application_name(&"x".repeat(100)).len(), 63);
+    }
+
+    #[test]
+    fn encodings_have_many_spellings() {
+        assert!(same_value("client_encoding", "UTF8", "'utf-8'"));
+        assert!(same_value("client_encoding", "UTF8", "unicode"));
+        assert!(!same_value("client_encoding", "UTF8", "LATIN1"));
+        assert!(!same_value("TimeZone", "UTC", "utc"));
+    }
+}

@@ -1,0 +1,78 @@
+//! A connection to PostgreSQL that is logged in.
+
+use std::io;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Instant;
+
+use super::cancel::CancelTarget;
+use crate::net::{Inbox, Outbox, Stream};
+use crate::proto::ledger::Ledger;
+use crate::proto::parameters::Parameters;
+use crate::wire::tag;
+
+/// A server connection. It is always in exactly one place: in a store, in a client's hands, or on its way out.
+#[derive(Debug)]
+pub struct Server {
+    /// The socket.
+    pub stream: Stream,
+    /// What comes from the server.
+    pub inbox: Inbox,
+    /// What goes to the server.
+    pub outbox: Outbox,
+    /// What the server owes.
+    pub ledger: Ledger,
+    /// Parameters that differ from those it logged in with.
+    pub parameters: Arc<Parameters>,
+    /// Parameters that it reported at login.
+    pub base: Arc<Parameters>,
+    /// How to cancel what runs on it.
+    pub cancel: Arc<CancelTarget>,
+    /// When it is to be replaced.
+    pub expires: Option<Instant>,
+    /// When it was last given back.
+    pub idle_since: Instant,
+    /// The reply that is half read is not for the client.
+    pub swallowing: bool,
+}
+
+impl Server {
+    /// Looks, without a system call unless something has arrived, whether an idle connection is still of use: PostgreSQL
+    /// may have closed it, or may have said something that nobody asked for.
+    pub fn is_alive(&self) -> bool {
+        // A word from an idle server is a notice, a changed default or a farewell. All are rare, and a new connection
+        // has the new defaults, so they are not told apart.
+        self.stream.is_quiet()
+    }
+
+    /// It is older than `server_lifetime`.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// It may be given to another client: nothing is owed, half read or half written.
+    #[inline]
+    pub fn is_free(&self) -> bool {
+        self.ledger.is_free() && self.outbox.is_empty() && self.inbox.at_boundary()
+    }
+
+    /// Sends a statement of the proxy's own.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn inject(&mut self, cx: &mut Context<'_>, sql: &str) -> io::Result<()> {
+        let mut message = Vec::with_capacity(sql.len() + 6);
+        query(&mut message, sql);
+        self.ledger.sent_injected();
+        self.outbox.write(&mut self.stream, cx, &message)
+    }
+}
+
+/// A simple query's message.
+pub fn query(message: &mut Vec<u8>, sql: &str) {
+    message.push(tag::QUERY);
+    // Bounded by the startup packet's 10 KB that parameters come from, and by constants.
+    message.extend((sql.len() as u32 + 5).to_be_bytes());
+    message.extend_from_slice(sql.as_bytes());
+    message.push(0);
+}

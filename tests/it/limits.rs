@@ -1,0 +1,150 @@
+//! How many clients there may be, how long a login may take, how a drain ends, and what the log never says.
+
+use std::sync::Arc;
+
+use libtest_mimic::Trial;
+use rustix::process::Signal;
+
+use crate::Test;
+use crate::support::ground::{Ground, eventually};
+use crate::support::proxy::{Proxy, ProxyOptions};
+use crate::support::wire::{PROTOCOL_3_0, Wire, sqlstate, startup};
+
+/// All trials of this file.
+pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
+    crate::through_proxy("limits", ground, TESTS)
+}
+
+const TESTS: &[Test] = &[
+    ("max_clients", max_clients),
+    ("login_timeout", login_timeout),
+    ("sigterm_drains", drain),
+    ("second_sigterm_ends_at_once", second_signal),
+    ("drain_has_a_deadline", drain_deadline),
+    ("secrets_are_never_logged", secrets),
+];
+
+fn max_clients(ground: &Ground) {
+    let tenant = ground.tenant("max_clients");
+    let database = tenant.database(ground.cluster(), 2);
+    let proxy = Proxy::start(&ProxyOptions { max_clients: Some(3), ..ProxyOptions::new(vec![database]) });
+    let mut clients: Vec<Wire> = (0..3).map(|_| tenant.login(proxy.address)).collect();
+    for _ in 0..5 {
+        let mut wire = Wire::connect(proxy.address).expect("connect");
+        wire.send_startup(PROTOCOL_3_0, &[("user", &tenant.name), ("database", &tenant.name)])
+            .expect("startup");
+        let replies = wire.read_to_close();
+        let error = replies.last().expect("an error");
+        assert_eq!((error.sqlstate().as_str(), error.field(b'V').as_deref()), ("53300", Some("FATAL")));
+    }
+    assert_eq!(clients[0].value("select 1"), "1");
+    clients.pop();
+    eventually("there is room", || proxy.metric("pgcorral_clients{") == 2.0);
+    assert_eq!(tenant.login(proxy.address).value("select 1"), "1");
+}
+
+fn login_timeout(ground: &Ground) {
+    let tenant = ground.tenant("login_timeout");
+    let database = tenant.database(ground.cluster(), 1);
+    let options =
+        ProxyOptions { login_timeout: Some("300ms".to_owned()), ..ProxyOptions::new(vec![database]) };
+    let proxy = Proxy::start(&options);
+    // Saying nothing, half a startup packet, and no answer to the challenge.
+    let packet = startup(PROTOCOL_3_0, &[("user", &tenant.name), ("database", &tenant.name)]);
+    for part in [&packet[..0], &packet[..10], &packet[..]] {
+        let mut wire = Wire::connect(proxy.address).expect("connect");
+        wire.send(part).expect("send");
+        wire.read_to_close();
+    }
+}
+
+fn drain(ground: &Ground) {
+    let tenant = ground.tenant("drain");
+    let mut proxy = Proxy::start(&ProxyOptions {
+        drain_timeout: Some("60s".to_owned()),
+        ..ProxyOptions::new(vec![tenant.database(ground.cluster(), 2)])
+    });
+    let mut busy = tenant.login(proxy.address);
+    busy.run("create table drained (a int)");
+    busy.run("begin; insert into drained values (1)");
+    let mut idle = tenant.login(proxy.address);
+    idle.run("select 1");
+    proxy.signal(Signal::TERM);
+    // The idle one is sent away, the busy one finishes.
+    idle.read_to_close();
+    let address = proxy.address;
+    eventually("newcomers are refused", || match Wire::connect(address) {
+        Err(_) => true,
+        Ok(mut wire) => {
+            let _ = wire.send_startup(PROTOCOL_3_0, &[("user", "drain")]);
+            let (messages, _) = wire.authenticate("drain", "drain-s3cret");
+            messages.is_empty() || sqlstate(&messages).as_deref() == Some("57P03")
+        }
+    });
+    assert!(!proxy.has_ended(), "a transaction is under way");
+    assert_eq!(sqlstate(&busy.run("insert into drained values (2)")), None);
+    assert_eq!(sqlstate(&busy.run("commit")), None);
+    busy.read_to_close();
+    assert_eq!(proxy.wait().code(), Some(0));
+    assert_eq!(ground.root("drain").value("select count(*) from drained"), "2");
+}
+
+fn second_signal(ground: &Ground) {
+    let tenant = ground.tenant("second_signal");
+    let mut proxy = Proxy::start(&ProxyOptions {
+        drain_timeout: Some("10min".to_owned()),
+        ..ProxyOptions::new(vec![tenant.database(ground.cluster(), 2)])
+    });
+    let mut busy = tenant.login(proxy.address);
+    busy.run("create table undone (a int)");
+    busy.run("begin; insert into undone values (1)");
+    let mut idle = tenant.login(proxy.address);
+    proxy.signal(Signal::TERM);
+    idle.read_to_close();
+    assert!(!proxy.has_ended());
+    proxy.signal(Signal::TERM);
+    proxy.wait();
+    eventually("PostgreSQL rolled it back", || {
+        ground.root("postgres").value("select count(*) from pg_stat_activity where usename = 'second_signal'")
+            == "0"
+    });
+    assert_eq!(ground.root("second_signal").value("select count(*) from undone"), "0");
+}
+
+fn drain_deadline(ground: &Ground) {
+    let tenant = ground.tenant("drain_deadline");
+    let mut proxy = Proxy::start(&ProxyOptions {
+        drain_timeout: Some("300ms".to_owned()),
+        ..ProxyOptions::new(vec![tenant.database(ground.cluster(), 2)])
+    });
+    let mut busy = tenant.login(proxy.address);
+    busy.run("begin; select 1");
+    proxy.signal(Signal::TERM);
+    busy.read_to_close();
+    proxy.wait();
+}
+
+fn secrets(ground: &Ground) {
+    let tenant = ground.tenant("secrets");
+    let database = tenant.database(ground.cluster(), 2);
+    for auth in ["scram-sha-256", "md5", "password"] {
+        let proxy = Proxy::start(&ProxyOptions {
+            log: Some("trace".to_owned()),
+            auth: Some(auth.to_owned()),
+            ..ProxyOptions::new(vec![database.clone()])
+        });
+        assert_eq!(tenant.login(proxy.address).value("select 1"), "1");
+        let mut wire = Wire::connect(proxy.address).expect("connect");
+        wire.send_startup(PROTOCOL_3_0, &[("user", "secrets")]).expect("startup");
+        let (_, result) = wire.authenticate("secrets", "wrong-gu3ss");
+        assert!(result.is_err());
+        let log = proxy.log();
+        assert!(
+            log.contains("TRACE") || log.contains("DEBUG"),
+            "the log is not at its most talkative:\n{log}"
+        );
+        for secret in [tenant.password.as_str(), "wrong-gu3ss", "SCRAM-SHA-256$"] {
+            assert!(!log.contains(secret), "{secret} is in the log");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Everything that needs a real PostgreSQL: the proxy as a process, a server as its oracle.
+//!
+//! The harness is libtest-mimic, so that the shared servers are started by the first test that needs them and are
+//! gone, with their files, when `main` ends.
+
+#![allow(
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed; clippy.toml exempts only `#[test]`"
+)]
+
+mod cancels;
+mod conformance;
+mod cuts;
+mod faults;
+mod harness;
+mod limits;
+mod login;
+mod queue;
+mod storm;
+mod support;
+
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+
+use support::ground::Ground;
+use support::proxy::Proxy;
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::from_args();
+    let ground = Arc::new(Ground::default());
+    let mut trials = Vec::new();
+    trials.extend(harness::trials(&ground));
+    trials.extend(conformance::trials(&ground));
+    trials.extend(cuts::trials(&ground));
+    for group in
+        [login::trials, queue::trials, cancels::trials, storm::trials, faults::trials, limits::trials]
+    {
+        trials.extend(group(&ground));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(ground);
+    conclusion.exit_code()
+}
+
+/// A test's name and what it does. It fails by panicking.
+pub type Test = (&'static str, fn(&Ground));
+
+/// Tests that need only PostgreSQL.
+pub fn direct(group: &str, ground: &Arc<Ground>, tests: &[Test]) -> Vec<Trial> {
+    let trial = |&(name, test): &Test| {
+        let ground = Arc::clone(ground);
+        Trial::test(format!("{group}::{name}"), move || {
+            test(&ground);
+            Ok(())
+        })
+    };
+    tests.iter().map(trial).collect()
+}
+
+/// Tests that need the proxy. Ignored as long as the binary is a stub.
+pub fn through_proxy(group: &str, ground: &Arc<Ground>, tests: &[Test]) -> Vec<Trial> {
+    let trials = direct(group, ground, tests).into_iter();
+    trials.map(|trial| trial.with_ignored_flag(!Proxy::is_there())).collect()
+}

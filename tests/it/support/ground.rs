@@ -1,0 +1,197 @@
+//! The servers that tests share, each started when the first test asks for it and all gone when the last is through.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use loadtest::postgres::{Cluster, ClusterOptions};
+
+use super::proxy::{Database, Proxy, ProxyOptions};
+use super::script::Target;
+use super::wire::{PATIENCE, Wire};
+
+/// Everything that is shared. Dropped by `main` after the last test; the proxies first, then the server.
+#[derive(Default)]
+pub struct Ground {
+    transaction: OnceLock<Proxy>,
+    session: OnceLock<Proxy>,
+    conversation: OnceLock<Tenant>,
+    cluster: OnceLock<Cluster>,
+}
+
+/// A role and a database of the same name, for one test alone: so that it can count its backends.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Name of the role and of the database.
+    pub name: String,
+    /// The role's password.
+    pub password: String,
+}
+
+impl Ground {
+    /// The PostgreSQL server for all tests that do not kill it.
+    pub fn cluster(&self) -> &Cluster {
+        self.cluster.get_or_init(|| start_cluster(200))
+    }
+
+    /// A superuser's connection to this database of the shared server.
+    pub fn root(&self, database: &str) -> Wire {
+        root(self.cluster(), database)
+    }
+
+    /// Makes a role and a database for one test. Names must differ between tests.
+    pub fn tenant(&self, name: &str) -> Tenant {
+        tenant(self.cluster(), name)
+    }
+
+    /// The shared server itself, as the role and database of the conversations.
+    pub fn direct(&self) -> Target {
+        self.target("direct", address(self.cluster()))
+    }
+
+    /// The proxy in transaction mode, as the role and database of the conversations.
+    pub fn transaction(&self) -> Target {
+        let proxy = self.transaction.get_or_init(|| self.conversation_proxy("transaction"));
+        self.target("transaction", proxy.address)
+    }
+
+    /// The same in session mode.
+    pub fn session(&self) -> Target {
+        let proxy = self.session.get_or_init(|| self.conversation_proxy("session"));
+        self.target("session", proxy.address)
+    }
+
+    /// The role and database that conversations use.
+    pub fn conversation(&self) -> &Tenant {
+        self.conversation.get_or_init(|| self.tenant("talk"))
+    }
+
+    /// What the shared proxies logged last, for the report of a failed test.
+    pub fn proxy_logs(&self) -> String {
+        let proxies = [&self.transaction, &self.session];
+        proxies.iter().filter_map(|proxy| proxy.get()).map(|proxy| proxy.log_tail(20)).collect()
+    }
+
+    fn target(&self, name: &'static str, address: SocketAddr) -> Target {
+        let Tenant { name: user, password } = self.conversation().clone();
+        Target { name, address, database: user.clone(), user, password }
+    }
+
+    fn conversation_proxy(&self, mode: &str) -> Proxy {
+        let database = Database { mode: mode.to_owned(), ..self.conversation().database(self.cluster(), 10) };
+        // A conversation does not time out in the queue because the machine is busy.
+        let options = ProxyOptions { max_wait: Some("60s".to_owned()), ..ProxyOptions::new(vec![database]) };
+        Proxy::start(&options)
+    }
+}
+
+impl Tenant {
+    /// This tenant as a database of the proxy.
+    pub fn database(&self, cluster: &Cluster, pool_size: usize) -> Database {
+        Database {
+            name: self.name.clone(),
+            port: cluster.port(),
+            server_database: self.name.clone(),
+            upstream_login: None,
+            pool_size,
+            mode: "transaction".to_owned(),
+            max_connections: None,
+            users: vec![(self.name.clone(), self.password.clone())],
+        }
+    }
+
+    /// Logs in as this tenant.
+    pub fn login(&self, address: SocketAddr) -> Wire {
+        Wire::login(address, &self.name, &self.password, &self.name)
+    }
+
+    /// A URL as this tenant, for tokio-postgres.
+    pub fn url(&self, address: SocketAddr) -> String {
+        format!("postgres://{0}:{1}@{address}/{0}", self.name, self.password)
+    }
+}
+
+/// A server of one's own, to be killed.
+pub fn start_cluster(max_connections: u32) -> Cluster {
+    let settings = [("log_statement", "all"), ("max_prepared_transactions", "5")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    Cluster::start(ClusterOptions { max_connections, settings, ..ClusterOptions::default() })
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Where a server listens.
+pub fn address(cluster: &Cluster) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], cluster.port()))
+}
+
+/// A superuser's connection.
+pub fn root(cluster: &Cluster, database: &str) -> Wire {
+    Wire::login(address(cluster), Cluster::SUPERUSER, cluster.password(), database)
+}
+
+/// Makes a role and a database of this name.
+pub fn tenant(cluster: &Cluster, name: &str) -> Tenant {
+    let password = format!("{name}-s3cret");
+    let mut root = root(cluster, "postgres");
+    root.rows(&format!("create role {name} login password '{password}'"));
+    root.rows(&format!("create database {name} owner {name}"));
+    Tenant { name: name.to_owned(), password }
+}
+
+/// Waits until a condition holds; panics with `what` if it does not within [`PATIENCE`].
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let limit = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < limit, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Watches a count that a superuser's query gives, every 10 ms, on a thread of its own.
+pub struct Watch {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<i64>>>,
+}
+
+impl Watch {
+    /// Begins to watch. The query gives one row of counts.
+    pub fn start(cluster: &Cluster, sql: String) -> Self {
+        let mut root = root(cluster, "postgres");
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let mut most = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let counts = root.rows(&sql).remove(0);
+                most.resize(counts.len(), 0);
+                for (most, count) in most.iter_mut().zip(counts) {
+                    let count: i64 = count.and_then(|text| text.parse().ok()).expect("a count");
+                    *most = count.max(*most);
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            most
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends the watch and returns the most that was ever counted, column by column.
+    pub fn most(mut self) -> Vec<i64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().expect("it runs").join().expect("the watch went well")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs asynchronous clients to their end, on two threads.
+pub fn block_on<T>(clients: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(clients)
+}

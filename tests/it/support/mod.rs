@@ -1,0 +1,11 @@
+//! What the tests stand on: a real PostgreSQL, the proxy as a process, a raw client, and conversations as text.
+
+pub mod certificate;
+pub mod decode;
+pub mod ground;
+pub mod proxy;
+pub mod script;
+pub mod text;
+pub mod transcript;
+pub mod verifier;
+pub mod wire;
