@@ -70,7 +70,8 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let reasons: Vec<_> = ShedReason::ALL.iter().map(|reason| reason.as_str()).collect();
         let metrics = Metrics::new(&reasons).map_err(StartError::Metrics)?;
-        let threads = IoThreads::start(config.threads, config.relay_buffer_bytes).map_err(StartError::Threads)?;
+        let threads =
+            IoThreads::start(config.threads, config.relay_buffer_bytes).map_err(StartError::Threads)?;
         let pools = pools(&config, &threads, &metrics).map_err(StartError::Tls)?;
         let door = Door::new(config.clients, pools, metrics).map_err(StartError::Tls)?;
         let door = Arc::new(door);
@@ -141,7 +142,12 @@ fn pools(config: &Config, threads: &IoThreads, metrics: &Metrics) -> Result<Pool
     let mut pools = Pools::default();
     for upstream in &config.upstreams {
         let databases = upstream.databases.iter().map(|database| {
-            (database.name.as_str(), database.max_connections, database.max_clients, database.pools.as_slice())
+            (
+                database.name.as_str(),
+                database.max_connections,
+                database.max_clients,
+                database.pools.as_slice(),
+            )
         });
         pools.add_upstream(&upstream.params, databases, threads.homes(), metrics)?;
     }

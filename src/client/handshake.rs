@@ -202,8 +202,7 @@ impl Greeter {
     async fn prove(&mut self, startup: &StartupPacket) -> Result<Vec<u8>, Failed> {
         let door = Arc::clone(&self.door);
         let secret = door.user(&startup.user).and_then(|user| user.secret());
-        let mut step =
-            ClientAuth::start(door.params.auth, &startup.user, secret, &door.mock, rand::random());
+        let mut step = ClientAuth::start(door.params.auth, &startup.user, secret, &door.mock, rand::random());
         loop {
             step = match step {
                 ClientStep::Send { message, next } => {

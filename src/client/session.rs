@@ -201,7 +201,12 @@ impl Session {
     }
 
     /// A transaction begins with `bytes`. Returns what the client is to be told if it is not admitted.
-    fn begin(&mut self, cx: &mut Context<'_>, bytes: &[u8], reply: &mut Vec<u8>) -> Result<Option<Report>, End> {
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<Option<Report>, End> {
         if let Some(report) = self.pending.take() {
             return Ok(Some(*report));
         }

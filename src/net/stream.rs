@@ -49,7 +49,8 @@ impl Stream {
         let mut bytes = [0; 8];
         let mut buffer = ReadBuf::new(&mut bytes);
         match self {
-            Self::Tcp(stream) => match stream.poll_peek(&mut Context::from_waker(Waker::noop()), &mut buffer) {
+            Self::Tcp(stream) => match stream.poll_peek(&mut Context::from_waker(Waker::noop()), &mut buffer)
+            {
                 Poll::Ready(Ok(waiting)) => waiting,
                 _ => 0,
             },

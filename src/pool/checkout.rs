@@ -102,7 +102,13 @@ impl Pool {
                 }
                 (Some(Ok((ticket, cell))), _) => {
                     self.upstream.wake_ticker();
-                    return Checkout::Queued(Waiting { pool: Arc::clone(self), ticket, cell, since: now, over: false });
+                    return Checkout::Queued(Waiting {
+                        pool: Arc::clone(self),
+                        ticket,
+                        cell,
+                        since: now,
+                        over: false,
+                    });
                 }
                 (Some(Err(reason)), _) => {
                     self.metrics.waited(WaitOutcome::Shed, Duration::ZERO);
@@ -111,7 +117,10 @@ impl Pool {
                 }
                 // The books and the store disagree, which nothing does; the place must not be lost all the same.
                 (None, None) => {
-                    tracing::error!(pool = self.name(), "the store is empty where the gate saw an idle server");
+                    tracing::error!(
+                        pool = self.name(),
+                        "the store is empty where the gate saw an idle server"
+                    );
                     self.upstream.with_books(|books| {
                         books.gate.discard(now, self.id, &mut books.actions);
                         books.gate.closed(now, self.id, &mut books.actions);
@@ -219,8 +228,7 @@ impl Pool {
 
     /// A connection that nobody may use any more.
     fn discard(self: &Arc<Self>, held: Held, home: Home, reason: DestroyReason) {
-        self.upstream
-            .with_books(|books| books.gate.discard(Instant::now(), self.id, &mut books.actions));
+        self.upstream.with_books(|books| books.gate.discard(Instant::now(), self.id, &mut books.actions));
         self.close(Object::take(held), home, reason);
     }
 }
