@@ -121,14 +121,12 @@ def parse(output):
 
 def faults(checks, results, errors, late, code):
     """What is wrong with one run by itself, before it is compared with another."""
-    found = []
-    for check in checks:
-        lines = results.get(check, [])
-        if len(lines) != 1:
-            found.append(f"{check}: {len(lines)} results instead of one")
-        elif "failed" in lines[0]:
-            found.append(f"{check}: {lines[0]['failed']}")
+    found = [f"{check}: {lines[0]['failed']}" for check, lines in results.items() if "failed" in lines[0]]
+    found += [f"{check}: {len(lines)} results" for check, lines in results.items() if len(lines) > 1]
     found += [f"{check}: not a check of checks.txt" for check in results if check not in checks]
+    unseen = [check for check in checks if check not in results]
+    if unseen:
+        found.append(f"no result of {len(unseen)} checks: {' '.join(unseen)}")
     if late:
         found.append(f"not done after {LIMIT_SECONDS} s, killed")
     elif code != 0:
