@@ -11,6 +11,7 @@
 mod cancels;
 mod conformance;
 mod cuts;
+mod drivers;
 mod faults;
 mod harness;
 mod limits;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(harness::trials(&ground));
     trials.extend(conformance::trials(&ground));
     trials.extend(cuts::trials(&ground));
+    trials.extend(drivers::trials(&ground));
     for group in
         [login::trials, queue::trials, cancels::trials, storm::trials, faults::trials, limits::trials]
     {
