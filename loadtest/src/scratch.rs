@@ -25,7 +25,8 @@ pub const DIRECTORY_VARIABLE: &str = "PGCORRAL_RUN_DIRECTORY";
 
 /// Runs when the owner is gone or has closed the pipe: ends the servers that the directory's `*.pid` files name, if
 /// arguments or environment show that they belong there (process ids are used again), and removes the directory.
-/// PostgreSQL and PgBouncer both write their process id in the first line of such a file, and end on SIGQUIT.
+/// PostgreSQL and PgBouncer both write their process id in the first line of such a file. PostgreSQL ends on SIGQUIT
+/// without waiting for anybody; others may ignore it (a shell's background jobs inherit that), hence what follows.
 const JANITOR: &str = r#"
 trap '' INT TERM HUP
 read -r _
@@ -40,6 +41,8 @@ for file in "$1"/*.pid "$1"/*/postmaster.pid; do
     while [ -s "$file" ] && kill -0 "$server" 2>/dev/null && [ $tries -lt 100 ]; do
         sleep 0.1
         tries=$((tries + 1))
+        [ $tries -eq 5 ] && kill -TERM "$server" 2>/dev/null
+        [ $tries -eq 90 ] && kill -KILL "$server" 2>/dev/null
     done
 done
 rm -rf "$1"

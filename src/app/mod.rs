@@ -18,7 +18,7 @@ pub use serve::serve;
 use crate::admin;
 use crate::client::{Door, Spreader, accept};
 use crate::config::Config;
-use crate::guard::ShedReason;
+use crate::guard::{Home, ShedReason};
 use crate::net::tls::TlsSetupError;
 use crate::net::{ListenAddress, Listener};
 use crate::obs::Metrics;
@@ -70,7 +70,8 @@ impl App {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let reasons: Vec<_> = ShedReason::ALL.iter().map(|reason| reason.as_str()).collect();
         let metrics = Metrics::new(&reasons).map_err(StartError::Metrics)?;
-        let threads = IoThreads::start(config.threads, config.relay_buffer_bytes).map_err(StartError::Threads)?;
+        let threads =
+            IoThreads::start(config.threads, config.relay_buffer_bytes).map_err(StartError::Threads)?;
         let pools = pools(&config, &threads, &metrics).map_err(StartError::Tls)?;
         let door = Door::new(config.clients, pools, metrics).map_err(StartError::Tls)?;
         let door = Arc::new(door);
@@ -110,7 +111,7 @@ impl App {
             let _context = home.enter();
             let listener = Listener::bind(address, self.door.params.listen_backlog).map_err(failed)?;
             self.listening.push(listener.address().map_err(failed)?);
-            home.spawn(accept(listener, Arc::clone(&self.door), Arc::clone(&spreader)));
+            home.spawn(accept(listener, Arc::clone(&self.door), Arc::clone(&spreader), Home(0)));
         }
         Ok(())
     }
@@ -141,7 +142,12 @@ fn pools(config: &Config, threads: &IoThreads, metrics: &Metrics) -> Result<Pool
     let mut pools = Pools::default();
     for upstream in &config.upstreams {
         let databases = upstream.databases.iter().map(|database| {
-            (database.name.as_str(), database.max_connections, database.max_clients, database.pools.as_slice())
+            (
+                database.name.as_str(),
+                database.max_connections,
+                database.max_clients,
+                database.pools.as_slice(),
+            )
         });
         pools.add_upstream(&upstream.params, databases, threads.homes(), metrics)?;
     }

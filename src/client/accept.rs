@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::door::Door;
 use super::handshake::serve;
 use crate::guard::Home;
-use crate::net::{Accepted, Listener};
+use crate::net::{Detached, Listener, Stream};
 use crate::server::is_out_of_files;
 
 /// Pause after a failed accept: EMFILE lasts until somebody leaves, and asking again at once would spin.
@@ -29,21 +29,39 @@ impl Spreader {
         Self { homes, next: AtomicUsize::new(0) }
     }
 
-    fn spawn(&self, door: &Arc<Door>, accepted: Accepted) {
+    /// `here` is the home of the listener, whose runtime has accepted the connection.
+    fn spawn(&self, door: &Arc<Door>, here: Home, stream: Stream) -> io::Result<()> {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.homes.len().max(1);
-        let Some(home) = self.homes.get(index) else { return };
-        door.connections.fetch_add(1, Ordering::SeqCst);
-        let connection = Connection(Arc::clone(door));
-        home.spawn(async move {
-            let door = Arc::clone(&connection.0);
-            serve(door, accepted, Home(index as u16)).await;
-            drop(connection);
+        let Some(runtime) = self.homes.get(index) else { return Ok(()) };
+        let home = Home(index as u16);
+        let connection = Connection::new(door);
+        if home == here {
+            runtime.spawn(serve(connection, stream, home));
+            return Ok(());
+        }
+        let detached = Detached::from_stream(stream)?;
+        runtime.spawn(async move {
+            if let Ok(stream) = detached.into_stream() {
+                serve(connection, stream, home).await;
+            }
         });
+        Ok(())
     }
 }
 
 /// Counts a connection for as long as it lives.
-struct Connection(Arc<Door>);
+pub(super) struct Connection(Arc<Door>);
+
+impl Connection {
+    fn new(door: &Arc<Door>) -> Self {
+        door.connections.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(door))
+    }
+
+    pub(super) fn door(&self) -> &Arc<Door> {
+        &self.0
+    }
+}
 
 impl Drop for Connection {
     fn drop(&mut self) {
@@ -51,8 +69,8 @@ impl Drop for Connection {
     }
 }
 
-/// Accepts until the proxy drains; then the listener is closed.
-pub async fn accept(listener: Listener, door: Arc<Door>, spreader: Arc<Spreader>) {
+/// Accepts until the proxy drains; then the listener is closed. `here` is the home whose runtime this runs on.
+pub async fn accept(listener: Listener, door: Arc<Door>, spreader: Arc<Spreader>, here: Home) {
     let mut closing = std::pin::pin!(door.closing());
     loop {
         let accepted = tokio::select! {
@@ -60,12 +78,9 @@ pub async fn accept(listener: Listener, door: Arc<Door>, spreader: Arc<Spreader>
             () = &mut closing => return,
             accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok(accepted) => spreader.spawn(&door, accepted),
-            Err(error) => {
-                refused(&door, &error);
-                tokio::time::sleep(PAUSE).await;
-            }
+        if let Err(error) = accepted.and_then(|stream| spreader.spawn(&door, here, stream)) {
+            refused(&door, &error);
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

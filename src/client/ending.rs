@@ -21,15 +21,19 @@ const SETTLE: Duration = Duration::from_secs(10);
 const RESET: &str = "DISCARD ALL";
 
 impl Session {
-    /// Runs to the end. Not cancel safe: given up, it closes its server connection.
-    pub(super) async fn run(mut self) {
+    /// Runs to the end; `early` is what the client has sent ahead of its greeting. Not cancel safe: given up, it closes its server connection.
+    pub(super) async fn run(mut self, mut early: Vec<u8>) {
         let end = poll_fn(|cx| {
-            // The same waker for as long as the task lives, so once is enough.
-            self.member.waker.register(cx.waker());
-            Poll::Ready(())
-        });
-        end.await;
-        let end = poll_fn(|cx| self.poll(cx)).await;
+            if !std::mem::replace(&mut self.registered, true) {
+                // The same waker for as long as the task lives, so once is enough.
+                self.member.waker.register(cx.waker());
+                if let Err(end) = self.from_idle_client(cx, &std::mem::take(&mut early)) {
+                    return Poll::Ready(end);
+                }
+            }
+            self.poll(cx)
+        })
+        .await;
         tracing::debug!(client = self.member.process_id, pool = self.pool.name(), ?end, "client leaves");
         // Boxed: it is rare, and a session at work shall not carry its memory.
         Box::pin(self.finish(end)).await;

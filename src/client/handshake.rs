@@ -8,19 +8,25 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::accept::Connection;
 use super::door::{Door, Full, Seat};
 use super::refusal;
+use super::roster::{Cancel, Member};
 use super::session::Session;
+use super::terms::settle_terms;
 use crate::guard::Home;
-use crate::net::{Accepted, Stream};
-use crate::obs::{CancelResult, LoginResult, Refusal};
+use crate::net::Stream;
+use crate::obs::{CancelResult, LabelValue, LoginResult, Refusal};
 use crate::proto::auth::{ClientAuth, ClientStep, RefusalCause};
 use crate::proto::messages::{self, Report};
+use crate::proto::parameters::Parameters;
 use crate::proto::startup::{Action, Event, Startup, StartupPacket, Transport, packet_length};
 use crate::wire::{Header, Side, header, tag};
 
 /// How long a refused client may take to read why.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// Most bytes read at once.
+const READ: usize = 1024;
 /// Longest message of a login, in bytes: the bound of password messages.
 const LONGEST: usize = 10_005;
 
@@ -43,48 +49,51 @@ impl From<io::Error> for Failed {
 }
 
 /// Takes one connection from accept to its end.
-pub(super) async fn serve(door: Arc<Door>, accepted: Accepted, home: Home) {
+pub(super) async fn serve(connection: Connection, stream: Stream, home: Home) {
+    // Boxed, and its memory given back before the session begins: a login is over soon.
+    if let Some((session, early)) = Box::pin(log_in(Arc::clone(connection.door()), stream, home)).await {
+        session.run(early).await;
+    }
+    drop(connection);
+}
+
+/// Logs a client in. With the session comes what the client has sent ahead of its greeting.
+async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Session, Vec<u8>)> {
     let handshake = door.metrics.clients().accepted();
-    let Ok(stream) = accepted.into_stream() else { return handshake.not_a_login() };
-    let mut greeter = Greeter { stream, door: Arc::clone(&door), home };
-    let limit = door.params.login_timeout;
-    // Boxed: the login is over soon, and the session shall not carry its memory.
-    let login = Box::pin(async {
-        let result = tokio::select! {
-            biased;
-            result = tokio::time::timeout(limit, greeter.log_in()) => result,
-            () = door.closing() => Ok(Err(Failed::Limit(Refusal::Draining, refusal::draining()))),
-        };
-        result.unwrap_or_else(|_| Err(Failed::Refused(LoginResult::Timeout, refusal::login_timeout())))
-    });
-    match login.await {
+    let mut greeter = Greeter { stream, received: vec![], door: Arc::clone(&door), home };
+    let result = tokio::select! {
+        biased;
+        result = tokio::time::timeout(door.params.login_timeout, greeter.log_in()) => result,
+        () = door.closing() => Ok(Err(Failed::Limit(Refusal::Draining, refusal::draining()))),
+    };
+    let timeout = |_| Err(Failed::Refused(LoginResult::Timeout, refusal::login_timeout()));
+    match result.unwrap_or_else(timeout) {
         Ok((member, seat, wanted)) => {
             handshake.finished(LoginResult::Ok);
-            let Greeter { stream, .. } = greeter;
-            Session::new(stream, member, seat, wanted, home).run().await;
+            let Greeter { stream, received, .. } = greeter;
+            return Some((Session::new(stream, member, seat, wanted, home), received));
         }
         Err(Failed::Gone) => drop(handshake),
         Err(Failed::NoLogin) => handshake.not_a_login(),
         Err(Failed::Refused(result, report)) => {
             handshake.finished(result);
-            greeter.last_word(result_label(result), &report).await;
+            greeter.last_word(result.label(), &report).await;
         }
         Err(Failed::Limit(reason, report)) => {
             handshake.refused(reason);
-            greeter.last_word(crate::obs::LabelValue::label(reason), &report).await;
+            greeter.last_word(reason.label(), &report).await;
         }
     }
+    None
 }
 
-fn result_label(result: LoginResult) -> &'static str {
-    crate::obs::LabelValue::label(result)
-}
-
-type Admitted = (super::roster::Member, Seat, Arc<crate::proto::parameters::Parameters>);
+type Admitted = (Member, Seat, Arc<Parameters>);
 
 /// A connection that is logging in.
 struct Greeter {
     stream: Stream,
+    /// Bytes that have come and are not looked at yet.
+    received: Vec<u8>,
     door: Arc<Door>,
     home: Home,
 }
@@ -120,7 +129,7 @@ impl Greeter {
             let event = if bytes.is_empty() {
                 Event::TlsUp
             } else {
-                Event::Packet { bytes: &bytes, buffered: self.buffered() }
+                Event::Packet { bytes: &bytes, buffered: self.received.len() }
             };
             match machine.handle(event) {
                 Action::Deny => self.stream.write_all(b"N").await?,
@@ -150,25 +159,29 @@ impl Greeter {
 
     /// One packet without a type byte; None if the client closes instead.
     async fn packet(&mut self) -> Result<Option<Vec<u8>>, Failed> {
-        let mut length = [0; 4];
-        match self.stream.read_exact(&mut length).await {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            result => result?,
-        };
-        let violation = |violation: crate::proto::startup::Violation| {
-            Failed::Refused(LoginResult::Protocol, violation.report())
-        };
-        let total = packet_length(&length).map_err(violation)?.unwrap_or(4);
-        let mut packet = length.to_vec();
-        packet.resize(total, 0);
-        self.stream.read_exact(packet.get_mut(4..).unwrap_or_default()).await?;
-        Ok(Some(packet))
+        loop {
+            let length = packet_length(&self.received)
+                .map_err(|violation| Failed::Refused(LoginResult::Protocol, violation.report()))?;
+            match length {
+                Some(length) if self.received.len() >= length => return Ok(Some(self.take(length))),
+                _ if self.receive().await? => {}
+                _ => return Ok(None),
+            }
+        }
     }
 
-    /// Bytes that have come behind the packet: whatever a client sends in plain text behind its SSLRequest could have been
-    /// put there by somebody in between (CVE-2021-23214).
-    fn buffered(&self) -> usize {
-        self.stream.waiting_bytes()
+    /// The first bytes of what was received.
+    fn take(&mut self, length: usize) -> Vec<u8> {
+        let rest = self.received.split_off(length);
+        std::mem::replace(&mut self.received, rest)
+    }
+
+    /// Receives some bytes; false at the end of the stream. What was received is bounded: no more is read than fits behind a
+    /// packet or message that is not complete, and those are bounded.
+    async fn receive(&mut self) -> Result<bool, Failed> {
+        self.received.reserve(READ);
+        let read = (&mut self.stream).take(READ as u64).read_buf(&mut self.received).await?;
+        Ok(read > 0)
     }
 
     async fn encrypt(&mut self) -> Result<(), Failed> {
@@ -186,8 +199,8 @@ impl Greeter {
 
     async fn cancel(&self, process_id: i32, secret: &[u8]) {
         let result = match self.door.roster.cancel(process_id, secret) {
-            super::roster::Cancel::Done(result) => result,
-            super::roster::Cancel::Send(request) => match request.send().await {
+            Cancel::Done(result) => result,
+            Cancel::Send(request) => match request.send().await {
                 Ok(()) => CancelResult::Sent,
                 Err(error) => {
                     tracing::warn!(%error, "cannot deliver a cancel request");
@@ -202,8 +215,7 @@ impl Greeter {
     async fn prove(&mut self, startup: &StartupPacket) -> Result<Vec<u8>, Failed> {
         let door = Arc::clone(&self.door);
         let secret = door.user(&startup.user).and_then(|user| user.secret());
-        let mut step =
-            ClientAuth::start(door.params.auth, &startup.user, secret, &door.mock, rand::random());
+        let mut step = ClientAuth::start(door.params.auth, &startup.user, secret, &door.mock, rand::random());
         loop {
             step = match step {
                 ClientStep::Send { message, next } => {
@@ -231,20 +243,21 @@ impl Greeter {
 
     /// One message of the login.
     async fn message(&mut self) -> Result<(u8, Vec<u8>), Failed> {
-        let mut head = [0; Header::SIZE];
-        self.stream.read_exact(&mut head).await?;
         let protocol = |report| Failed::Refused(LoginResult::Protocol, report);
-        let Header { tag, total } = match header(Side::Client, &head) {
-            Ok(Some(header)) if header.total <= LONGEST => header,
-            Ok(_) => return Err(protocol(Report::fatal("08P01", "invalid message length"))),
-            Err(violation) => return Err(protocol(refusal::violation(violation))),
-        };
-        if tag == tag::TERMINATE {
-            return Err(Failed::Gone);
+        loop {
+            match header(Side::Client, &self.received) {
+                Ok(Some(Header { tag: tag::TERMINATE, .. })) => return Err(Failed::Gone),
+                Ok(Some(Header { total, .. })) if total > LONGEST => {
+                    return Err(protocol(Report::fatal("08P01", "invalid message length")));
+                }
+                Ok(Some(Header { tag, total })) if self.received.len() >= total => {
+                    return Ok((tag, self.take(total).split_off(Header::SIZE)));
+                }
+                Ok(_) if self.receive().await? => {}
+                Ok(_) => return Err(Failed::Gone),
+                Err(violation) => return Err(protocol(refusal::violation(violation))),
+            }
         }
-        let mut body = vec![0; total - Header::SIZE];
-        self.stream.read_exact(&mut body).await?;
-        Ok((tag, body))
     }
 
     /// Finds the client's pool and tells it what PostgreSQL would.
@@ -256,11 +269,11 @@ impl Greeter {
         let pool = database.pool(&startup.user).ok_or_else(unknown)?;
         let user = door.user(&startup.user).ok_or_else(unknown)?;
         let seat = Seat::take(&door, user, database, pool).map_err(|Full { refusal, limit }| {
-            let report = refusal::too_many_clients(crate::obs::LabelValue::label(refusal), limit);
+            let report = refusal::too_many_clients(refusal.label(), limit);
             Failed::Limit(refusal, report)
         })?;
         let long_key = startup.served_minor() >= 2;
-        let terms = super::terms::settle_terms(pool, startup, self.home).await?;
+        let terms = settle_terms(pool, startup, self.home).await?;
         let member = door.roster.enter(long_key);
         for (name, value) in terms.reported.iter() {
             messages::parameter_status(&mut reply, name, value);

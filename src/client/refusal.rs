@@ -80,7 +80,8 @@ pub fn draining() -> Report {
 
 /// A limit on clients. `whose` is `max_clients` of the proxy, a database or a user.
 pub fn too_many_clients(reason: &'static str, limit: usize) -> Report {
-    Report::fatal("53300", "sorry, too many clients already").with_detail(format!("reason={reason} limit={limit}"))
+    Report::fatal("53300", "sorry, too many clients already")
+        .with_detail(format!("reason={reason} limit={limit}"))
 }
 
 /// The login was not over in time.
@@ -103,7 +104,9 @@ pub fn no_replication() -> Report {
 pub fn no_server(pool: &Pool) -> Report {
     let report = Report::fatal("08001", "cannot connect to the database server");
     match pool.failure() {
-        Some(failure) => report.with_detail(format!("reason=server_down pool={} cause={failure}", pool.name())),
+        Some(failure) => {
+            report.with_detail(format!("reason=server_down pool={} cause={failure}", pool.name()))
+        }
         None => report.with_detail(format!("reason=server_down pool={}", pool.name())),
     }
 }

@@ -123,11 +123,17 @@ impl Session {
     /// connection shall have it too.
     fn parameter_changed(&mut self, body: &[u8]) {
         let State::Active(Active { lease, .. }) = &mut self.state else { return };
-        let Some((name, value)) = parameter_status(body).filter(|(name, _)| is_settable(name)) else { return };
+        let Some((name, value)) = parameter_status(body).filter(|(name, _)| is_settable(name)) else {
+            return;
+        };
         let unchanged = lease.base.get(name) == Some(value);
         let follow = |parameters: &Parameters| {
             let mut parameters = parameters.clone();
-            if unchanged { parameters.remove(name) } else { parameters.set(name, value) }
+            if unchanged {
+                parameters.remove(name)
+            } else {
+                parameters.set(name, value)
+            }
             Arc::new(parameters)
         };
         self.wanted = follow(&self.wanted);
@@ -177,7 +183,10 @@ impl Session {
         }
         if self.pool.params.mode == PoolMode::Session {
             // The session's state went with it.
-            return Err(End::Fatal(Box::new(messages::Report { severity: messages::Severity::Fatal, ..report })));
+            return Err(End::Fatal(Box::new(messages::Report {
+                severity: messages::Severity::Fatal,
+                ..report
+            })));
         }
         let mut reply = vec![];
         for _ in 0..owed {

@@ -50,6 +50,8 @@ pub struct Session {
     home: Home,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
+    /// Its task can be woken by the roster.
+    pub(super) registered: bool,
     /// It sent Terminate while a statement was running.
     pub(super) leaving: bool,
 }
@@ -121,6 +123,7 @@ impl Session {
             pending: None,
             home,
             skipping: false,
+            registered: false,
             leaving: false,
         }
     }
@@ -164,7 +167,7 @@ impl Session {
     }
 
     /// Messages from a client that has no server connection: answers what needs none, and gets one for the rest.
-    fn from_idle_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Step {
+    pub(super) fn from_idle_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Step {
         let mut at = self.inbox.frames.resume(bytes);
         let mut reply = vec![];
         loop {
@@ -201,7 +204,12 @@ impl Session {
     }
 
     /// A transaction begins with `bytes`. Returns what the client is to be told if it is not admitted.
-    fn begin(&mut self, cx: &mut Context<'_>, bytes: &[u8], reply: &mut Vec<u8>) -> Result<Option<Report>, End> {
+    fn begin(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Result<Option<Report>, End> {
         if let Some(report) = self.pending.take() {
             return Ok(Some(*report));
         }

@@ -10,5 +10,5 @@ pub mod tls;
 pub use address::{ListenAddress, UpstreamAddress};
 pub use inbox::Inbox;
 pub use outbox::Outbox;
-pub use socket::{Accepted, Listener, tune};
+pub use socket::{Detached, Listener, tune};
 pub use stream::Stream;

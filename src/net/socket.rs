@@ -41,6 +41,8 @@ impl Listener {
                 let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
                 socket.set_reuse_address(true)?;
                 socket.set_nonblocking(true)?;
+                // Linux hands these on to the sockets it accepts: six system calls less for each login.
+                tune(&socket)?;
                 socket.bind(&(*address).into())?;
                 socket.listen(backlog)?;
                 Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
@@ -72,45 +74,47 @@ impl Listener {
         }
     }
 
-    /// The next connection, as a socket of the standard library so that any thread's runtime can take it up. Cancel safe.
+    /// The next connection, registered with the calling thread's runtime. Cancel safe.
     ///
     /// # Errors
     /// What `accept(2)` says; only EMFILE and its like last, and they need a pause before the next call.
-    pub async fn accept(&self) -> io::Result<Accepted> {
+    pub async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok(Accepted::Tcp(stream.into_std()?))
-            }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok(Accepted::Unix(stream.into_std()?))
-            }
+            Self::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
+            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
         }
     }
 }
 
-/// A connection that no runtime owns yet.
+/// A connection on its way from one thread's runtime to another's.
 #[derive(Debug)]
-pub enum Accepted {
+pub enum Detached {
     /// TCP.
     Tcp(std::net::TcpStream),
     /// Unix-domain socket.
     Unix(std::os::unix::net::UnixStream),
 }
 
-impl Accepted {
-    /// Registers the connection with the runtime of the calling thread.
+impl Detached {
+    /// Takes a plain connection from its runtime.
     ///
     /// # Errors
-    /// The connection is already broken, or the kernel has no room to watch it.
+    /// It is encrypted, or the kernel does not let go of it.
+    pub fn from_stream(stream: Stream) -> io::Result<Self> {
+        match stream {
+            Stream::Tcp(stream) => Ok(Self::Tcp(stream.into_std()?)),
+            Stream::Unix(stream) => Ok(Self::Unix(stream.into_std()?)),
+            Stream::Tls(_) | Stream::Closed => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Registers it with the runtime of the calling thread.
+    ///
+    /// # Errors
+    /// The kernel has no room to watch it.
     pub fn into_stream(self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(stream) => {
-                let stream = TcpStream::from_std(stream)?;
-                tune(&stream)?;
-                Ok(Stream::Tcp(stream))
-            }
+            Self::Tcp(stream) => Ok(Stream::Tcp(TcpStream::from_std(stream)?)),
             Self::Unix(stream) => Ok(Stream::Unix(UnixStream::from_std(stream)?)),
         }
     }
@@ -120,9 +124,12 @@ impl Accepted {
 ///
 /// # Errors
 /// The connection is already broken.
-pub fn tune(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+pub fn tune<'a, S>(stream: &'a S) -> io::Result<()>
+where
+    SockRef<'a>: From<&'a S>,
+{
     let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
     #[cfg(target_os = "linux")]

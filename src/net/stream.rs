@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -42,19 +42,6 @@ impl Stream {
             Self::Closed => return false,
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-
-    /// How many bytes have arrived and are not read, at most a few; zero if it cannot be told.
-    pub fn waiting_bytes(&self) -> usize {
-        let mut bytes = [0; 8];
-        let mut buffer = ReadBuf::new(&mut bytes);
-        match self {
-            Self::Tcp(stream) => match stream.poll_peek(&mut Context::from_waker(Waker::noop()), &mut buffer) {
-                Poll::Ready(Ok(waiting)) => waiting,
-                _ => 0,
-            },
-            _ => 0,
-        }
     }
 
     /// Runs the server's side of a TLS handshake. Not cancel safe: given up, the connection is closed.

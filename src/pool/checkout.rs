@@ -13,7 +13,7 @@ use super::greeting::Greeting;
 use super::store::{Held, Store};
 use super::upstream::Upstream;
 use super::{PoolMode, PoolParams};
-use crate::guard::{Arrival, Home, Placement, PoolId, PoolSnapshot, ShedReason, Ticket};
+use crate::guard::{Arrival, Home, Placement, PoolId, PoolLimits, PoolSnapshot, ShedReason, Ticket};
 use crate::lock::lock;
 use crate::obs::{DestroyReason, PoolMetrics, WaitOutcome};
 use crate::server::{DialError, Dialler, Server, farewell};
@@ -102,7 +102,13 @@ impl Pool {
                 }
                 (Some(Ok((ticket, cell))), _) => {
                     self.upstream.wake_ticker();
-                    return Checkout::Queued(Waiting { pool: Arc::clone(self), ticket, cell, since: now, over: false });
+                    return Checkout::Queued(Waiting {
+                        pool: Arc::clone(self),
+                        ticket,
+                        cell,
+                        since: now,
+                        over: false,
+                    });
                 }
                 (Some(Err(reason)), _) => {
                     self.metrics.waited(WaitOutcome::Shed, Duration::ZERO);
@@ -111,7 +117,10 @@ impl Pool {
                 }
                 // The books and the store disagree, which nothing does; the place must not be lost all the same.
                 (None, None) => {
-                    tracing::error!(pool = self.name(), "the store is empty where the gate saw an idle server");
+                    tracing::error!(
+                        pool = self.name(),
+                        "the store is empty where the gate saw an idle server"
+                    );
                     self.upstream.with_books(|books| {
                         books.gate.discard(now, self.id, &mut books.actions);
                         books.gate.closed(now, self.id, &mut books.actions);
@@ -125,6 +134,18 @@ impl Pool {
     pub fn warm(&self, home: Home) {
         self.upstream.with_books(|books| books.gate.warm(Instant::now(), self.id, home, &mut books.actions));
         self.upstream.wake_ticker();
+    }
+
+    /// Changes how many server connections there may be. Those that are too many are closed as they become free.
+    pub fn resize(&self, size: usize) {
+        for store in &self.stores {
+            store.resize(size);
+        }
+        let PoolParams { min_idle, max_waiting, max_wait, .. } = self.params;
+        let limits = PoolLimits { size, min_idle: min_idle.min(size), max_waiting, max_wait };
+        self.upstream.with_books(|books| {
+            books.gate.resize_pool(Instant::now(), self.id, limits, &mut books.actions);
+        });
     }
 
     /// Why there is no server connection, if the last dial failed.
@@ -219,8 +240,7 @@ impl Pool {
 
     /// A connection that nobody may use any more.
     fn discard(self: &Arc<Self>, held: Held, home: Home, reason: DestroyReason) {
-        self.upstream
-            .with_books(|books| books.gate.discard(Instant::now(), self.id, &mut books.actions));
+        self.upstream.with_books(|books| books.gate.discard(Instant::now(), self.id, &mut books.actions));
         self.close(Object::take(held), home, reason);
     }
 }

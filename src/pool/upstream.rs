@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use super::Pool;
 use super::books::{Books, Chores, Outcome};
 use crate::guard::{
-    DialCause, FAIL_FAST_AFTER, Gate, GateParams, GroupId, Home, LOCALITY_SLACK, Placement, PoolId, PoolLimits, RECLAIM_AFTER,
+    DialCause, FAIL_FAST_AFTER, Gate, GateParams, GroupId, Home, LOCALITY_SLACK, Placement, PoolId,
+    PoolLimits, RECLAIM_AFTER,
 };
 use crate::lock::lock;
 use crate::obs::{DestroyReason, DialResult};
@@ -229,4 +230,3 @@ async fn maintain(upstream: Weak<Upstream>) {
         this.wake_ticker();
     }
 }
-

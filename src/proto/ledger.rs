@@ -182,7 +182,9 @@ impl Ledger {
         }
         match (kind, self.sent.front()) {
             (tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS, Some(Sent::Injected)) => Verdict::Swallow,
-            (tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS | tag::NOTIFICATION_RESPONSE, _) => Verdict::Forward,
+            (tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS | tag::NOTIFICATION_RESPONSE, _) => {
+                Verdict::Forward
+            }
             (_, None) => Verdict::OutOfStep,
             (tag::ERROR_RESPONSE, Some(&head)) => self.error(head, body),
             (tag::READY_FOR_QUERY, Some(&head)) => self.ready(head, body),
@@ -196,13 +198,17 @@ impl Ledger {
             | (Sent::Bind, tag::BIND_COMPLETE)
             | (Sent::Close, tag::CLOSE_COMPLETE)
             | (Sent::DescribeStatement | Sent::DescribePortal, tag::ROW_DESCRIPTION | tag::NO_DATA)
-            | (Sent::Execute, tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED) => true,
+            | (Sent::Execute, tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED) => {
+                true
+            }
             (Sent::DescribeStatement, tag::PARAMETER_DESCRIPTION)
             | (Sent::FunctionCall, tag::FUNCTION_CALL_RESPONSE)
             | (Sent::Query | Sent::Injected, tag::ROW_DESCRIPTION | tag::EMPTY_QUERY_RESPONSE)
             | (Sent::Query | Sent::Injected, tag::COMMAND_COMPLETE)
             | (Sent::Query | Sent::Injected | Sent::Execute, tag::DATA_ROW)
-            | (Sent::Query | Sent::Execute, tag::COPY_OUT_RESPONSE | tag::COPY_DATA | tag::COPY_DONE) => false,
+            | (Sent::Query | Sent::Execute, tag::COPY_OUT_RESPONSE | tag::COPY_DATA | tag::COPY_DONE) => {
+                false
+            }
             (Sent::Query | Sent::Execute, tag::COPY_IN_RESPONSE) => {
                 self.copy_in_begins();
                 false
@@ -242,7 +248,12 @@ impl Ledger {
             }
             // Its ReadyForQuery follows.
             Sent::Query | Sent::FunctionCall | Sent::Sync | Sent::CopyEnd => {}
-            Sent::Parse | Sent::Bind | Sent::DescribeStatement | Sent::DescribePortal | Sent::Execute | Sent::Close => {
+            Sent::Parse
+            | Sent::Bind
+            | Sent::DescribeStatement
+            | Sent::DescribePortal
+            | Sent::Execute
+            | Sent::Close => {
                 while self.sent.front().is_some_and(|sent| *sent != Sent::Sync) {
                     self.sent.pop_front();
                 }

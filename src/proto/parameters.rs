@@ -112,7 +112,10 @@ pub fn same_value(name: &str, a: &str, b: &str) -> bool {
         return a == b;
     }
     let clean = |text: &str| {
-        text.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect::<Vec<u8>>()
+        text.bytes()
+            .filter(u8::is_ascii_alphanumeric)
+            .map(|byte| byte.to_ascii_lowercase())
+            .collect::<Vec<u8>>()
     };
     match (clean(a).as_slice(), clean(b).as_slice()) {
         (b"unicode", other) | (other, b"unicode") => matches!(other, b"utf8" | b"unicode"),

@@ -25,7 +25,12 @@ pub struct CancelTarget {
 }
 
 impl CancelTarget {
-    pub(super) fn new(process_id: i32, secret: Vec<u8>, connector: Arc<Connector>, timeout: Duration) -> Self {
+    pub(super) fn new(
+        process_id: i32,
+        secret: Vec<u8>,
+        connector: Arc<Connector>,
+        timeout: Duration,
+    ) -> Self {
         Self { process_id, secret, connector, timeout, under_way: AtomicUsize::new(0), over: Notify::new() }
     }
 

@@ -51,7 +51,9 @@ impl std::error::Error for Violation {}
 pub fn header(side: Side, bytes: &[u8]) -> Result<Option<Header>, Violation> {
     let Some(&tag) = bytes.first() else { return Ok(None) };
     let Some(limit) = side.limit(tag) else { return Err(Violation::UnknownType(tag)) };
-    let Some(word) = bytes.get(1..Header::SIZE).and_then(|word| word.try_into().ok()) else { return Ok(None) };
+    let Some(word) = bytes.get(1..Header::SIZE).and_then(|word| word.try_into().ok()) else {
+        return Ok(None);
+    };
     let length = u32::from_be_bytes(word);
     if length < 4 || length > limit {
         return Err(Violation::BadLength { tag, length });

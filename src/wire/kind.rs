@@ -62,9 +62,12 @@ impl Side {
     pub(super) fn limit(self, kind: u8) -> Option<u32> {
         match self {
             Self::Client => match kind {
-                tag::QUERY | tag::BIND | tag::PARSE | tag::FUNCTION_CALL | tag::COPY_DATA | tag::COPY_FAIL => {
-                    Some(LARGE)
-                }
+                tag::QUERY
+                | tag::BIND
+                | tag::PARSE
+                | tag::FUNCTION_CALL
+                | tag::COPY_DATA
+                | tag::COPY_FAIL => Some(LARGE),
                 tag::CLOSE | tag::DESCRIBE | tag::EXECUTE | tag::FLUSH | tag::SYNC => Some(SMALL),
                 tag::COPY_DONE | tag::TERMINATE | tag::PASSWORD => Some(SMALL),
                 _ => None,

@@ -6,8 +6,8 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::{AuthMethod, UserParams, UserSecret};
 use crate::proto::messages::Severity;
+use crate::proto::{AuthMethod, UserParams, UserSecret};
 use crate::secret::Secret;
 
 const CLIENT_RANDOM: [u8; RANDOM_BYTES] = [1; RANDOM_BYTES];
