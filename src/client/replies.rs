@@ -76,16 +76,16 @@ impl Session {
         if lease.ledger.is_settled() {
             let now = Instant::now();
             self.pool.metrics.executed(now.saturating_duration_since(*exec_since));
-            if lease.ledger.status() == Status::Idle {
+            if lease.ledger.is_free() {
                 self.pool.metrics.transaction();
-            } else if self.pool.params.mode == PoolMode::Statement {
+            } else if lease.ledger.status() != Status::Idle && self.pool.params.mode == PoolMode::Statement {
                 return Err(End::Fatal(Box::new(refusal::no_transactions())));
             }
             self.settle_between_transactions(now);
         }
         self.write_client(cx, rest)?;
-        let settled = matches!(&self.state, State::Active(active) if active.lease.ledger.is_settled());
-        if self.leaving && settled { Err(End::Terminated) } else { Ok(()) }
+        let running = matches!(&self.state, State::Active(active) if active.lease.ledger.is_running());
+        if self.leaving && !running { Err(End::Terminated) } else { Ok(()) }
     }
 
     #[inline]
@@ -107,16 +107,23 @@ impl Session {
             }
             Verdict::InjectedFailed => Meaning::ReplayFailed,
             // Not an answer: a server that ends says so whenever it likes.
-            Verdict::OutOfStep if frame.tag == tag::ERROR_RESPONSE && is_fatal(body) => Meaning::Farewell,
+            Verdict::OutOfStep if frame.tag == tag::ERROR_RESPONSE && is_fatal(body) => self.error(body),
             Verdict::OutOfStep => Meaning::OutOfStep,
         }
     }
 
     fn error(&mut self, body: &[u8]) -> Meaning {
         self.pool.metrics.server_error();
-        // What the client has broken it shall hear of; anything else that ends the server is not the client's end.
-        let broken = sqlstate(body).is_some_and(|state| state.starts_with(b"08"));
-        if is_fatal(body) && !broken { Meaning::Farewell } else { Meaning::Pass }
+        if !is_fatal(body) {
+            return Meaning::Pass;
+        }
+        // What the client has broken it shall hear of, and it ends with that; anything else that ends the server is not
+        // the client's end.
+        if sqlstate(body).is_some_and(|state| state.starts_with(b"08")) {
+            self.leaving = true;
+            return Meaning::Pass;
+        }
+        Meaning::Farewell
     }
 
     /// The server reports a parameter: set by the client, or undone with its transaction. The client's next server

@@ -15,7 +15,8 @@ const CHUNK: usize = 16 * 1024;
 /// Why a server connection cannot be used any more.
 #[derive(Debug)]
 pub enum Unsettled {
-    /// A message to the server is half written, and its rest went with the client.
+    /// A message to the server is half written, or a batch lacks its Sync, and the rest went with the client. A Sync of
+    /// ours would commit what PostgreSQL rolls back when a client leaves.
     HalfSent,
     /// The server's replies do not fit what was sent.
     OutOfStep,
@@ -53,7 +54,7 @@ impl Server {
         reset: Option<&str>,
         limit: Duration,
     ) -> Result<(), Unsettled> {
-        if mid_message {
+        if mid_message || self.ledger.is_batch_open() {
             return Err(Unsettled::HalfSent);
         }
         if owed == Owed::Cancel && !self.ledger.is_settled() {
