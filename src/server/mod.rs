@@ -10,7 +10,7 @@ mod settle;
 mod trial;
 
 pub use cancel::{CancelTarget, CancelUnderWay};
-pub use connection::{Server, query};
+pub use connection::{Fate, Server, query};
 pub use connector::Connector;
 pub use dial::{DialError, Dialler, is_out_of_files, parameter_status};
 pub use farewell::farewell;

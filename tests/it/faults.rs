@@ -24,6 +24,7 @@ const TESTS: &[Test] = &[
     ("unreachable_upstream", unreachable),
     ("lesson_05_out_of_files", out_of_files),
     ("lesson_06_vanished_clients_release_everything", vanished),
+    ("an_abandoned_batch_is_rolled_back", abandoned_batch),
     ("lesson_08_out_of_step_server_is_not_reused", out_of_step),
     ("lesson_11_claimed_lengths_cost_nothing", claimed_lengths),
     ("lesson_14_metrics_with_many_clients", many_clients),
@@ -203,6 +204,28 @@ fn vanished(ground: &Ground) {
         assert_eq!(sqlstate(&replies), None, "{replies:?}");
     }
     assert_eq!(holders[0].value("select count(*) from pg_class where relname = 'never'"), "0");
+}
+
+/// Without its Sync a batch is not committed when its client goes, as PostgreSQL has it.
+fn abandoned_batch(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "abandoned", 1);
+    tenant.login(proxy.address).run("create table batch (a int)");
+    let parse = tagged(b'P', b"\0insert into batch values (1)\0\0\0");
+    let insert = [parse, tagged(b'B', &[0; 8]), tagged(b'E', &[0; 5])].concat();
+    for round in 0..6 {
+        let mut wire = tenant.login(proxy.address);
+        wire.send(&insert).expect("send");
+        if round % 2 == 0 {
+            wire.send(&tagged(b'H', &[])).expect("send");
+            wire.read_until(b'C').expect("CommandComplete");
+        }
+        if round % 3 == 0 {
+            wire.send(&tagged(b'X', &[])).expect("send");
+            wire.read_to_close();
+        }
+        drop(wire);
+        assert_eq!(tenant.login(proxy.address).value("select count(*) from batch"), "0", "round {round}");
+    }
 }
 
 /// A client that leaves a server in the middle of something; the next one gets replies to its own questions only.
