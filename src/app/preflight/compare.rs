@@ -27,7 +27,7 @@ pub(super) fn compare(upstream: &UpstreamConfig, facts: &[Facts]) -> Vec<Finding
 }
 
 /// The first of each.
-fn distinct<'f>(facts: &'f [Facts], key: fn(&Facts) -> &String) -> impl Iterator<Item = &'f Facts> {
+fn distinct(facts: &[Facts], key: fn(&Facts) -> &String) -> impl Iterator<Item = &Facts> {
     let mut seen = BTreeSet::new();
     facts.iter().filter(move |facts| seen.insert(key(facts)))
 }
