@@ -76,9 +76,9 @@ impl Session {
         if lease.ledger.is_settled() {
             let now = Instant::now();
             self.pool.metrics.executed(now.saturating_duration_since(*exec_since));
-            if lease.ledger.status() == Status::Idle {
+            if lease.ledger.is_free() {
                 self.pool.metrics.transaction();
-            } else if self.pool.params.mode == PoolMode::Statement {
+            } else if lease.ledger.status() != Status::Idle && self.pool.params.mode == PoolMode::Statement {
                 return Err(End::Fatal(Box::new(refusal::no_transactions())));
             }
             self.settle_between_transactions(now);

@@ -378,7 +378,8 @@ impl Session {
         };
         // A server that is gone is noticed by the read that follows, which may still bring its last words.
         let _ = written;
-        Ok(())
+        // Nothing is owed, so no reply will come behind which the client could leave.
+        if self.leaving && server.ledger.is_settled() { Err(End::Terminated) } else { Ok(()) }
     }
 
     fn poll_active(&mut self, cx: &mut Context<'_>) -> Poll<Step> {

@@ -75,6 +75,9 @@ pub struct Ledger {
     skipping: bool,
     /// The server takes CopyData, and neither CopyDone nor CopyFail was sent yet.
     copying_in: bool,
+    /// Messages of the extended protocol were sent and no Sync behind them. With Flush they can all be answered, and the
+    /// server still holds the client's transaction, unnamed statement and portal.
+    unsynced: bool,
 }
 
 impl Default for Ledger {
@@ -86,13 +89,19 @@ impl Default for Ledger {
 impl Ledger {
     /// The ledger of a connection that has just logged in.
     pub fn new() -> Self {
-        Self { sent: VecDeque::new(), status: Status::Idle, skipping: false, copying_in: false }
+        Self {
+            sent: VecDeque::new(),
+            status: Status::Idle,
+            skipping: false,
+            copying_in: false,
+            unsynced: false,
+        }
     }
 
     /// Nothing is owed and no transaction is open: the connection may go to another client.
     #[inline]
     pub fn is_free(&self) -> bool {
-        self.sent.is_empty() && !self.skipping && self.status == Status::Idle
+        self.sent.is_empty() && !self.skipping && !self.unsynced && self.status == Status::Idle
     }
 
     /// Nothing is owed, whatever the transaction's status.
@@ -123,10 +132,9 @@ impl Ledger {
         self.sent.len() >= MOST_UNANSWERED
     }
 
-    /// The message that is answered next ends in a ReadyForQuery only once a Sync is sent.
+    /// There is no ReadyForQuery for what was sent last until a Sync is sent.
     pub fn wants_sync(&self) -> bool {
-        self.skipping
-            || matches!(self.sent.back(), Some(last) if !matches!(last, Sent::Query | Sent::Injected | Sent::FunctionCall | Sent::Sync))
+        self.skipping || self.unsynced
     }
 
     /// How many ReadyForQuery the client is still to get.
@@ -141,7 +149,7 @@ impl Ledger {
         if self.skipping {
             // The server drops all of this unseen; only the Sync ends it.
             if kind == tag::SYNC {
-                self.skipping = false;
+                (self.skipping, self.unsynced) = (false, false);
                 self.sent.push_back(Sent::Sync);
             }
             return;
@@ -166,6 +174,8 @@ impl Ledger {
             // CopyData and Flush are answered by nothing.
             _ => return,
         };
+        // A simple query ends the implicit transaction, too.
+        self.unsynced = !matches!(sent, Sent::Query | Sent::FunctionCall | Sent::Sync);
         self.sent.push_back(sent);
     }
 
@@ -227,7 +237,10 @@ impl Ledger {
         self.copying_in = true;
         while let Some(&next) = self.sent.get(1) {
             match next {
-                Sent::Sync => drop(self.sent.remove(1)),
+                Sent::Sync => {
+                    self.sent.remove(1);
+                    self.unsynced |= self.sent.front() == Some(&Sent::Execute) && self.ready_owed() == 0;
+                }
                 Sent::CopyEnd => {
                     self.sent.remove(1);
                     self.copying_in = false;

@@ -79,7 +79,7 @@ impl Server {
     /// Reads to the end of what the client began, supplying the CopyFail or Sync that it did not send.
     async fn complete(&mut self) -> Result<(), Unsettled> {
         // A COPY may begin only while we wait; each round supplies what is missing by then.
-        while !self.ledger.is_settled() {
+        while !self.ledger.is_settled() || self.ledger.wants_sync() {
             let mut missing = vec![];
             if self.ledger.is_copying_in() {
                 missing.extend([tag::COPY_FAIL, 0, 0, 0, 5, 0]);

@@ -39,54 +39,52 @@ fn start(ground: &Ground, name: &str, pool_size: usize) -> (Tenant, Proxy) {
 /// What a client may be told while the database is away.
 const AWAY: [&str; 8] = ["08001", "08006", "57P01", "57P02", "57P03", "53300", "25P02", "08003"];
 
+/// What the steady clients and the one who restarts the server tell each other.
+#[derive(Default)]
+struct Progress {
+    over: AtomicBool,
+    /// How often the server was restarted.
+    restarts: AtomicUsize,
+    /// How many clients began and ended a query since the last restart.
+    served: AtomicUsize,
+}
+
 fn killed(_: &Ground) {
+    const CLIENTS: usize = 20;
     let mut cluster = start_cluster(60);
     let tenant = tenant(&cluster, "killed");
     let proxy = Proxy::start(&ProxyOptions::new(vec![tenant.database(&cluster, 5)]));
-    let over = Arc::new(AtomicBool::new(false));
-    let restarted = Arc::new(AtomicBool::new(false));
-    let served_again = Arc::new(AtomicUsize::new(0));
-    let clients: Vec<_> = (0..20)
+    let progress = Arc::new(Progress::default());
+    let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
-            let (tenant, address) = (tenant.clone(), proxy.address);
-            let (over, restarted, again) =
-                (Arc::clone(&over), Arc::clone(&restarted), Arc::clone(&served_again));
-            std::thread::spawn(move || steady_client(&tenant, address, number, &over, &restarted, &again))
+            let (tenant, address, progress) = (tenant.clone(), proxy.address, Arc::clone(&progress));
+            std::thread::spawn(move || steady_client(&tenant, address, number, &progress))
         })
         .collect();
     eventually("transactions run", || proxy.metric("pgcorral_transactions_total{") > 100.0);
-    for _ in 0..2 {
-        restarted.store(false, Ordering::Relaxed);
+    for _ in 0..3 {
         cluster.stop_immediately();
         std::thread::sleep(Duration::from_millis(300));
         cluster.start_again().unwrap_or_else(|error| panic!("{error}"));
-        served_again.store(0, Ordering::Relaxed);
-        restarted.store(true, Ordering::Relaxed);
-        // Each client counts once, by its first success after the restart.
-        eventually("all clients are served again", || served_again.load(Ordering::Relaxed) >= 20);
+        progress.served.store(0, Ordering::SeqCst);
+        progress.restarts.fetch_add(1, Ordering::SeqCst);
+        eventually("all clients are served again", || progress.served.load(Ordering::SeqCst) >= CLIENTS);
     }
-    over.store(true, Ordering::Relaxed);
+    progress.over.store(true, Ordering::SeqCst);
     for client in clients {
         client.join().expect("a client");
     }
 }
 
 /// Keeps one connection all the time; every reply is its own, or an error that says that the database is away.
-fn steady_client(
-    tenant: &Tenant,
-    address: SocketAddr,
-    number: usize,
-    over: &AtomicBool,
-    restarted: &AtomicBool,
-    served_again: &AtomicUsize,
-) {
+fn steady_client(tenant: &Tenant, address: SocketAddr, number: usize, progress: &Progress) {
     let mut wire = tenant.login(address);
-    let mut counted = false;
+    let mut counted = 0;
     for query in 0.. {
-        if over.load(Ordering::Relaxed) {
+        if progress.over.load(Ordering::SeqCst) {
             return;
         }
-        let after_restart = restarted.load(Ordering::Relaxed);
+        let restarts = progress.restarts.load(Ordering::SeqCst);
         let mark = format!("{number}-{query}");
         let replies = wire.run(&format!("select '{mark}', pg_sleep(0.002)"));
         let rows: Vec<_> = replies.iter().filter(|m| m.tag == b'D').collect();
@@ -96,14 +94,13 @@ fn steady_client(
         match sqlstate(&replies) {
             None => {
                 assert_eq!(rows.len(), 1, "{replies:?}");
-                if after_restart && !counted {
-                    served_again.fetch_add(1, Ordering::Relaxed);
+                if counted < restarts {
+                    progress.served.fetch_add(1, Ordering::SeqCst);
+                    counted = restarts;
                 }
-                counted = after_restart;
             }
             Some(code) => {
                 assert!(AWAY.contains(&code.as_str()), "{replies:?}");
-                counted = false;
                 std::thread::sleep(Duration::from_millis(10));
             }
         }

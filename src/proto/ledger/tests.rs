@@ -30,7 +30,12 @@ fn conversations() {
         (">Q <T <D <C <T <C <I <Z:T", "<<<<<<<", false),
         (">Q <E:SERROR\0C42601\0 <Z:I", "<<", true),
         (">P >B >D:P >E >S <1 <2 <T <D <C <Z:I", "<<<<<<", true),
-        (">P >D:S >H <1 <t <n", "<<<", true), // nothing owed; the relay sees the missing Sync by itself
+        // nothing is owed, but the statement is still to be bound
+        (">P >D:S >H <1 <t <n", "<<<", false),
+        (">P >D:S >H <1 <t <n >B >E >S <2 <C <Z:I", "<<<<<<", true),
+        (">S >P >H <Z:I <1", "<<", false),
+        (">P >H <1 >Q <C <Z:I", "<<<", true),
+        (">P >H <E:C42601\0 >S <Z:I", "<<", true),
         (">P >B >E >S >P >B >E >S <1 <2 <C <Z:I <1 <2 <C <Z:I", "<<<<<<<<", true),
         // an error drops what is behind it up to the Sync, a simple query too
         (">P >B >Q >S >Q <E:C42601\0 <Z:I <C <Z:I", "<<<<", true),
@@ -47,6 +52,8 @@ fn conversations() {
         (">Q <G >d >f <E:C57014\0 <Z:I", "<<<", true),
         (">Q <H <d <c <C <Z:I", "<<<<<", true),
         (">P >B >E >S <1 <2 <G >d >c >S <C <Z:I", "<<<<<", true),
+        (">P >B >E >S <1 <2 <G >d >c <C", "<<<<", false), // the Sync was lost in the copy
+        (">P >B >E >S >d >c >S <1 <2 <G <C <Z:I", "<<<<<", true),
         (">P >B >E >d >c >S <1 <2 <G <C <Z:I", "<<<<<", true),
         (">P >B >E >S <1 <2 <G >d <E:C22P04\0 >c >S <Z:I", "<<<<<", true),
         (">Q <G >d <E:C22P04\0 <Z:I >d >c", "<<<", true),

@@ -186,7 +186,7 @@ impl Proxy {
             }
         };
         let level = options.log.as_deref().unwrap_or("info");
-        command.args(["serve", "--config"]).arg(config.path()).env("RUST_LOG", level);
+        command.args(["--log", level, "serve", "--config"]).arg(config.path());
         Self::launch(command, config)
     }
 

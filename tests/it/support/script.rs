@@ -140,7 +140,7 @@ impl Script {
                 format!("{}: line {number}: {reason}; before it:\n    {tail}", target.name)
             })?;
         }
-        player.finish()?;
+        player.finish().map_err(|reason| format!("{}: at the end: {reason}", target.name))?;
         Ok(player.transcript)
     }
 }

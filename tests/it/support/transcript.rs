@@ -53,12 +53,15 @@ impl Transcript {
         self.entries.push((connection.to_owned(), Entry::Closed));
     }
 
-    /// Adds the replies to a startup packet: the order of ParameterStatus is nobody's promise, and of the
-    /// authentication only the kind counts.
+    /// Adds the replies to a startup packet: the order of ParameterStatus is nobody's promise, of the authentication only
+    /// the kind counts, and whether an error comes before or after its last step is the server's choice.
     pub fn login(&mut self, connection: &str, messages: &[Message]) {
         let mut messages = messages.to_vec();
         for message in messages.iter_mut().filter(|m| m.tag == b'R') {
             message.body.truncate(4);
+        }
+        if messages.iter().any(|m| m.tag == b'E') {
+            messages.retain(|m| m.tag != b'R');
         }
         for run in messages.chunk_by_mut(|a, b| a.tag == b'S' && b.tag == b'S') {
             run.sort_by(|a, b| a.body.cmp(&b.body));
