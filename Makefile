@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Where cargo puts its programs; honours CARGO_TARGET_DIR.
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo bench
+.PHONY: build demo bench test lint
 
 # The release binary: $(TARGET)/release/pgcorral
 build:
@@ -22,3 +22,16 @@ bench:
 	./scripts/setup-bench.sh
 	$(CARGO) build --release --workspace
 	$(TARGET)/release/bench --pgcorral $(TARGET)/release/pgcorral --output docs/benchmarks.md $(BENCH_FLAGS)
+
+# All tests: unit tests, and those that need a real PostgreSQL and real drivers. PGCORRAL_SKIP_DRIVERS=pgx,lib-pq leaves
+# drivers out.
+test:
+	./scripts/setup-postgres.sh
+	./scripts/setup-drivers.sh
+	$(CARGO) test --workspace --locked
+
+# Format, lints and documentation; a warning is an error.
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

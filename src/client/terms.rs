@@ -44,7 +44,13 @@ pub(super) async fn settle_terms(
     let taken = match pool.greeting.known(&wanted) {
         _ if wanted.is_empty() => Arc::default(),
         Some(taken) => taken,
-        None => try_out(pool, wanted, home).await?,
+        None => {
+            let _turn = pool.greeting.trial.lock().await;
+            match pool.greeting.known(&wanted) {
+                Some(taken) => taken,
+                None => try_out(pool, wanted, home).await?,
+            }
+        }
     };
     Ok(terms(&base, &taken, name))
 }

@@ -18,6 +18,8 @@ pub struct Greeting {
     state: watch::Sender<State>,
     /// Sets of parameters that a server has taken, as it reported them.
     known: Mutex<HashMap<Parameters, Arc<Parameters>>>,
+    /// Held while a new set is tried out: of a thousand logins that bring the same new set, one asks a server.
+    pub trial: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -28,7 +30,11 @@ struct State {
 
 impl Default for Greeting {
     fn default() -> Self {
-        Self { state: watch::Sender::new(State::default()), known: Mutex::default() }
+        Self {
+            state: watch::Sender::new(State::default()),
+            known: Mutex::default(),
+            trial: Default::default(),
+        }
     }
 }
 
@@ -38,12 +44,14 @@ impl Greeting {
         self.state.borrow().reported.clone()
     }
 
-    /// Waits for the first server connection; None as soon as a dial fails. Cancel safe.
-    pub async fn first(&self) -> Option<Arc<Parameters>> {
+    /// Waits for the first server connection; None as soon as a dial fails that ends after this call. Cancel safe.
+    pub fn first(&self) -> impl Future<Output = Option<Arc<Parameters>>> + Send + 'static {
         let mut state = self.state.subscribe();
         let failures = state.borrow().failures;
-        let known = state.wait_for(|state| state.reported.is_some() || state.failures != failures).await;
-        known.ok().and_then(|state| state.reported.clone())
+        async move {
+            let known = state.wait_for(|state| state.reported.is_some() || state.failures != failures).await;
+            known.ok().and_then(|state| state.reported.clone())
+        }
     }
 
     /// A server connection has logged in. A server that was upgraded or set up anew greets differently.

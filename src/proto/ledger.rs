@@ -191,6 +191,7 @@ impl Ledger {
 
     /// A simple query of the proxy's own goes to the server.
     pub fn sent_injected(&mut self) {
+        self.unsynced = false;
         self.sent.push_back(Sent::Injected);
     }
 

@@ -65,6 +65,18 @@ impl Parameters {
         }
     }
 
+    /// These parameters after PostgreSQL has reported one. One that has its value of `base` again is not kept.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str, base: &Self) -> Self {
+        let mut parameters = self.clone();
+        if base.get(name) == Some(value) {
+            parameters.remove(name)
+        } else {
+            parameters.set(name, value)
+        }
+        parameters
+    }
+
     /// The statement that turns a session that has `self` into one that has `wanted`; None if they are alike. It is one
     /// statement, so it takes effect whole or not at all.
     pub fn change_to(&self, wanted: &Self) -> Option<String> {

@@ -9,8 +9,10 @@
 )]
 
 mod cancels;
+mod check;
 mod conformance;
 mod cuts;
+mod drivers;
 mod faults;
 mod harness;
 mod limits;
@@ -33,6 +35,8 @@ fn main() -> std::process::ExitCode {
     trials.extend(harness::trials(&ground));
     trials.extend(conformance::trials(&ground));
     trials.extend(cuts::trials(&ground));
+    trials.extend(check::trials(&ground));
+    trials.extend(drivers::trials(&ground));
     for group in
         [login::trials, queue::trials, cancels::trials, storm::trials, faults::trials, limits::trials]
     {

@@ -389,7 +389,7 @@ fn every_misbehaviour_has_its_sqlstate() {
     ];
     for (fault, sqlstate, message) in table {
         let report = fault.report();
-        assert_eq!((report.sqlstate, report.message.as_ref()), (sqlstate, message));
+        assert_eq!((report.sqlstate.as_ref(), report.message.as_ref()), (sqlstate, message));
         assert_eq!(report.severity, Severity::Fatal);
     }
 }

@@ -169,7 +169,7 @@ fn every_violation_has_its_sqlstate() {
     ];
     for (violation, sqlstate, message) in table {
         let report = violation.report();
-        assert_eq!((report.sqlstate, report.message.as_ref()), (sqlstate, message));
+        assert_eq!((report.sqlstate.as_ref(), report.message.as_ref()), (sqlstate, message));
         assert_eq!(report.severity, messages::Severity::Fatal);
     }
 }
