@@ -2,6 +2,7 @@
 
 mod check;
 mod gauges;
+mod preflight;
 mod serve;
 mod threads;
 
@@ -84,6 +85,9 @@ impl App {
             app.admin = Some(app.serve_admin(address).await?);
         }
         app.door.pools.start();
+        if let Some(home) = app.threads.homes().first() {
+            home.spawn(preflight::warn(Arc::clone(&app.door), config.upstreams));
+        }
         Ok(app)
     }
 

@@ -32,6 +32,8 @@ pub struct Door {
     pub(super) handshakes: Semaphore,
     /// Connections that were accepted and are not closed yet.
     pub connections: AtomicUsize,
+    /// Clients that have said who they are, logged in or not.
+    present: AtomicUsize,
     users: HashMap<String, Arc<User>>,
     draining: AtomicBool,
     pub(super) drained: Notify,
@@ -94,6 +96,7 @@ impl Door {
             mock,
             handshakes,
             connections: AtomicUsize::new(0),
+            present: AtomicUsize::new(0),
             users,
             draining: AtomicBool::new(false),
             drained: Notify::new(),
@@ -130,12 +133,6 @@ impl Door {
         }
     }
 
-    /// The limit on all clients, if it is passed. The caller's own connection counts.
-    pub(super) fn is_full(&self) -> Option<usize> {
-        let limit = self.params.max_clients;
-        (self.connections.load(Ordering::SeqCst) > limit).then_some(limit)
-    }
-
     /// Lets nobody in any more, refuses who waits, and sends home who is between transactions.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
@@ -147,9 +144,27 @@ impl Door {
     }
 }
 
+/// A client's place under the limit on all clients; dropped, it is free again.
+pub(super) struct Presence(Arc<Door>);
+
+impl Presence {
+    pub(super) fn take(door: &Arc<Door>) -> Result<Self, Full> {
+        let limit = door.params.max_clients;
+        let presence = Self(Arc::clone(door));
+        let before = door.present.fetch_add(1, Ordering::SeqCst);
+        if before >= limit { Err(Full { refusal: Refusal::MaxClients, limit }) } else { Ok(presence) }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.present.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A client's place under every limit on clients; dropped, it is free again.
 pub(super) struct Seat {
-    pub(super) door: Arc<Door>,
+    presence: Presence,
     pub(super) pool: Arc<Pool>,
     database: Arc<Database>,
     user: Arc<User>,
@@ -162,9 +177,9 @@ pub(super) struct Full {
 }
 
 impl Seat {
-    /// Takes a place under the limits of user, database and pool. That of the proxy was taken at accept.
+    /// Takes a place under the limits of user, database and pool.
     pub(super) fn take(
-        door: &Arc<Door>,
+        presence: Presence,
         user: &Arc<User>,
         database: &Arc<Database>,
         pool: &Arc<Pool>,
@@ -183,8 +198,13 @@ impl Seat {
                 return Err(Full { refusal: *refusal, limit });
             }
         }
-        let (door, pool) = (Arc::clone(door), Arc::clone(pool));
-        Ok(Self { door, pool, database: Arc::clone(database), user: Arc::clone(user) })
+        let (pool, database) = (Arc::clone(pool), Arc::clone(database));
+        Ok(Self { presence, pool, database, user: Arc::clone(user) })
+    }
+
+    #[inline]
+    pub(super) fn door(&self) -> &Door {
+        &self.presence.0
     }
 }
 

@@ -44,20 +44,30 @@ impl Session {
             End::Terminated => Owed::Finish,
             _ => Owed::Cancel,
         };
+        let mut mid_reply = false;
         if let State::Active(Active { lease, .. }) = std::mem::replace(&mut self.state, State::Idle) {
+            mid_reply = lease.is_mid_reply();
             self.member.rests();
             give_back(lease, owed, !self.inbox.frames.at_boundary());
         }
         match end {
-            End::Terminated | End::ClientLeft | End::MidMessage => {}
-            End::Violation(violation) => self.last_word(&refusal::violation(violation)).await,
-            End::Fatal(report) => self.last_word(&report).await,
+            End::ClientLeft | End::MidMessage => {}
+            End::Terminated => self.last_word(None).await,
+            // Inside another message nothing can be said.
+            End::Violation(_) | End::Fatal(_) if mid_reply => {}
+            End::Violation(violation) => self.last_word(Some(&refusal::violation(violation))).await,
+            End::Fatal(report) => self.last_word(Some(&report)).await,
         }
     }
 
-    async fn last_word(&mut self, report: &Report) {
+    /// Lets the client have what it is still to get, and the report behind it.
+    async fn last_word(&mut self, report: Option<&Report>) {
         let mut message = vec![];
-        messages::error_response(&mut message, report);
+        match report {
+            Some(report) => messages::error_response(&mut message, report),
+            None if self.outbox.is_empty() => return,
+            None => {}
+        }
         let say = async {
             poll_fn(|cx| Poll::Ready(self.write_client(cx, &message))).await.ok()?;
             poll_fn(|cx| self.outbox.poll_drain(&mut self.stream, cx)).await.ok()?;

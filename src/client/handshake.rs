@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::accept::Connection;
-use super::door::{Door, Full, Seat};
+use super::door::{Door, Full, Presence, Seat};
 use super::refusal;
 use super::roster::{Cancel, Member};
 use super::session::Session;
@@ -20,7 +20,9 @@ use crate::obs::{CancelResult, LabelValue, LoginResult, Refusal};
 use crate::proto::auth::{ClientAuth, ClientStep, RefusalCause};
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
-use crate::proto::startup::{Action, Event, Startup, StartupPacket, Transport, packet_length};
+use crate::proto::startup::{
+    Action, Event, FirstPacket, Startup, StartupPacket, Transport, packet_length, parse,
+};
 use crate::wire::{Header, Side, header, tag};
 
 /// How long a refused client may take to read why.
@@ -87,6 +89,10 @@ async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Session,
     None
 }
 
+fn limit_reached(Full { refusal, limit }: Full) -> Failed {
+    Failed::Limit(refusal, refusal::too_many_clients(refusal.label(), limit))
+}
+
 type Admitted = (Member, Seat, Arc<Parameters>);
 
 /// A connection that is logging in.
@@ -103,20 +109,18 @@ impl Greeter {
         let Some(first) = self.packet().await? else { return Err(Failed::NoLogin) };
         // Taken once the client has spoken: silence must not keep others out.
         let door = Arc::clone(&self.door);
-        let _turn = door.handshakes.acquire().await;
+        let is_cancel = matches!(parse(&first), Ok(FirstPacket::CancelRequest { .. }));
+        let _turn = if is_cancel { None } else { door.handshakes.acquire().await.ok() };
         let Some(startup) = self.startup(first).await? else { return Err(Failed::NoLogin) };
         if door.is_draining() {
             return Err(Failed::Limit(Refusal::Draining, refusal::draining()));
         }
-        if let Some(limit) = door.is_full() {
-            let report = refusal::too_many_clients("max_clients", limit);
-            return Err(Failed::Limit(Refusal::MaxClients, report));
-        }
+        let presence = Presence::take(&door).map_err(limit_reached)?;
         if startup.replication.is_some() {
             return Err(Failed::Refused(LoginResult::Protocol, refusal::no_replication()));
         }
         let accept = self.prove(&startup).await?;
-        self.greet(startup, accept).await
+        self.greet(startup, accept, presence).await
     }
 
     /// The packets before the login itself; None if it was a cancel request.
@@ -261,28 +265,28 @@ impl Greeter {
     }
 
     /// Finds the client's pool and tells it what PostgreSQL would.
-    async fn greet(&mut self, startup: StartupPacket, mut reply: Vec<u8>) -> Result<Admitted, Failed> {
+    async fn greet(
+        &mut self,
+        startup: StartupPacket,
+        mut reply: Vec<u8>,
+        presence: Presence,
+    ) -> Result<Admitted, Failed> {
         let door = Arc::clone(&self.door);
         let unknown =
             || Failed::Refused(LoginResult::UnknownDatabase, refusal::unknown_database(&startup.database));
         let database = door.pools.database(&startup.database).ok_or_else(unknown)?;
         let pool = database.pool(&startup.user).ok_or_else(unknown)?;
         let user = door.user(&startup.user).ok_or_else(unknown)?;
-        let seat = Seat::take(&door, user, database, pool).map_err(|Full { refusal, limit }| {
-            let report = refusal::too_many_clients(refusal.label(), limit);
-            Failed::Limit(refusal, report)
-        })?;
+        let seat = Seat::take(presence, user, database, pool).map_err(limit_reached)?;
         let long_key = startup.served_minor() >= 2;
         let terms = settle_terms(pool, startup, self.home).await?;
         let member = door.roster.enter(long_key);
-        for (name, value) in terms.reported.iter() {
-            messages::parameter_status(&mut reply, name, value);
-        }
+        reply.extend_from_slice(&terms.statuses);
         messages::backend_key_data(&mut reply, member.process_id, member.secret());
         messages::ready_for_query(&mut reply, b'I');
         self.stream.write_all(&reply).await?;
         self.stream.flush().await?;
-        Ok((member, seat, terms.wanted))
+        Ok((member, seat, Arc::clone(&terms.wanted)))
     }
 
     /// Says why, and closes. `reason` is for the log's summary.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::guard::ShedReason;
+use crate::guard::{DialCause, ShedReason};
 use crate::pool::Pool;
 use crate::proto::messages::Report;
 
@@ -102,13 +102,19 @@ pub fn no_replication() -> Report {
 
 /// No server connection was ever up, so there are no parameters to greet the client with.
 pub fn no_server(pool: &Pool) -> Report {
-    let report = Report::fatal("08001", "cannot connect to the database server");
-    match pool.failure() {
-        Some(failure) => {
-            report.with_detail(format!("reason=server_down pool={} cause={failure}", pool.name()))
+    let failure = pool.failure();
+    let (sqlstate, message, reason) = match failure.as_ref().map(|failure| failure.cause()) {
+        // It is up and has no room, which is not to be called "down".
+        Some(DialCause::TooManyConnections) => {
+            ("53300", "the database server has no connection to spare", "server_full")
         }
-        None => report.with_detail(format!("reason=server_down pool={}", pool.name())),
-    }
+        Some(DialCause::Refused) => {
+            ("08001", "the database server refuses the proxy's login", ShedReason::ServerRefused.as_str())
+        }
+        _ => ("08001", "cannot connect to the database server", ShedReason::ServerDown.as_str()),
+    };
+    let cause = failure.map(|failure| format!(" cause={failure}")).unwrap_or_default();
+    Report::fatal(sqlstate, message).with_detail(format!("reason={reason} pool={}{cause}", pool.name()))
 }
 
 /// The parameters that the client logged in with are not taken any more.

@@ -10,8 +10,7 @@ use crate::obs::DestroyReason;
 use crate::pool::PoolMode;
 use crate::proto::ledger::{Status, Verdict, field, sqlstate};
 use crate::proto::messages;
-use crate::proto::parameters::{Parameters, is_settable};
-use crate::server::parameter_status;
+use crate::server::Fate;
 use crate::wire::{Frame, Next, tag};
 
 /// Longest ErrorResponse that is looked into; a longer one is passed on unseen.
@@ -20,7 +19,7 @@ const LONGEST_REPORT: usize = 16 * 1024;
 /// Whether a reply is wanted whole: its body is looked at.
 #[inline]
 fn is_telling(kind: u8) -> bool {
-    matches!(kind, tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS)
+    matches!(kind, tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS | tag::COMMAND_COMPLETE)
 }
 
 /// What a frame means for the relay.
@@ -49,7 +48,10 @@ impl Session {
                     lease.inbox.keep(bytes.get(rest..).unwrap_or_default());
                     break;
                 }
-                Err(_) => return self.out_of_step(),
+                Err(_) => {
+                    self.write_client(cx, bytes.get(from..at).unwrap_or_default())?;
+                    return self.out_of_step();
+                }
             };
             at = frame.end;
             let meaning = self.meaning(frame, frame.body(bytes));
@@ -72,28 +74,38 @@ impl Session {
 
     /// The chunk is looked through: the server connection first goes to who waits for it, then the client gets its bytes.
     fn passed(&mut self, cx: &mut Context<'_>, rest: &[u8]) -> Step {
-        let State::Active(Active { lease, exec_since }) = &self.state else { return Ok(()) };
-        if lease.ledger.is_settled() {
+        let State::Active(Active { lease, exec_since, ready }) = &mut self.state else { return Ok(()) };
+        if std::mem::take(ready) && lease.ledger.is_settled() {
             let now = Instant::now();
             self.pool.metrics.executed(now.saturating_duration_since(*exec_since));
-            if lease.ledger.is_free() {
-                self.pool.metrics.transaction();
-            } else if lease.ledger.status() != Status::Idle && self.pool.params.mode == PoolMode::Statement {
+            if lease.ledger.status() != Status::Idle && self.pool.params.mode == PoolMode::Statement {
+                self.write_client(cx, rest)?;
                 return Err(End::Fatal(Box::new(refusal::no_transactions())));
             }
             self.settle_between_transactions(now);
         }
         self.write_client(cx, rest)?;
-        let settled = matches!(&self.state, State::Active(active) if active.lease.ledger.is_settled());
-        if self.leaving && settled { Err(End::Terminated) } else { Ok(()) }
+        let running = matches!(&self.state, State::Active(active) if active.lease.ledger.is_running());
+        if self.leaving && !running { Err(End::Terminated) } else { Ok(()) }
     }
 
     #[inline]
     fn meaning(&mut self, frame: Frame, body: &[u8]) -> Meaning {
-        let State::Active(Active { lease, .. }) = &mut self.state else { return Meaning::Pass };
+        let State::Active(Active { lease, ready, .. }) = &mut self.state else { return Meaning::Pass };
         lease.swallowing = false;
         match lease.ledger.reply(frame.tag, body) {
             Verdict::Forward => match frame.tag {
+                tag::READY_FOR_QUERY => {
+                    *ready = true;
+                    if lease.ledger.status() == Status::Idle {
+                        self.pool.metrics.transaction();
+                    }
+                    Meaning::Pass
+                }
+                tag::COMMAND_COMPLETE => {
+                    self.completed(body);
+                    Meaning::Pass
+                }
                 tag::ERROR_RESPONSE => self.error(body),
                 tag::PARAMETER_STATUS => {
                     self.parameter_changed(body);
@@ -105,42 +117,55 @@ impl Session {
                 lease.swallowing = !frame.whole;
                 Meaning::Keep
             }
+            // The server ends, or the client's own cancel request has hit what it did not know of.
+            Verdict::InjectedFailed if is_fatal(body) || sqlstate(body) == Some(b"57014") => {
+                Meaning::Farewell
+            }
             Verdict::InjectedFailed => Meaning::ReplayFailed,
             // Not an answer: a server that ends says so whenever it likes.
-            Verdict::OutOfStep if frame.tag == tag::ERROR_RESPONSE && is_fatal(body) => Meaning::Farewell,
+            Verdict::OutOfStep if frame.tag == tag::ERROR_RESPONSE && is_fatal(body) => self.error(body),
             Verdict::OutOfStep => Meaning::OutOfStep,
         }
     }
 
     fn error(&mut self, body: &[u8]) -> Meaning {
         self.pool.metrics.server_error();
-        // What the client has broken it shall hear of; anything else that ends the server is not the client's end.
-        let broken = sqlstate(body).is_some_and(|state| state.starts_with(b"08"));
-        if is_fatal(body) && !broken { Meaning::Farewell } else { Meaning::Pass }
+        if !is_fatal(body) {
+            return Meaning::Pass;
+        }
+        // What the client has broken it shall hear of, and it ends with that; anything else that ends the server is not
+        // the client's end.
+        if sqlstate(body).is_some_and(|state| state.starts_with(b"08")) {
+            self.leaving = true;
+            return Meaning::Pass;
+        }
+        Meaning::Farewell
+    }
+
+    /// RESET and DISCARD ALL change parameters that PostgreSQL does not report.
+    #[inline]
+    fn completed(&mut self, tag: &[u8]) {
+        let State::Active(Active { lease, .. }) = &mut self.state else { return };
+        match tag {
+            b"RESET\0" => lease.unsure = true,
+            b"DISCARD ALL\0" => {
+                lease.unsure = true;
+                self.wanted = Arc::clone(&self.login);
+            }
+            _ => {}
+        }
     }
 
     /// The server reports a parameter: set by the client, or undone with its transaction. The client's next server
     /// connection shall have it too.
     fn parameter_changed(&mut self, body: &[u8]) {
         let State::Active(Active { lease, .. }) = &mut self.state else { return };
-        let Some((name, value)) = parameter_status(body).filter(|(name, _)| is_settable(name)) else {
-            return;
-        };
-        let unchanged = lease.base.get(name) == Some(value);
-        let follow = |parameters: &Parameters| {
-            let mut parameters = parameters.clone();
-            if unchanged {
-                parameters.remove(name)
-            } else {
-                parameters.set(name, value)
-            }
-            Arc::new(parameters)
-        };
-        self.wanted = follow(&self.wanted);
-        lease.parameters = if lease.parameters == self.wanted {
-            Arc::clone(&self.wanted)
+        let together = Arc::ptr_eq(&lease.parameters, &self.wanted);
+        let Some((name, value)) = lease.note_parameter(body) else { return };
+        self.wanted = if together {
+            Arc::clone(&lease.parameters)
         } else {
-            follow(&lease.parameters)
+            Arc::new(self.wanted.with(name, value, &lease.base))
         };
     }
 
@@ -167,12 +192,13 @@ impl Session {
     /// The server connection is gone. Every message that is still owed a reply gets an error; a client that was only
     /// sitting in a transaction hears of it with its next message.
     pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str) -> Step {
-        let State::Active(Active { lease, .. }) = std::mem::replace(&mut self.state, State::Idle) else {
+        let State::Active(Active { mut lease, .. }) = std::mem::replace(&mut self.state, State::Idle) else {
             return Ok(());
         };
         self.member.rests();
-        let half_sent = !lease.inbox.frames.at_boundary() && !lease.swallowing;
+        let half_sent = lease.is_mid_reply();
         let (owed, open) = (lease.ledger.ready_owed(), lease.ledger.wants_sync());
+        lease.fate = Fate::Lost;
         lease.close(DestroyReason::ServerClosed);
         if half_sent {
             return Err(End::MidMessage);

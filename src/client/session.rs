@@ -4,9 +4,12 @@
 //! one poll, so a client that is idle holds none, and nothing on the way of a query allocates or switches tasks.
 
 use std::cell::RefCell;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
 
 use super::door::Seat;
 use super::refusal;
@@ -14,6 +17,7 @@ use super::roster::Member;
 use crate::guard::Home;
 use crate::net::{Inbox, Outbox, Stream};
 use crate::pool::{Checkout, Lease, Pool, WaitEnd, Waiting};
+use crate::proto::ledger::Status;
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
 use crate::server::query;
@@ -30,7 +34,9 @@ pub fn size_buffer(bytes: usize) {
 }
 
 /// Most bytes of a waiting client's messages that are kept; what more it sends stays in its socket.
-const LONGEST_BACKLOG: usize = 64 * 1024;
+const LONGEST_BACKLOG: usize = 16 * 1024;
+/// How often a client with a full backlog is looked after: its end does not show behind what is not read.
+const LOOK: Duration = Duration::from_millis(50);
 /// A Describe is wanted whole: its first byte tells what its reply will be. PostgreSQL's limit for it is 10 000 bytes.
 const LONGEST_DESCRIBE: usize = 10_001;
 
@@ -45,6 +51,8 @@ pub struct Session {
     pub(super) seat: Seat,
     /// The run-time parameters that its server connection shall have.
     pub(super) wanted: Arc<Parameters>,
+    /// Those that it logged in with.
+    pub(super) login: Arc<Parameters>,
     /// To be said instead of serving its next message.
     pub(super) pending: Option<Box<Report>>,
     home: Home,
@@ -71,6 +79,8 @@ pub(super) struct Queued {
     waiting: Waiting,
     /// What it has sent so far, from a message's start.
     backlog: Vec<u8>,
+    /// Set once the backlog is full.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 /// A client with a server connection.
@@ -78,6 +88,8 @@ pub(super) struct Active {
     pub(super) lease: Lease,
     /// When the server began to work on what it works on now.
     pub(super) exec_since: Instant,
+    /// A ReadyForQuery was among the replies that are being looked through.
+    pub(super) ready: bool,
 }
 
 /// Why a session ends.
@@ -119,6 +131,7 @@ impl Session {
             member,
             pool: Arc::clone(&seat.pool),
             seat,
+            login: Arc::clone(&wanted),
             wanted,
             pending: None,
             home,
@@ -146,7 +159,7 @@ impl Session {
         if !self.outbox.is_empty() {
             ready!(self.outbox.poll_drain(&mut self.stream, cx)).map_err(|_| End::ClientLeft)?;
         }
-        if self.seat.door.is_draining() {
+        if self.seat.door().is_draining() {
             return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
         }
         CHUNK.with_borrow_mut(|chunk| {
@@ -186,6 +199,9 @@ impl Session {
                 // Outside a transaction a Sync has nothing to end, so no server needs to hear of it.
                 tag::SYNC => {
                     self.skipping = false;
+                    if let Some(report) = self.pending.take() {
+                        messages::error_response(&mut reply, &report);
+                    }
                     messages::ready_for_query(&mut reply, b'I');
                 }
                 _ if self.skipping => {}
@@ -213,19 +229,16 @@ impl Session {
         if let Some(report) = self.pending.take() {
             return Ok(Some(*report));
         }
+        self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
         match self.pool.checkout(now, self.home) {
             Checkout::Shed(reason) => {
                 return Ok(Some(refusal::shed(reason, &self.pool, Duration::ZERO)));
             }
-            Checkout::Granted(lease) => {
-                self.write_client(cx, &std::mem::take(reply))?;
-                self.start(cx, lease, now, bytes)?;
-            }
+            Checkout::Granted(lease) => self.start(cx, lease, now, bytes)?,
             Checkout::Queued(waiting) => {
-                self.write_client(cx, &std::mem::take(reply))?;
                 self.member.waits(waiting.canceller());
-                self.state = State::Waiting(Box::new(Queued { waiting, backlog: vec![] }));
+                self.state = State::Waiting(Box::new(Queued { waiting, backlog: vec![], look: None }));
                 self.inbox.frames = FrameStream::new(Side::Client);
                 self.to_backlog(bytes)?;
             }
@@ -254,6 +267,13 @@ impl Session {
         }
         // It is read all the same: a client that leaves, leaves the queue.
         if queued.backlog.len() >= LONGEST_BACKLOG {
+            let look = queued.look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
+            while look.as_mut().poll(cx).is_ready() {
+                if self.stream.is_read_closed() {
+                    return Poll::Ready(Err(End::ClientLeft));
+                }
+                look.as_mut().reset(tokio::time::Instant::now() + LOOK);
+            }
             return Poll::Pending;
         }
         CHUNK.with_borrow_mut(|chunk| {
@@ -314,60 +334,53 @@ impl Session {
     fn start(&mut self, cx: &mut Context<'_>, mut lease: Lease, now: Instant, bytes: &[u8]) -> Step {
         self.member.runs(&lease.cancel);
         self.inbox.frames = FrameStream::new(Side::Client);
-        let replay = self.replay(&mut lease);
-        self.state = State::Active(Active { lease, exec_since: now });
-        match replay {
-            None => self.forward(cx, bytes, vec![]),
-            Some(sql) => {
-                let mut front = vec![];
-                query(&mut front, &sql);
-                self.forward(cx, bytes, front)
-            }
-        }
-    }
-
-    /// The statement that gives the server connection the client's parameters, if they differ.
-    #[inline]
-    fn replay(&self, lease: &mut Lease) -> Option<String> {
-        if Arc::ptr_eq(&lease.parameters, &self.wanted) {
-            return None;
-        }
-        let sql = lease.parameters.change_to(&self.wanted);
-        lease.parameters = Arc::clone(&self.wanted);
-        if sql.is_some() {
+        let mut front = vec![];
+        if let Some(sql) = lease.change_to(&self.wanted) {
             lease.ledger.sent_injected();
+            query(&mut front, &sql);
         }
-        sql
+        self.state = State::Active(Active { lease, exec_since: now, ready: false });
+        self.forward(cx, bytes, front)
     }
 
     /// Passes messages of the client on to its server. `front` goes before them in the same write.
     fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8], mut front: Vec<u8>) -> Step {
-        let State::Active(Active { lease, exec_since }) = &mut self.state else { return Ok(()) };
-        if lease.ledger.is_settled() {
+        let State::Active(Active { lease, exec_since, .. }) = &mut self.state else { return Ok(()) };
+        if lease.ledger.is_settled() && front.is_empty() && lease.ledger.status() != Status::Idle {
+            // Inside a transaction; its first statement's time is that of the checkout.
             *exec_since = Instant::now();
         }
         let mut at = self.inbox.frames.resume(bytes);
+        let mut broken = None;
         loop {
-            match self.inbox.frames.next(bytes, at, LONGEST_DESCRIBE, is_describe)? {
-                Next::Frame(frame) => {
+            match self.inbox.frames.next(bytes, at, LONGEST_DESCRIBE, is_describe) {
+                Ok(Next::Frame(frame)) => {
                     match frame.tag {
                         // PostgreSQL, too, looks at it only once it has done what came before.
                         tag::TERMINATE => {
                             self.leaving = true;
                             break;
                         }
-                        tag::PASSWORD => return Err(Violation::UnknownType(tag::PASSWORD).into()),
+                        tag::PASSWORD => {
+                            broken = Some(Violation::UnknownType(tag::PASSWORD));
+                            break;
+                        }
                         kind => lease.ledger.sent(kind, frame.body(bytes).first().copied()),
                     }
                     at = frame.end;
                 }
-                Next::End => break,
-                Next::Keep(from) => {
+                Ok(Next::End) => break,
+                Ok(Next::Keep(from)) => {
                     self.inbox.keep(bytes.get(from..).unwrap_or_default());
+                    break;
+                }
+                Err(violation) => {
+                    broken = Some(violation);
                     break;
                 }
             }
         }
+        // What the ledger has noted has to be sent, also in front of a violation.
         let bytes = bytes.get(..at).unwrap_or_default();
         let server = &mut **lease;
         let written = if front.is_empty() {
@@ -378,8 +391,11 @@ impl Session {
         };
         // A server that is gone is noticed by the read that follows, which may still bring its last words.
         let _ = written;
-        // Nothing is owed, so no reply will come behind which the client could leave.
-        if self.leaving && server.ledger.is_settled() { Err(End::Terminated) } else { Ok(()) }
+        if let Some(violation) = broken {
+            return Err(violation.into());
+        }
+        // Without a Sync or the end of a COPY before its Terminate, there is nothing to wait for.
+        if self.leaving && !server.ledger.is_running() { Err(End::Terminated) } else { Ok(()) }
     }
 
     fn poll_active(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
@@ -436,7 +452,7 @@ impl Session {
         if self.leaving || lease.ledger.is_full() {
             return Poll::Pending;
         }
-        if self.seat.door.is_draining() && lease.ledger.is_free() && self.inbox.at_boundary() {
+        if self.seat.door().is_draining() && lease.ledger.is_free() && self.inbox.at_boundary() {
             return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
         }
         CHUNK.with_borrow_mut(|chunk| {

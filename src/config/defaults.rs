@@ -44,7 +44,8 @@ pub const MAX_WAITING: usize = 20_000;
 /// milliseconds and do not slow down the queries that run.
 pub const MAX_DIALS: usize = 4;
 
-/// One page of a TLS record: a bigger buffer saves no system call, and there is one for each client that is active now.
+/// One TLS record; two of PostgreSQL's output buffers. There is one for each I/O thread, and what a slow peer does not
+/// take at once is kept in as much.
 pub const PKT_BUF: usize = 16 << 10;
 
 /// Slow enough for a client behind a lossy line, short enough to shake off those who only connect.
@@ -86,5 +87,5 @@ pub(super) const BACKLOG: RangeInclusive<usize> = 1..=65_535;
 /// More threads than any machine has cores.
 pub(super) const THREADS: RangeInclusive<usize> = 1..=1024;
 
-/// Below, every message needs several system calls; above, ten thousand active clients need 10 GiB.
-pub(super) const BUFFER: RangeInclusive<usize> = 4 << 10..=1 << 20;
+/// Below, an error message that is looked into might not fit; above, it no longer fits a processor's cache.
+pub(super) const BUFFER: RangeInclusive<usize> = 16 << 10..=1 << 20;

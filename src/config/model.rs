@@ -16,7 +16,7 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// I/O threads; each is one current-thread runtime. None: decided from the number of cores.
     pub threads: Option<usize>,
-    /// Size in bytes of a relay's buffer, one for each direction that has something to pass on. PgBouncer's `pkt_buf`.
+    /// Size in bytes of each I/O thread's buffer, through which all messages pass. PgBouncer's `pkt_buf`.
     pub relay_buffer_bytes: usize,
     /// Limits and log-in of clients.
     pub clients: ClientParams,

@@ -17,7 +17,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 /// Probes without an answer that end the connection.
 const KEEPALIVE_PROBES: u32 = 3;
-/// Written bytes that are not acknowledged for this long end the connection (`TCP_USER_TIMEOUT`, RFC 5482).
+/// Written bytes that are not acknowledged for this long end a client's connection (`TCP_USER_TIMEOUT`, RFC 5482). Not a
+/// server's: it counts a full window too, and a server that waits for a lock does not read.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A socket that clients connect to.
@@ -43,6 +44,8 @@ impl Listener {
                 socket.set_nonblocking(true)?;
                 // Linux hands these on to the sockets it accepts: six system calls less for each login.
                 tune(&socket)?;
+                #[cfg(target_os = "linux")]
+                socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
                 socket.bind(&(*address).into())?;
                 socket.listen(backlog)?;
                 Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
@@ -131,10 +134,7 @@ where
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
-    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-    Ok(())
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {

@@ -73,6 +73,8 @@ label_values! {
         Lifetime = "lifetime",
         /// It was idle for longer than `server_idle_timeout`.
         Idle = "idle",
+        /// A cancel request was sent for it and PostgreSQL was not seen to act on it.
+        Cancel = "cancel",
         /// Another pool needed its place under a common bound, or the proxy drains.
         Evicted = "evicted",
         /// PostgreSQL closed it, or it broke.

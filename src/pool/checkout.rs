@@ -98,7 +98,7 @@ impl Pool {
                         self.metrics.waited(WaitOutcome::Granted, Duration::ZERO);
                         return Checkout::Granted(lease);
                     }
-                    lease.close(DestroyReason::ServerClosed);
+                    lease.close_idle(now);
                 }
                 (Some(Ok((ticket, cell))), _) => {
                     self.upstream.wake_ticker();
@@ -174,10 +174,9 @@ impl Pool {
         Ok(server)
     }
 
-    pub(super) fn dial_failed(&self, error: &Arc<DialError>) {
+    pub(super) fn note_failure(&self, error: DialError) {
         tracing::warn!(pool = self.name(), %error, "cannot open a server connection");
-        *lock(&self.failure) = Some(Arc::clone(error));
-        self.greeting.dial_failed();
+        *lock(&self.failure) = Some(Arc::new(error));
     }
 
     /// Closes idle connections that are dead, too old or idle for too long.
@@ -284,11 +283,23 @@ impl Lease {
             let upstream = Arc::clone(&pool.upstream);
             upstream.spawn(home, async move {
                 held.cancel.over().await;
-                pool.give_back(held, home, Instant::now());
+                if held.cancel.is_tainted() {
+                    pool.discard(held, home, DestroyReason::Cancel);
+                } else {
+                    pool.give_back(held, home, Instant::now());
+                }
             });
+        } else if held.cancel.is_tainted() {
+            pool.discard(held, home, DestroyReason::Cancel);
         } else {
             pool.give_back(held, home, now);
         }
+    }
+
+    /// Closes a connection that turned out to be dead or too old.
+    fn close_idle(self, now: Instant) {
+        let reason = if self.is_expired(now) { DestroyReason::Lifetime } else { DestroyReason::ServerClosed };
+        self.close(reason);
     }
 
     /// Closes the connection; its place is free once PostgreSQL has closed its side.

@@ -68,7 +68,15 @@ impl Store {
     /// Adds a connection that was just dialled; it, or another, is what comes back, checked out.
     pub(super) fn adopt(&self, server: Server) -> Option<Held> {
         lock(&self.0.manager().0).push_back(server);
-        self.take()
+        // Idle ones are taken first; they go back once the new one has come through, so that none stays out of sight.
+        let mut others = vec![];
+        loop {
+            let held = self.take()?;
+            if lock(&self.0.manager().0).is_empty() {
+                return Some(held);
+            }
+            others.push(held);
+        }
     }
 
     /// Takes out the idle connections that `keep` does not hold for.

@@ -159,11 +159,13 @@ async fn dial(pool: Arc<Pool>, home: Home) {
     match result {
         Ok(server) => arrived(&pool, home, server, now),
         Err(error) => {
-            let error = Arc::new(error);
-            pool.dial_failed(&error);
+            let cause = error.cause();
+            pool.note_failure(error);
             pool.upstream.with_books(|books| {
-                books.gate.dial_failed(now, pool.id, home, error.cause(), &mut books.actions);
+                books.gate.dial_failed(now, pool.id, home, cause, &mut books.actions);
             });
+            // Behind the gate: who hears of it and asks again must find the gate ready to dial.
+            pool.greeting.dial_failed();
             pool.upstream.wake_ticker();
         }
     }

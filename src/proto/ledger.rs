@@ -75,8 +75,8 @@ pub struct Ledger {
     skipping: bool,
     /// The server takes CopyData, and neither CopyDone nor CopyFail was sent yet.
     copying_in: bool,
-    /// Messages of the extended protocol were sent and no Sync behind them. With Flush they can all be answered, and the
-    /// server still holds the client's transaction, unnamed statement and portal.
+    /// Messages of the extended protocol were sent and no Sync behind them: even if all are answered (Flush), what they
+    /// did is not committed and their unnamed statement and portals are still wanted.
     unsynced: bool,
 }
 
@@ -101,7 +101,7 @@ impl Ledger {
     /// Nothing is owed and no transaction is open: the connection may go to another client.
     #[inline]
     pub fn is_free(&self) -> bool {
-        self.sent.is_empty() && !self.skipping && !self.unsynced && self.status == Status::Idle
+        self.is_settled() && !self.unsynced && self.status == Status::Idle
     }
 
     /// Nothing is owed, whatever the transaction's status.
@@ -132,9 +132,19 @@ impl Ledger {
         self.sent.len() >= MOST_UNANSWERED
     }
 
-    /// There is no ReadyForQuery for what was sent last until a Sync is sent.
+    /// The message that is answered next ends in a ReadyForQuery only once a Sync is sent.
     pub fn wants_sync(&self) -> bool {
         self.skipping || self.unsynced
+    }
+
+    /// What was sent since the last Sync may yet be committed by the next one.
+    pub fn is_batch_open(&self) -> bool {
+        self.unsynced && !self.skipping && !self.copying_in
+    }
+
+    /// Whether a ReadyForQuery will come even if nothing more is sent.
+    pub fn is_running(&self) -> bool {
+        self.ready_owed() > 0 && !self.copying_in
     }
 
     /// How many ReadyForQuery the client is still to get.
@@ -149,7 +159,8 @@ impl Ledger {
         if self.skipping {
             // The server drops all of this unseen; only the Sync ends it.
             if kind == tag::SYNC {
-                (self.skipping, self.unsynced) = (false, false);
+                self.skipping = false;
+                self.unsynced = false;
                 self.sent.push_back(Sent::Sync);
             }
             return;
@@ -174,13 +185,13 @@ impl Ledger {
             // CopyData and Flush are answered by nothing.
             _ => return,
         };
-        // A simple query ends the implicit transaction, too.
-        self.unsynced = !matches!(sent, Sent::Query | Sent::FunctionCall | Sent::Sync);
+        self.unsynced = !ends_batch(sent);
         self.sent.push_back(sent);
     }
 
     /// A simple query of the proxy's own goes to the server.
     pub fn sent_injected(&mut self) {
+        self.unsynced = false;
         self.sent.push_back(Sent::Injected);
     }
 
@@ -235,12 +246,16 @@ impl Ledger {
     /// waiting for this reply it meets in that mode.
     fn copy_in_begins(&mut self) {
         self.copying_in = true;
+        self.drop_ignored();
+        // A Sync that is ignored has ended nothing.
+        let last = self.sent.iter().rev().find(|sent| **sent != Sent::CopyEnd);
+        self.unsynced = last.is_some_and(|last| !ends_batch(*last));
+    }
+
+    fn drop_ignored(&mut self) {
         while let Some(&next) = self.sent.get(1) {
             match next {
-                Sent::Sync => {
-                    self.sent.remove(1);
-                    self.unsynced |= self.sent.front() == Some(&Sent::Execute) && self.ready_owed() == 0;
-                }
+                Sent::Sync => drop(self.sent.remove(1)),
                 Sent::CopyEnd => {
                     self.sent.remove(1);
                     self.copying_in = false;
@@ -293,6 +308,12 @@ impl Ledger {
         }
         if head == Sent::Injected { Verdict::Swallow } else { Verdict::Forward }
     }
+}
+
+/// Whether ReadyForQuery answers it, and the implicit transaction is over.
+#[inline]
+fn ends_batch(sent: Sent) -> bool {
+    matches!(sent, Sent::Query | Sent::Injected | Sent::FunctionCall | Sent::Sync)
 }
 
 /// The SQLSTATE (field `C`) in the body of an ErrorResponse or NoticeResponse.

@@ -65,6 +65,18 @@ impl Parameters {
         }
     }
 
+    /// These parameters after PostgreSQL has reported one. One that has its value of `base` again is not kept.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str, base: &Self) -> Self {
+        let mut parameters = self.clone();
+        if base.get(name) == Some(value) {
+            parameters.remove(name)
+        } else {
+            parameters.set(name, value)
+        }
+        parameters
+    }
+
     /// The statement that turns a session that has `self` into one that has `wanted`; None if they are alike. It is one
     /// statement, so it takes effect whole or not at all.
     pub fn change_to(&self, wanted: &Self) -> Option<String> {
@@ -89,9 +101,10 @@ impl Parameters {
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
-        let key = |name: &str| name.bytes().map(|byte| byte.to_ascii_lowercase()).collect::<Vec<u8>>();
-        let wanted = key(name);
-        self.0.binary_search_by(|(name, _)| key(name).cmp(&wanted))
+        fn key(name: &str) -> impl Iterator<Item = u8> {
+            name.bytes().map(|byte| byte.to_ascii_lowercase())
+        }
+        self.0.binary_search_by(|(entry, _)| key(entry).cmp(key(name)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Cancel requests to PostgreSQL (manual, "Canceling Requests in Progress").
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +22,8 @@ pub struct CancelTarget {
     /// Requests under way. While there is one the connection must not change hands: the signal could hit the next.
     under_way: AtomicUsize,
     over: Notify,
+    /// A request was sent and PostgreSQL was not seen to act on it: it may still do so, whoever has the connection then.
+    tainted: AtomicBool,
 }
 
 impl CancelTarget {
@@ -31,7 +33,15 @@ impl CancelTarget {
         connector: Arc<Connector>,
         timeout: Duration,
     ) -> Self {
-        Self { process_id, secret, connector, timeout, under_way: AtomicUsize::new(0), over: Notify::new() }
+        Self {
+            process_id,
+            secret,
+            connector,
+            timeout,
+            under_way: AtomicUsize::new(0),
+            over: Notify::new(),
+            tainted: AtomicBool::new(false),
+        }
     }
 
     /// The server's process id, as in `pg_stat_activity`.
@@ -43,7 +53,13 @@ impl CancelTarget {
     /// sent at leisure.
     pub fn begin(self: &Arc<Self>) -> CancelUnderWay {
         self.under_way.fetch_add(1, Ordering::SeqCst);
-        CancelUnderWay(Arc::clone(self))
+        CancelUnderWay { target: Arc::clone(self), unanswered: false }
+    }
+
+    /// A request may yet take effect at any time: the connection must not change hands any more.
+    #[inline]
+    pub fn is_tainted(&self) -> bool {
+        self.tainted.load(Ordering::SeqCst)
     }
 
     /// A request is announced and not over.
@@ -66,15 +82,20 @@ impl CancelTarget {
 
 /// One announced request; dropped, it is over.
 #[derive(Debug)]
-pub struct CancelUnderWay(Arc<CancelTarget>);
+pub struct CancelUnderWay {
+    target: Arc<CancelTarget>,
+    /// It is sent, and PostgreSQL has not closed the connection yet.
+    unanswered: bool,
+}
 
 impl CancelUnderWay {
     /// Sends the request and waits until PostgreSQL has acted on it: it closes the connection once the signal is sent.
     ///
     /// # Errors
     /// PostgreSQL cannot be reached, or has not answered within the cancel timeout.
-    pub async fn send(self) -> std::io::Result<()> {
-        let CancelTarget { process_id, secret, connector, timeout, .. } = &*self.0;
+    pub async fn send(mut self) -> std::io::Result<()> {
+        let target = Arc::clone(&self.target);
+        let CancelTarget { process_id, secret, connector, timeout, .. } = &*target;
         let exchange = async {
             let mut stream = connector.connect().await?;
             let mut packet = Vec::with_capacity(12 + secret.len());
@@ -82,10 +103,12 @@ impl CancelUnderWay {
             packet.extend(CANCEL_REQUEST_CODE.to_be_bytes());
             packet.extend(process_id.to_be_bytes());
             packet.extend_from_slice(secret);
+            self.unanswered = true;
             stream.write_all(&packet).await?;
             stream.flush().await?;
             // No answer comes; a reset is an end like any other.
             let _ = stream.read(&mut [0; 16]).await;
+            self.unanswered = false;
             Ok(())
         };
         tokio::time::timeout(*timeout, exchange).await.map_err(|_| std::io::ErrorKind::TimedOut)?
@@ -94,8 +117,11 @@ impl CancelUnderWay {
 
 impl Drop for CancelUnderWay {
     fn drop(&mut self) {
-        if self.0.under_way.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.over.notify_waiters();
+        if self.unanswered {
+            self.target.tainted.store(true, Ordering::SeqCst);
+        }
+        if self.target.under_way.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.target.over.notify_waiters();
         }
     }
 }

@@ -6,9 +6,10 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::cancel::CancelTarget;
+use super::dial::parameter_status;
 use crate::net::{Inbox, Outbox, Stream};
 use crate::proto::ledger::Ledger;
-use crate::proto::parameters::Parameters;
+use crate::proto::parameters::{Parameters, is_settable};
 use crate::wire::tag;
 
 /// A server connection. It is always in exactly one place: in a store, in a client's hands, or on its way out.
@@ -34,6 +35,21 @@ pub struct Server {
     pub idle_since: Instant,
     /// The reply that is half read is not for the client.
     pub swallowing: bool,
+    /// Its parameters may differ from `parameters` in ways that PostgreSQL does not report.
+    pub unsure: bool,
+    /// How it may be taken leave of.
+    pub fate: Fate,
+}
+
+/// How a connection may be taken leave of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// With Terminate.
+    Sound,
+    /// A message to it is half written: anything sent now would be taken for its rest.
+    HalfSent,
+    /// The server has closed it, or it broke.
+    Lost,
 }
 
 impl Server {
@@ -54,6 +70,36 @@ impl Server {
     #[inline]
     pub fn is_free(&self) -> bool {
         self.ledger.is_free() && self.outbox.is_empty() && self.inbox.at_boundary()
+    }
+
+    /// The server reports a parameter (the body of a ParameterStatus), set by a client or undone with its transaction.
+    /// Returns its name and value if it is one that clients can set.
+    pub fn note_parameter<'a>(&mut self, body: &'a [u8]) -> Option<(&'a str, &'a str)> {
+        let (name, value) = parameter_status(body).filter(|(name, _)| is_settable(name))?;
+        self.parameters = Arc::new(self.parameters.with(name, value, &self.base));
+        Some((name, value))
+    }
+
+    /// The statement that gives the connection these parameters, if there is anything to change. To be sent with
+    /// [`Ledger::sent_injected`].
+    #[inline]
+    pub fn change_to(&mut self, wanted: &Arc<Parameters>) -> Option<String> {
+        if Arc::ptr_eq(&self.parameters, wanted) && !self.unsure {
+            return None;
+        }
+        let sql = if std::mem::take(&mut self.unsure) {
+            let set = Parameters::default().change_to(wanted);
+            Some(set.map_or_else(|| "RESET ALL".to_owned(), |set| format!("RESET ALL; {set}")))
+        } else {
+            self.parameters.change_to(wanted)
+        };
+        self.parameters = Arc::clone(wanted);
+        sql
+    }
+
+    /// A reply that is the client's is passed on in part.
+    pub fn is_mid_reply(&self) -> bool {
+        !self.inbox.frames.at_boundary() && !self.swallowing
     }
 
     /// Sends a statement of the proxy's own.

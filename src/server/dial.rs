@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
 use super::cancel::CancelTarget;
+use super::connection::Fate;
 use super::{Connector, Credentials, Server, UpstreamParams};
 use crate::guard::DialCause;
 use crate::lock::lock;
@@ -61,6 +62,8 @@ impl DialError {
     /// Whose failure it is, to the gate.
     pub fn cause(&self) -> DialCause {
         match self {
+            // Our own shortage says nothing about the server; like a full server it asks for patience.
+            Self::Unreachable(error) if is_out_of_files(error) => DialCause::TooManyConnections,
             Self::Unreachable(_) | Self::Timeout | Self::Protocol(_) | Self::Unexpected(_) => {
                 DialCause::Unreachable
             }
@@ -226,6 +229,8 @@ impl Dialler {
             expires: (!self.lifetime.is_zero()).then(|| now + self.lifetime - early),
             idle_since: now,
             swallowing: false,
+            unsure: false,
+            fate: Fate::Sound,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Connections to PostgreSQL: dialling, login, replay of parameters, cancel, recovery, farewell.
 
+mod ask;
 mod cancel;
 mod connection;
 mod connector;
@@ -9,8 +10,9 @@ mod params;
 mod settle;
 mod trial;
 
+pub use ask::Answer;
 pub use cancel::{CancelTarget, CancelUnderWay};
-pub use connection::{Server, query};
+pub use connection::{Fate, Server, query};
 pub use connector::Connector;
 pub use dial::{DialError, Dialler, is_out_of_files, parameter_status};
 pub use farewell::farewell;

@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::Server;
+use super::connection::{Fate, Server};
 use crate::proto::ledger::{Status, Verdict};
 use crate::wire::{Next, tag};
 
@@ -54,6 +54,7 @@ impl Server {
         limit: Duration,
     ) -> Result<(), Unsettled> {
         if mid_message {
+            self.fate = Fate::HalfSent;
             return Err(Unsettled::HalfSent);
         }
         if owed == Owed::Cancel && !self.ledger.is_settled() {
@@ -76,20 +77,21 @@ impl Server {
         }
     }
 
-    /// Reads to the end of what the client began, supplying the CopyFail or Sync that it did not send.
+    /// Reads to the end of what the client began, supplying what it did not send.
     async fn complete(&mut self) -> Result<(), Unsettled> {
-        // A COPY may begin only while we wait; each round supplies what is missing by then.
+        // A COPY may begin, or a batch fail, only while we wait: each round supplies what is missing by then.
         while !self.ledger.is_settled() || self.ledger.wants_sync() {
-            let mut missing = vec![];
             if self.ledger.is_copying_in() {
-                missing.extend([tag::COPY_FAIL, 0, 0, 0, 5, 0]);
                 self.ledger.sent(tag::COPY_FAIL, None);
-            }
-            if self.ledger.wants_sync() {
-                missing.extend([tag::SYNC, 0, 0, 0, 4]);
+                self.send(&[tag::COPY_FAIL, 0, 0, 0, 5, 0]).await?;
+            } else if self.ledger.is_skipping() {
                 self.ledger.sent(tag::SYNC, None);
+                self.send(&[tag::SYNC, 0, 0, 0, 4]).await?;
+            } else if self.ledger.wants_sync() {
+                // A Sync of ours would commit what PostgreSQL rolls back when a client leaves.
+                poll_fn(|cx| Poll::Ready(self.inject(cx, "ROLLBACK"))).await?;
+                self.send(&[]).await?;
             }
-            self.send(&missing).await?;
             self.drain_replies().await?;
         }
         Ok(())
@@ -107,14 +109,14 @@ impl Server {
         poll_fn(|cx| self.outbox.poll_drain(&mut self.stream, cx)).await
     }
 
-    /// Throws replies away until nothing is owed, or the server wants to be given CopyData.
+    /// Throws replies away until nothing is owed, or the server waits for CopyData or a Sync.
     async fn drain_replies(&mut self) -> Result<(), Unsettled> {
         let mut chunk = vec![0; CHUNK];
         poll_fn(|cx| self.poll_drain_replies(cx, &mut chunk)).await
     }
 
     fn poll_drain_replies(&mut self, cx: &mut Context<'_>, chunk: &mut [u8]) -> Poll<Result<(), Unsettled>> {
-        while !self.ledger.is_settled() && !self.ledger.is_copying_in() {
+        while !self.ledger.is_settled() && !self.ledger.is_skipping() && !self.ledger.is_copying_in() {
             let read = ready!(self.inbox.poll_chunk(&mut self.stream, cx, chunk))?;
             let Some(read) = read else {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()));
@@ -126,12 +128,17 @@ impl Server {
 
     fn discard_replies(&mut self, bytes: &[u8]) -> Result<(), Unsettled> {
         let mut at = self.inbox.frames.resume(bytes);
-        let wanted = |kind| matches!(kind, tag::READY_FOR_QUERY | tag::ERROR_RESPONSE);
+        let wanted =
+            |kind| matches!(kind, tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS);
         loop {
             match self.inbox.frames.next(bytes, at, CHUNK / 2, wanted).map_err(|_| Unsettled::OutOfStep)? {
                 Next::Frame(frame) => {
                     match self.ledger.reply(frame.tag, frame.body(bytes)) {
-                        Verdict::Forward | Verdict::Swallow => {}
+                        Verdict::Forward | Verdict::Swallow => {
+                            if frame.tag == tag::PARAMETER_STATUS {
+                                self.note_parameter(frame.body(bytes));
+                            }
+                        }
                         Verdict::InjectedFailed | Verdict::OutOfStep => return Err(Unsettled::OutOfStep),
                     }
                     at = frame.end;

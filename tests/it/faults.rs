@@ -24,6 +24,8 @@ const TESTS: &[Test] = &[
     ("unreachable_upstream", unreachable),
     ("lesson_05_out_of_files", out_of_files),
     ("lesson_06_vanished_clients_release_everything", vanished),
+    ("a_statement_before_terminate_is_finished", last_statement),
+    ("an_abandoned_batch_is_rolled_back", abandoned_batch),
     ("lesson_08_out_of_step_server_is_not_reused", out_of_step),
     ("lesson_11_claimed_lengths_cost_nothing", claimed_lengths),
     ("lesson_14_metrics_with_many_clients", many_clients),
@@ -205,11 +207,48 @@ fn vanished(ground: &Ground) {
     assert_eq!(holders[0].value("select count(*) from pg_class where relname = 'never'"), "0");
 }
 
+/// Query and Terminate in one write: the statement runs to its end, every time.
+fn last_statement(ground: &Ground) {
+    const ROUNDS: usize = 200;
+    let (tenant, proxy) = start(ground, "last_statement", 3);
+    tenant.login(proxy.address).run("create table last (a int)");
+    for round in 0..ROUNDS {
+        let mut wire = tenant.login(proxy.address);
+        let insert = crate::support::wire::query(&format!("insert into last values ({round})"));
+        wire.send(&[insert, tagged(b'X', &[])].concat()).expect("send");
+        wire.read_to_close();
+    }
+    let mut root = ground.root(&tenant.name);
+    eventually("all are there", || root.value("select count(*) from last") == ROUNDS.to_string());
+}
+
+/// Without its Sync a batch is not committed when its client goes, as PostgreSQL has it.
+fn abandoned_batch(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "abandoned", 1);
+    tenant.login(proxy.address).run("create table batch (a int)");
+    let parse = tagged(b'P', b"\0insert into batch values (1)\0\0\0");
+    let insert = [parse, tagged(b'B', &[0; 8]), tagged(b'E', &[0; 5])].concat();
+    for round in 0..60 {
+        let mut wire = tenant.login(proxy.address);
+        wire.send(&insert).expect("send");
+        if round % 2 == 0 {
+            wire.send(&tagged(b'H', &[])).expect("send");
+            wire.read_until(b'C').expect("CommandComplete");
+        }
+        if round % 3 == 0 {
+            wire.send(&tagged(b'X', &[])).expect("send");
+            wire.read_to_close();
+        }
+        drop(wire);
+        assert_eq!(tenant.login(proxy.address).value("select count(*) from batch"), "0", "round {round}");
+    }
+}
+
 /// A client that leaves a server in the middle of something; the next one gets replies to its own questions only.
 fn out_of_step(ground: &Ground) {
     let (tenant, proxy) = start(ground, "out_of_step", 1);
     tenant.login(proxy.address).run("create table step (a int)");
-    let rude: [fn(&mut Wire); 7] = [
+    let rude: [fn(&mut Wire); 8] = [
         // Half of a Query.
         |wire| drop(wire.send(&[b'Q', 0, 0, 0, 20, b's', b'e', b'l'])),
         // COPY without an end, and in the middle of a CopyData.
@@ -218,6 +257,13 @@ fn out_of_step(ground: &Ground) {
             wire.query("copy step from stdin").expect("send");
             wire.read_until(b'G').expect("CopyInResponse");
             wire.send(&[b'd', 0, 0, 1, 0, b'1', b'\n']).expect("send");
+        },
+        // Goodbye in the middle of a COPY.
+        |wire| {
+            wire.query("copy step from stdin").expect("send");
+            wire.read_until(b'G').expect("CopyInResponse");
+            wire.send(&[tagged(b'd', b"1\n"), tagged(b'X', &[])].concat()).expect("send");
+            wire.read_to_close();
         },
         // No Sync.
         |wire| drop(wire.send(&tagged(b'P', b"\0select 1\0\0\0"))),
@@ -230,7 +276,7 @@ fn out_of_step(ground: &Ground) {
         // Many replies under way.
         |wire| drop(wire.send(&crate::support::wire::query("select 'not yours'").repeat(500))),
     ];
-    for round in 0..28 {
+    for round in 0..32 {
         let mut wire = tenant.login(proxy.address);
         rude[round % rude.len()](&mut wire);
         drop(wire);

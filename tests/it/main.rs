@@ -9,6 +9,7 @@
 )]
 
 mod cancels;
+mod check;
 mod conformance;
 mod cuts;
 mod drivers;
@@ -34,6 +35,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(harness::trials(&ground));
     trials.extend(conformance::trials(&ground));
     trials.extend(cuts::trials(&ground));
+    trials.extend(check::trials(&ground));
     trials.extend(drivers::trials(&ground));
     for group in
         [login::trials, queue::trials, cancels::trials, storm::trials, faults::trials, limits::trials]

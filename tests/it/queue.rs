@@ -23,6 +23,7 @@ const TESTS: &[Test] = &[
     ("overload_extended_answers_once_per_sync", overload_extended),
     ("overload_is_never_within_a_transaction", overload_outside_transactions),
     ("lesson_05_exhaustion_is_not_server_down", exhaustion),
+    ("a_batch_without_sync_keeps_its_server", batch_without_sync),
     ("large_query_waits_in_bounded_memory", large_waiter),
 ];
 
@@ -173,6 +174,30 @@ fn exhaustion(ground: &Ground) {
         assert_eq!(sqlstate(&waiter.run("select 1")).as_deref(), Some("53300"));
         assert_eq!(held.proxy.get("/readyz").0, 200);
     }
+}
+
+/// Parse, Bind and Execute, all answered thanks to Flush: the implicit transaction is open until Sync, and nobody else
+/// may come in between.
+fn batch_without_sync(ground: &Ground) {
+    let mut held = Held::start(ground, "batch", "60s");
+    held.holder.run("commit");
+    let parse = tagged(b'P', &[cstr(""), cstr("insert into ran values (1)"), vec![0, 0]].concat());
+    let (bind, execute) = (tagged(b'B', &[0; 8]), tagged(b'E', &[0; 5]));
+    let (flush, sync) = (tagged(b'H', &[]), tagged(b'S', &[]));
+    let mut batch = held.login();
+    batch.send(&[parse, flush.clone()].concat()).expect("send");
+    batch.read_until(b'1').expect("ParseComplete");
+    let mut other = held.login();
+    other.query("select count(*) from ran").expect("send");
+    eventually("the other waits", || held.depth() == 1.0);
+    batch.send(&[bind, execute, flush].concat()).expect("send");
+    batch.read_until(b'C').expect("CommandComplete");
+    assert!(held.depth() == 1.0);
+    batch.send(&sync).expect("send");
+    batch.ready();
+    let replies = other.ready();
+    let row = replies.iter().find(|m| m.tag == b'D').expect("a row");
+    assert_eq!(row.columns()[0].as_deref(), Some("1"));
 }
 
 /// A client that waits with ten megabytes in its hand is not read beyond a buffer, and loses nothing.

@@ -30,12 +30,11 @@ fn conversations() {
         (">Q <T <D <C <T <C <I <Z:T", "<<<<<<<", false),
         (">Q <E:SERROR\0C42601\0 <Z:I", "<<", true),
         (">P >B >D:P >E >S <1 <2 <T <D <C <Z:I", "<<<<<<", true),
-        // nothing is owed, but the statement is still to be bound
+        // nothing is owed, but the implicit transaction is open until the Sync
         (">P >D:S >H <1 <t <n", "<<<", false),
-        (">P >D:S >H <1 <t <n >B >E >S <2 <C <Z:I", "<<<<<<", true),
-        (">S >P >H <Z:I <1", "<<", false),
-        (">P >H <1 >Q <C <Z:I", "<<<", true),
-        (">P >H <E:C42601\0 >S <Z:I", "<<", true),
+        (">P >B >E >H <1 <2 <C", "<<<", false),
+        (">P >B >E >H <1 <2 <C >S <Z:I", "<<<<", true),
+        (">P >B >S >P <1 <2 <Z:I <1", "<<<<", false),
         (">P >B >E >S >P >B >E >S <1 <2 <C <Z:I <1 <2 <C <Z:I", "<<<<<<<<", true),
         // an error drops what is behind it up to the Sync, a simple query too
         (">P >B >Q >S >Q <E:C42601\0 <Z:I <C <Z:I", "<<<<", true),
@@ -52,8 +51,10 @@ fn conversations() {
         (">Q <G >d >f <E:C57014\0 <Z:I", "<<<", true),
         (">Q <H <d <c <C <Z:I", "<<<<<", true),
         (">P >B >E >S <1 <2 <G >d >c >S <C <Z:I", "<<<<<", true),
-        (">P >B >E >S <1 <2 <G >d >c <C", "<<<<", false), // the Sync was lost in the copy
-        (">P >B >E >S >d >c >S <1 <2 <G <C <Z:I", "<<<<<", true),
+        // the Sync before the data counts for nothing
+        (">P >B >E >S <1 <2 <G >d >c <C", "<<<<", false),
+        (">P >B >E >S >c <1 <2 <G <C", "<<<<", false),
+        (">Q >c >c <G <C <G <C <Z:I", "<<<<<", true),
         (">P >B >E >d >c >S <1 <2 <G <C <Z:I", "<<<<<", true),
         (">P >B >E >S <1 <2 <G >d <E:C22P04\0 >c >S <Z:I", "<<<<<", true),
         (">Q <G >d <E:C22P04\0 <Z:I >d >c", "<<<", true),

@@ -70,7 +70,7 @@ impl ProxyOptions {
     }
 
     /// The configuration file; `config/pgcorral.toml` says what the keys mean.
-    fn toml(&self) -> String {
+    pub fn toml(&self) -> String {
         let mut text = String::from("listen = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n");
         let auth = self.auth.as_deref().unwrap_or("scram-sha-256");
         let _ = writeln!(text, "[auth]\nauth_type = {auth:?}\n[limits]");
@@ -126,6 +126,30 @@ impl Database {
             let _ = writeln!(text, "max_db_connections = {bound}");
         }
     }
+}
+
+/// What `pgcorral check --connect` printed, and how it ended.
+#[derive(Debug)]
+pub struct Checked {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// The report.
+    pub stdout: String,
+    /// Errors and log.
+    pub stderr: String,
+}
+
+/// Runs `pgcorral check --connect` on a configuration file with this text.
+pub fn check(toml: &str) -> Checked {
+    let config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
+    std::fs::write(config.path(), toml).expect("write the configuration");
+    let mut command = Command::new(program());
+    command.args(["check", "--connect", "--config"]).arg(config.path()).stdin(Stdio::null());
+    let output = command.output().expect("run pgcorral check");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    // Behind the line that the file is sound.
+    let report = text(output.stdout).lines().skip(1).fold(String::new(), |text, line| text + line + "\n");
+    Checked { code: output.status.code(), stdout: report, stderr: text(output.stderr) }
 }
 
 /// A running proxy. Dropping it kills it; if the test is failing, its log is printed.

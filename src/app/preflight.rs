@@ -1,0 +1,119 @@
+//! Do the pools fit into their servers? Asked by `pgcorral check --connect` over connections of its own, and at the
+//! start of the proxy over those of its pools.
+//!
+//! `facts` is the question to PostgreSQL, `compare` the judgement, `finding` its form; `login` opens the connections of
+//! `check`. Nothing here changes anything, and no secret is ever part of a finding.
+
+mod compare;
+mod facts;
+mod finding;
+mod login;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use crate::client::Door;
+use crate::config::UpstreamConfig;
+use crate::guard::Home;
+use crate::pool::{Checkout, Lease, Pool, PoolParams};
+use crate::secret::Secret;
+use crate::server::{Answer, Connector};
+use compare::compare;
+use facts::{Facts, QUESTION};
+use finding::Finding;
+use login::Visit;
+
+pub(super) use finding::Severity;
+
+/// How often a pool is looked at for an idle connection.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Logs in to an upstream once for each distinct database and credentials, one after the other, and says what was found.
+/// Each login and its question take no longer than `server_connect_timeout`; a server that cannot be reached is not
+/// tried again.
+pub(super) async fn inspect(upstream: &UpstreamConfig) -> Vec<Finding> {
+    let connector = match Connector::new(&upstream.params) {
+        Ok(connector) => connector,
+        Err(error) => return vec![Finding::error(error.to_string())],
+    };
+    let (mut findings, mut facts) = (vec![], vec![]);
+    let logins = logins(upstream);
+    for (done, login) in logins.iter().enumerate() {
+        match login::visit(&upstream.params, &connector, login).await {
+            Visit::Told(told) => {
+                findings.push(login::succeeded(login));
+                facts.push(told);
+            }
+            Visit::Silent(why) => {
+                findings.push(login::succeeded(login));
+                findings.push(facts::unknown(login, &why));
+            }
+            Visit::Failed(failure) => {
+                findings.push(failure.finding(&upstream.params, login));
+                let untried = logins.len() - done - 1;
+                if failure.is_of_the_server() && untried > 0 {
+                    findings
+                        .push(Finding::error(format!("other logins to this server: not tried ({untried})")));
+                    break;
+                }
+            }
+        }
+    }
+    findings.extend(compare(upstream, &facts));
+    findings
+}
+
+/// Logs what is wrong, once, as soon as the pools have a connection each. It asks over these: one backend more than the
+/// pools may have, even for a moment, could be the one that PostgreSQL refuses. A pool that has none in time is left out,
+/// and its failed dial is in the log already.
+pub(super) async fn warn(door: Arc<Door>, upstreams: Vec<UpstreamConfig>) {
+    for upstream in &upstreams {
+        let mut facts = vec![];
+        for login in logins(upstream) {
+            let asking = ask_pool(&door, login);
+            facts.extend(timeout(upstream.params.connect_timeout, asking).await.ok().flatten());
+        }
+        for finding in compare(upstream, &facts).iter().filter(|finding| finding.severity > Severity::Ok) {
+            tracing::warn!(upstream = %upstream.params.address, "{}", finding.text);
+        }
+    }
+}
+
+/// One pool for each distinct login, in the order of the configuration.
+fn logins(upstream: &UpstreamConfig) -> Vec<&PoolParams> {
+    let mut seen = HashSet::new();
+    let pools = upstream.databases.iter().flat_map(|database| &database.pools);
+    let distinct = pools.filter(|pool| {
+        let password = pool.credentials.password.as_ref().map(Secret::reveal);
+        seen.insert((&pool.server_database, &pool.credentials.user, password))
+    });
+    distinct.collect()
+}
+
+async fn ask_pool(door: &Door, login: &PoolParams) -> Option<Facts> {
+    let pool = door.pools.database(&login.database)?.pool(&login.user)?;
+    let mut lease = idle_connection(pool).await?;
+    // Given up half-way, it is closed with the lease.
+    let answer = lease.ask(QUESTION).await.ok()?;
+    lease.release(Instant::now());
+    match answer {
+        Answer::Row(row) => Facts::read(login, &row),
+        Answer::Nothing | Answer::Refused { .. } => None,
+    }
+}
+
+/// Waits until a connection is idle, and never in the queue: clients come first. None once a dial has failed.
+async fn idle_connection(pool: &Arc<Pool>) -> Option<Lease> {
+    while pool.failure().is_none() {
+        if pool.snapshot().idle > 0
+            && let Checkout::Granted(lease) = pool.checkout(Instant::now(), Home(0))
+        {
+            return Some(lease);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    None
+}
