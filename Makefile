@@ -28,7 +28,7 @@ bench:
 test:
 	./scripts/setup-postgres.sh
 	./scripts/setup-drivers.sh
-	$(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
 
 # Format, lints and documentation; a warning is an error.
 lint:

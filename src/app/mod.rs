@@ -27,7 +27,7 @@ use crate::pool::Pools;
 use gauges::Gauges;
 use threads::IoThreads;
 
-/// A running proxy. Dropped, it stops at once; [`App::drain`] is the gentle way.
+/// A running proxy. Dropped, it stops at once; [`Door::drain`] is the gentle way.
 #[derive(Debug)]
 pub struct App {
     door: Arc<Door>,
