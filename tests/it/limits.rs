@@ -12,7 +12,7 @@ use crate::support::wire::{PROTOCOL_3_0, Wire, sqlstate, startup};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    crate::through_proxy("limits", ground, TESTS)
+    crate::trials("limits", ground, TESTS)
 }
 
 const TESTS: &[Test] = &[

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -164,15 +164,6 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Whether the binary has a command line at all. Until it has, nothing is tested through it.
-    pub fn is_there() -> bool {
-        static IS_THERE: OnceLock<bool> = OnceLock::new();
-        *IS_THERE.get_or_init(|| {
-            let output = Command::new(program()).arg("--version").output();
-            output.is_ok_and(|output| output.stdout.starts_with(b"pgcorral"))
-        })
-    }
-
     /// Starts the proxy and waits until it is ready; panics with its log if it does not get there.
     pub fn start(options: &ProxyOptions) -> Self {
         let config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
