@@ -138,7 +138,7 @@ fn secrets(ground: &Ground) {
         wire.send_startup(PROTOCOL_3_0, &[("user", "secrets")]).expect("startup");
         let (_, result) = wire.authenticate("secrets", "wrong-gu3ss");
         assert!(result.is_err());
-        let log = proxy.log();
+        let log = proxy.into_whole_log();
         assert!(
             log.contains("TRACE") || log.contains("DEBUG"),
             "the log is not at its most talkative:\n{log}"
