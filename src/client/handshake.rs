@@ -281,14 +281,12 @@ impl Greeter {
         let long_key = startup.served_minor() >= 2;
         let terms = settle_terms(pool, startup, self.home).await?;
         let member = door.roster.enter(long_key);
-        for (name, value) in terms.reported.iter() {
-            messages::parameter_status(&mut reply, name, value);
-        }
+        reply.extend_from_slice(&terms.statuses);
         messages::backend_key_data(&mut reply, member.process_id, member.secret());
         messages::ready_for_query(&mut reply, b'I');
         self.stream.write_all(&reply).await?;
         self.stream.flush().await?;
-        Ok((member, seat, terms.wanted))
+        Ok((member, seat, Arc::clone(&terms.wanted)))
     }
 
     /// Says why, and closes. `reason` is for the log's summary.

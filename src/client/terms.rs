@@ -9,19 +9,13 @@ use super::handshake::Failed;
 use super::refusal;
 use crate::guard::Home;
 use crate::obs::LoginResult;
-use crate::pool::{Checkout, Lease, Pool, WaitEnd};
-use crate::proto::messages::Report;
+use crate::pool::{Checkout, Lease, Pool, Terms, WaitEnd};
+use crate::proto::messages::{self, Report};
 use crate::proto::parameters::{Parameters, application_name, same_value};
 use crate::proto::startup::StartupPacket;
 use crate::server::Trial;
 
-/// What was settled at login.
-pub(super) struct Terms {
-    /// What the client is told, as PostgreSQL would report it.
-    pub(super) reported: Parameters,
-    /// What its server connections shall have, over what they come with.
-    pub(super) wanted: Arc<Parameters>,
-}
+const APPLICATION_NAME: &str = "application_name";
 
 /// Waits for the pool's greeting if no server connection was ever up; tries the client's parameters on a server
 /// connection if nobody has logged in with them before, so that a wrong value is refused at login and a right one is
@@ -30,44 +24,67 @@ pub(super) async fn settle_terms(
     pool: &Arc<Pool>,
     startup: StartupPacket,
     home: Home,
-) -> Result<Terms, Failed> {
+) -> Result<Arc<Terms>, Failed> {
     let base = base(pool, home).await?;
-    let mut wanted = Parameters::default();
-    let mut name = None;
+    let mut asked = Parameters::default();
     for (key, value) in &startup.parameters {
-        if key.eq_ignore_ascii_case("application_name") {
-            name = Some(application_name(value));
-        } else if !base.get(key).is_some_and(|now| same_value(key, now, value)) {
-            wanted.set(key, value);
+        if key.eq_ignore_ascii_case(APPLICATION_NAME) {
+            asked.set(APPLICATION_NAME, &application_name(value));
+        } else {
+            asked.set(key, value);
         }
     }
-    let taken = match pool.greeting.known(&wanted) {
-        _ if wanted.is_empty() => Arc::default(),
-        Some(taken) => taken,
-        None => {
-            let _turn = pool.greeting.trial.lock().await;
-            match pool.greeting.known(&wanted) {
-                Some(taken) => taken,
-                None => try_out(pool, wanted, home).await?,
-            }
+    if let Some(terms) = pool.greeting.terms(&asked) {
+        return Ok(terms);
+    }
+    let mut wanted = asked.clone();
+    // Any name is taken, and it may differ from client to client: it is no matter for a server.
+    wanted.remove(APPLICATION_NAME);
+    for (key, value) in base.iter() {
+        if wanted.get(key).is_some_and(|asked| same_value(key, asked, value)) {
+            wanted.remove(key);
         }
+    }
+    let (mut taken, tried) = match taken(pool, &wanted, home).await? {
+        Some(taken) => (taken, true),
+        // No server has time for it. The client gets in all the same, told what it said itself; a value that is wrong
+        // ends its session when it is first used.
+        None => (Arc::new(wanted), false),
     };
-    Ok(terms(&base, &taken, name))
+    if let Some(name) = asked.get(APPLICATION_NAME).filter(|name| base.get(APPLICATION_NAME) != Some(name)) {
+        let mut named = Parameters::clone(&taken);
+        named.set(APPLICATION_NAME, name);
+        taken = Arc::new(named);
+    }
+    let terms = Arc::new(Terms { statuses: statuses(&base, &taken), wanted: taken });
+    if tried {
+        pool.greeting.settle(asked, Arc::clone(&terms));
+    }
+    Ok(terms)
 }
 
-fn terms(base: &Parameters, taken: &Parameters, name: Option<String>) -> Terms {
-    let mut reported = base.clone();
-    let mut wanted = taken.clone();
-    for (key, value) in taken.iter().filter(|(key, _)| base.get(key).is_some()) {
-        reported.set(key, value);
+/// The parameters as a server takes them; None if no server can be asked.
+async fn taken(pool: &Arc<Pool>, wanted: &Parameters, home: Home) -> Result<Option<Arc<Parameters>>, Failed> {
+    if wanted.is_empty() {
+        return Ok(Some(Arc::default()));
     }
-    if let Some(name) = name {
-        reported.set("application_name", &name);
-        if base.get("application_name") != Some(&name) {
-            wanted.set("application_name", &name);
-        }
+    if let Some(taken) = pool.greeting.known(wanted) {
+        return Ok(Some(taken));
     }
-    Terms { reported, wanted: Arc::new(wanted) }
+    let _turn = pool.greeting.trial.lock().await;
+    match pool.greeting.known(wanted) {
+        Some(taken) => Ok(Some(taken)),
+        None => try_out(pool, wanted, home).await,
+    }
+}
+
+/// ParameterStatus for each parameter that PostgreSQL reports, with the client's own values.
+fn statuses(base: &Parameters, taken: &Parameters) -> Vec<u8> {
+    let mut statuses = vec![];
+    for (name, value) in base.iter() {
+        messages::parameter_status(&mut statuses, name, taken.get(name).unwrap_or(value));
+    }
+    statuses
 }
 
 /// What PostgreSQL reports to a new connection.
@@ -83,28 +100,25 @@ async fn base(pool: &Arc<Pool>, home: Home) -> Result<Arc<Parameters>, Failed> {
 }
 
 /// Has a server connection take the parameters.
-async fn try_out(pool: &Arc<Pool>, wanted: Parameters, home: Home) -> Result<Arc<Parameters>, Failed> {
-    let Some(mut lease) = borrow(pool, home).await else {
-        // No server has time for it. The client gets in all the same, told what it said itself; a value that is wrong
-        // ends its session when it is first used.
-        return Ok(Arc::new(wanted));
-    };
-    match lease.try_parameters(&wanted).await {
+async fn try_out(
+    pool: &Arc<Pool>,
+    wanted: &Parameters,
+    home: Home,
+) -> Result<Option<Arc<Parameters>>, Failed> {
+    let Some(mut lease) = borrow(pool, home).await else { return Ok(None) };
+    match lease.try_parameters(wanted).await {
         Ok(Trial::Taken(taken)) => {
             let taken = Arc::new(taken);
             lease.parameters = Arc::clone(&taken);
             lease.release(Instant::now());
-            pool.greeting.remember(wanted, Arc::clone(&taken));
-            Ok(taken)
+            pool.greeting.remember(wanted.clone(), Arc::clone(&taken));
+            Ok(Some(taken))
         }
         Ok(Trial::Refused { sqlstate, message }) => {
             lease.release(Instant::now());
             Err(Failed::Refused(LoginResult::Protocol, Report::fatal(sqlstate, message)))
         }
-        Err(_) => {
-            drop(lease);
-            Ok(Arc::new(wanted))
-        }
+        Err(_) => Ok(None),
     }
 }
 

@@ -18,8 +18,19 @@ pub struct Greeting {
     state: watch::Sender<State>,
     /// Sets of parameters that a server has taken, as it reported them.
     known: Mutex<HashMap<Parameters, Arc<Parameters>>>,
+    /// What was settled with clients that wanted the same.
+    terms: Mutex<HashMap<Parameters, Arc<Terms>>>,
     /// Held while a new set is tried out: of a thousand logins that bring the same new set, one asks a server.
     pub trial: tokio::sync::Mutex<()>,
+}
+
+/// What is settled with a client at login. Clients that want the same share it.
+#[derive(Debug)]
+pub struct Terms {
+    /// What its server connections shall have, over what they come with.
+    pub wanted: Arc<Parameters>,
+    /// The ParameterStatus messages that it is greeted with.
+    pub statuses: Vec<u8>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -33,6 +44,7 @@ impl Default for Greeting {
         Self {
             state: watch::Sender::new(State::default()),
             known: Mutex::default(),
+            terms: Mutex::default(),
             trial: Default::default(),
         }
     }
@@ -65,6 +77,7 @@ impl Greeting {
         });
         if changed {
             lock(&self.known).clear();
+            lock(&self.terms).clear();
         }
     }
 
@@ -76,6 +89,20 @@ impl Greeting {
     /// A set of parameters as a server took it, if one has.
     pub fn known(&self, wanted: &Parameters) -> Option<Arc<Parameters>> {
         lock(&self.known).get(wanted).cloned()
+    }
+
+    /// What was settled with a client that wanted the same.
+    pub fn terms(&self, wanted: &Parameters) -> Option<Arc<Terms>> {
+        lock(&self.terms).get(wanted).cloned()
+    }
+
+    /// What is settled with every client that wants this.
+    pub fn settle(&self, wanted: Parameters, terms: Arc<Terms>) {
+        let mut all = lock(&self.terms);
+        if all.len() >= MOST_KNOWN {
+            all.clear();
+        }
+        all.insert(wanted, terms);
     }
 
     /// A server has taken this set, and reports it as that one.

@@ -17,7 +17,7 @@ mod store;
 mod upstream;
 
 pub use checkout::{Checkout, Lease, Pool, WaitCanceller, WaitEnd, Waiting};
-pub use greeting::Greeting;
+pub use greeting::{Greeting, Terms};
 pub use params::{PoolMode, PoolParams};
 pub use registry::{Database, Pools};
 pub use upstream::Upstream;

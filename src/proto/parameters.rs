@@ -101,9 +101,10 @@ impl Parameters {
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
-        let key = |name: &str| name.bytes().map(|byte| byte.to_ascii_lowercase()).collect::<Vec<u8>>();
-        let wanted = key(name);
-        self.0.binary_search_by(|(name, _)| key(name).cmp(&wanted))
+        fn key(name: &str) -> impl Iterator<Item = u8> {
+            name.bytes().map(|byte| byte.to_ascii_lowercase())
+        }
+        self.0.binary_search_by(|(entry, _)| key(entry).cmp(key(name)))
     }
 }
 
