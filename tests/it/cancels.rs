@@ -15,7 +15,7 @@ use crate::support::wire::{PROTOCOL_3_2, Wire, cancel, cancel_request, sqlstate}
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    crate::through_proxy("cancel", ground, TESTS)
+    crate::trials("cancel", ground, TESTS)
 }
 
 const TESTS: &[Test] = &[

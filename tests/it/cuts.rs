@@ -20,8 +20,8 @@ const ROUNDS: usize = 7;
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    let mut trials = crate::direct("cuts::direct", ground, DIRECT);
-    trials.extend(crate::through_proxy("cuts::proxy", ground, PROXIED));
+    let mut trials = crate::trials("cuts::direct", ground, DIRECT);
+    trials.extend(crate::trials("cuts::proxy", ground, PROXIED));
     trials
 }
 

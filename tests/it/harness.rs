@@ -13,7 +13,7 @@ use crate::support::wire::{Message, cstr};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    crate::direct("harness", ground, TESTS)
+    crate::trials("harness", ground, TESTS)
 }
 
 const TESTS: &[Test] = &[

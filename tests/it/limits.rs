@@ -12,7 +12,7 @@ use crate::support::wire::{PROTOCOL_3_0, Wire, sqlstate, startup};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    crate::through_proxy("limits", ground, TESTS)
+    crate::trials("limits", ground, TESTS)
 }
 
 const TESTS: &[Test] = &[
@@ -138,7 +138,7 @@ fn secrets(ground: &Ground) {
         wire.send_startup(PROTOCOL_3_0, &[("user", "secrets")]).expect("startup");
         let (_, result) = wire.authenticate("secrets", "wrong-gu3ss");
         assert!(result.is_err());
-        let log = proxy.log();
+        let log = proxy.into_whole_log();
         assert!(
             log.contains("TRACE") || log.contains("DEBUG"),
             "the log is not at its most talkative:\n{log}"

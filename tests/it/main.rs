@@ -26,7 +26,6 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 
 use support::ground::Ground;
-use support::proxy::Proxy;
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
@@ -50,8 +49,8 @@ fn main() -> std::process::ExitCode {
 /// A test's name and what it does. It fails by panicking.
 pub type Test = (&'static str, fn(&Ground));
 
-/// Tests that need only PostgreSQL.
-pub fn direct(group: &str, ground: &Arc<Ground>, tests: &[Test]) -> Vec<Trial> {
+/// One trial for each of a file's tests.
+pub fn trials(group: &str, ground: &Arc<Ground>, tests: &[Test]) -> Vec<Trial> {
     let trial = |&(name, test): &Test| {
         let ground = Arc::clone(ground);
         Trial::test(format!("{group}::{name}"), move || {
@@ -60,10 +59,4 @@ pub fn direct(group: &str, ground: &Arc<Ground>, tests: &[Test]) -> Vec<Trial> {
         })
     };
     tests.iter().map(trial).collect()
-}
-
-/// Tests that need the proxy. Ignored as long as the binary is a stub.
-pub fn through_proxy(group: &str, ground: &Arc<Ground>, tests: &[Test]) -> Vec<Trial> {
-    let trials = direct(group, ground, tests).into_iter();
-    trials.map(|trial| trial.with_ignored_flag(!Proxy::is_there())).collect()
 }

@@ -12,7 +12,7 @@ use crate::support::wire::{Message, Wire, cstr, query, sqlstate, tagged};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    crate::through_proxy("queue", ground, TESTS)
+    crate::trials("queue", ground, TESTS)
 }
 
 const TESTS: &[Test] = &[

@@ -13,7 +13,7 @@ use crate::support::wire::Wire;
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    crate::through_proxy("storm", ground, TESTS)
+    crate::trials("storm", ground, TESTS)
 }
 
 const TESTS: &[Test] = &[

@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -160,19 +161,11 @@ pub struct Proxy {
     pub admin: SocketAddr,
     child: Child,
     log: Arc<Mutex<String>>,
+    collector: Option<JoinHandle<()>>,
     _config: tempfile::NamedTempFile,
 }
 
 impl Proxy {
-    /// Whether the binary has a command line at all. Until it has, nothing is tested through it.
-    pub fn is_there() -> bool {
-        static IS_THERE: OnceLock<bool> = OnceLock::new();
-        *IS_THERE.get_or_init(|| {
-            let output = Command::new(program()).arg("--version").output();
-            output.is_ok_and(|output| output.stdout.starts_with(b"pgcorral"))
-        })
-    }
-
     /// Starts the proxy and waits until it is ready; panics with its log if it does not get there.
     pub fn start(options: &ProxyOptions) -> Self {
         let config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a file");
@@ -198,10 +191,10 @@ impl Proxy {
             .spawn()
             .expect("start the proxy");
         let log = Arc::new(Mutex::new(String::new()));
-        collect(child.stderr.take().expect("piped"), Arc::clone(&log));
+        let collector = Some(collect(child.stderr.take().expect("piped"), Arc::clone(&log)));
         let lines = lines_of(child.stdout.take().expect("piped"));
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut proxy = Self { address: nowhere, admin: nowhere, child, log, _config: config };
+        let mut proxy = Self { address: nowhere, admin: nowhere, child, log, collector, _config: config };
         proxy.wait_until_ready(&lines);
         proxy
     }
@@ -230,6 +223,14 @@ impl Proxy {
     /// Everything it logged so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no panic while logging").clone()
+    }
+
+    /// Ends it in order and returns everything that it has logged, its last words included.
+    pub fn into_whole_log(mut self) -> String {
+        self.signal(Signal::TERM);
+        self.wait();
+        self.collector.take().expect("taken only here").join().expect("it only reads");
+        self.log()
     }
 
     /// The last lines of its log.
@@ -302,14 +303,14 @@ impl Drop for Proxy {
 }
 
 /// Keeps a log for ever growing; the proxy never has to wait for us.
-fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
+fn collect(mut from: impl Read + Send + 'static, into: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(n @ 1..) = from.read(&mut chunk) {
             let Ok(mut log) = into.lock() else { return };
             log.push_str(&String::from_utf8_lossy(&chunk[..n]));
         }
-    });
+    })
 }
 
 fn lines_of(from: impl Read + Send + 'static) -> Receiver<String> {
