@@ -62,11 +62,16 @@ async fn drained(app: &App, limit: Duration) -> usize {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) {
@@ -83,7 +88,11 @@ impl Signals {
             tokio::select! {
                 biased;
                 () = self.next() => return,
-                _ = every_second.tick() => app.door().login_failures.flush(),
+                _ = self.hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at start only"),
+                _ = every_second.tick() => {
+                    app.door().login_failures.flush();
+                    app.door().sheds.flush();
+                }
             }
         }
     }

@@ -27,6 +27,8 @@ pub struct Door {
     pub roster: Arc<Roster>,
     /// One line a second about logins that failed, however many did.
     pub login_failures: SummaryLog,
+    /// The same about transactions that were not admitted.
+    pub sheds: SummaryLog,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) mock: Mock,
     pub(super) handshakes: Semaphore,
@@ -92,6 +94,7 @@ impl Door {
             pools,
             roster: Arc::default(),
             login_failures: SummaryLog::new("logins failed"),
+            sheds: SummaryLog::new("transactions shed"),
             tls,
             mock,
             handshakes,

@@ -22,7 +22,7 @@ const RESET: &str = "DISCARD ALL";
 
 impl Session {
     /// Runs to the end; `early` is what the client has sent ahead of its greeting. Not cancel safe: given up, it closes its server connection.
-    pub(super) async fn run(mut self, mut early: Vec<u8>) {
+    pub(super) async fn run(&mut self, mut early: Vec<u8>) {
         let end = poll_fn(|cx| {
             if !std::mem::replace(&mut self.registered, true) {
                 // The same waker for as long as the task lives, so once is enough.
@@ -39,7 +39,7 @@ impl Session {
         Box::pin(self.finish(end)).await;
     }
 
-    async fn finish(mut self, end: End) {
+    async fn finish(&mut self, end: End) {
         let owed = match end {
             End::Terminated => Owed::Finish,
             _ => Owed::Cancel,

@@ -53,14 +53,14 @@ impl From<io::Error> for Failed {
 /// Takes one connection from accept to its end.
 pub(super) async fn serve(connection: Connection, stream: Stream, home: Home) {
     // Boxed, and its memory given back before the session begins: a login is over soon.
-    if let Some((session, early)) = Box::pin(log_in(Arc::clone(connection.door()), stream, home)).await {
+    if let Some((mut session, early)) = Box::pin(log_in(Arc::clone(connection.door()), stream, home)).await {
         session.run(early).await;
     }
     drop(connection);
 }
 
 /// Logs a client in. With the session comes what the client has sent ahead of its greeting.
-async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Session, Vec<u8>)> {
+async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Box<Session>, Vec<u8>)> {
     let handshake = door.metrics.clients().accepted();
     let mut greeter = Greeter { stream, received: vec![], door: Arc::clone(&door), home };
     let result = tokio::select! {
@@ -73,7 +73,7 @@ async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Session,
         Ok((member, seat, wanted)) => {
             handshake.finished(LoginResult::Ok);
             let Greeter { stream, received, .. } = greeter;
-            return Some((Session::new(stream, member, seat, wanted, home), received));
+            return Some((Box::new(Session::new(stream, member, seat, wanted, home)), received));
         }
         Err(Failed::Gone) => drop(handshake),
         Err(Failed::NoLogin) => handshake.not_a_login(),
@@ -301,5 +301,21 @@ impl Greeter {
             self.stream.shutdown().await
         };
         let _ = tokio::time::timeout(LAST_WORD, say).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand idle clients cost ten thousand times this; growth has to be meant.
+    #[test]
+    fn an_idle_client_is_small() {
+        assert!(size_of_future(serve) <= 256, "{}", size_of_future(serve));
+        assert!(size_of::<Session>() <= 352, "{}", size_of::<Session>());
     }
 }

@@ -142,17 +142,11 @@ impl Session {
         Meaning::Farewell
     }
 
-    /// RESET and DISCARD ALL change parameters that PostgreSQL does not report.
     #[inline]
     fn completed(&mut self, tag: &[u8]) {
         let State::Active(Active { lease, .. }) = &mut self.state else { return };
-        match tag {
-            b"RESET\0" => lease.unsure = true,
-            b"DISCARD ALL\0" => {
-                lease.unsure = true;
-                self.wanted = Arc::clone(&self.login);
-            }
-            _ => {}
+        if lease.note_completed(tag) && tag.starts_with(b"DISCARD") {
+            self.wanted = Arc::clone(&self.login);
         }
     }
 

@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 use super::door::Seat;
 use super::refusal;
 use super::roster::Member;
-use crate::guard::Home;
+use crate::guard::{Home, ShedReason};
 use crate::net::{Inbox, Outbox, Stream};
 use crate::pool::{Checkout, Lease, Pool, WaitEnd, Waiting};
 use crate::proto::ledger::Status;
@@ -233,7 +233,7 @@ impl Session {
         let now = Instant::now();
         match self.pool.checkout(now, self.home) {
             Checkout::Shed(reason) => {
-                return Ok(Some(refusal::shed(reason, &self.pool, Duration::ZERO)));
+                return Ok(Some(self.shed(reason, Duration::ZERO)));
             }
             Checkout::Granted(lease) => self.start(cx, lease, now, bytes)?,
             Checkout::Queued(waiting) => {
@@ -244,6 +244,11 @@ impl Session {
             }
         }
         Ok(None)
+    }
+
+    fn shed(&self, reason: ShedReason, waited: Duration) -> Report {
+        self.seat.door().sheds.count(reason.as_str());
+        refusal::shed(reason, &self.pool, waited)
     }
 
     /// Reports an error in place of the message's reply, once up to the Sync that ends its batch.
@@ -311,7 +316,7 @@ impl Session {
                 return self.start(cx, lease, since, &queued.backlog);
             }
             WaitEnd::Shed(reason, waited) => {
-                self.pending = Some(Box::new(refusal::shed(reason, &self.pool, waited)));
+                self.pending = Some(Box::new(self.shed(reason, waited)));
             }
             WaitEnd::Cancelled => self.pending = Some(Box::new(refusal::cancelled())),
         }

@@ -33,12 +33,6 @@ pub(super) struct Chores {
     pub(super) close_idle: Vec<(PoolId, Home)>,
 }
 
-impl Chores {
-    fn is_empty(&self) -> bool {
-        self.wake.is_empty() && self.dial.is_empty() && self.close_idle.is_empty()
-    }
-}
-
 /// The gate and the clients that wait at it.
 pub(super) struct Books {
     pub(super) gate: Gate,
@@ -47,12 +41,11 @@ pub(super) struct Books {
     cells: Slab<Cell>,
     /// The cell of each ticket, by the ticket's index.
     by_ticket: Vec<usize>,
-    wake: Vec<Waker>,
 }
 
 impl Books {
     pub(super) fn new(gate: Gate) -> Self {
-        Self { gate, actions: vec![], cells: Slab::new(), by_ticket: vec![], wake: vec![] }
+        Self { gate, actions: vec![], cells: Slab::new(), by_ticket: vec![] }
     }
 
     /// A client starts to wait. The index is that of its cell.
@@ -65,14 +58,14 @@ impl Books {
         cell
     }
 
-    /// A client's wait is over; to be told when it next looks.
-    pub(super) fn end(&mut self, ticket: Ticket, outcome: Outcome) {
+    /// A client's wait is over; it finds out when it next looks, for which it is to be woken once the lock is released.
+    #[must_use = "who waits has to be woken"]
+    pub(super) fn end(&mut self, ticket: Ticket, outcome: Outcome) -> Option<Waker> {
         let cell = self.by_ticket.get(ticket.index()).and_then(|cell| self.cells.get_mut(*cell));
         debug_assert!(cell.is_some(), "a ticket ends once");
-        if let Some(cell) = cell {
-            cell.outcome = Some(outcome);
-            self.wake.extend(cell.waker.take());
-        }
+        let cell = cell?;
+        cell.outcome = Some(outcome);
+        cell.waker.take()
     }
 
     /// How a client's wait ended; while it has not, `waker` is kept.
@@ -102,20 +95,26 @@ impl Books {
     /// Takes what is to be done outside the lock; None, and no cost, if it is nothing.
     #[inline]
     pub(super) fn chores(&mut self) -> Option<Chores> {
-        if self.actions.is_empty() && self.wake.is_empty() {
+        if self.actions.is_empty() {
             return None;
         }
+        Some(self.sort_actions())
+    }
+
+    #[cold]
+    fn sort_actions(&mut self) -> Chores {
         let mut chores = Chores::default();
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             match action {
-                Action::Shed { ticket, reason, waited } => self.end(ticket, Outcome::Shed(reason, waited)),
+                Action::Shed { ticket, reason, waited } => {
+                    chores.wake.extend(self.end(ticket, Outcome::Shed(reason, waited)));
+                }
                 Action::Dial { pool, home } => chores.dial.push((pool, home)),
                 Action::CloseIdle { pool, home } => chores.close_idle.push((pool, home)),
             }
         }
         self.actions = actions;
-        chores.wake = std::mem::take(&mut self.wake);
-        (!chores.is_empty()).then_some(chores)
+        chores
     }
 }

@@ -168,15 +168,21 @@ impl Pool {
         &self.stores[usize::from(home.0).min(self.stores.len() - 1)]
     }
 
-    pub(super) async fn connect(&self) -> Result<Server, DialError> {
-        let server = self.dialler.dial().await?;
+    pub(super) async fn connect(&self) -> Result<Box<Server>, DialError> {
+        let server = Box::new(self.dialler.dial().await?);
         *lock(&self.failure) = None;
         Ok(server)
     }
 
     pub(super) fn note_failure(&self, error: DialError) {
-        tracing::warn!(pool = self.name(), %error, "cannot open a server connection");
-        *lock(&self.failure) = Some(Arc::new(error));
+        let error = Arc::new(error);
+        let before = lock(&self.failure).replace(Arc::clone(&error));
+        // Once for each cause: an outage must not fill the log.
+        if before.is_none_or(|before| before.to_string() != error.to_string()) {
+            tracing::warn!(pool = self.name(), %error, "cannot open a server connection");
+        } else {
+            tracing::debug!(pool = self.name(), %error, "cannot open a server connection");
+        }
     }
 
     /// Closes idle connections that are dead, too old or idle for too long.
@@ -210,11 +216,11 @@ impl Pool {
     }
 
     /// Closes a connection that the gate counts as closing, and tells it when the server is gone for good.
-    pub(super) fn close(self: &Arc<Self>, server: Server, home: Home, reason: DestroyReason) {
+    pub(super) fn close(self: &Arc<Self>, server: Box<Server>, home: Home, reason: DestroyReason) {
         self.metrics.destroyed(reason);
         let pool = Arc::clone(self);
         self.upstream.spawn(home, async move {
-            farewell(server).await;
+            farewell(*server).await;
             pool.upstream.with_books(|books| books.gate.closed(Instant::now(), pool.id, &mut books.actions));
         });
     }
@@ -222,17 +228,25 @@ impl Pool {
     /// A connection that is free goes to the next client, or into its store.
     fn give_back(self: &Arc<Self>, held: Held, home: Home, now: Instant) {
         let mut held = Some(held);
-        let placement = self.upstream.with_books(|books| {
+        let waker = self.upstream.with_books(|books| {
             let placement = books.gate.returned(now, self.id, home, &mut books.actions);
-            match (&placement, held.take()) {
-                (Placement::Hand(ticket), Some(server)) => books.end(*ticket, Outcome::Granted(server, home)),
+            match (placement, held.take()) {
+                (Placement::Hand(ticket), Some(server)) => books.end(ticket, Outcome::Granted(server, home)),
                 // Back into the store, under the lock: the gate calls it idle from now on.
-                (Placement::Store, server) => drop(server),
-                (_, server) => held = server,
+                (Placement::Store, server) => {
+                    drop(server);
+                    None
+                }
+                (_, server) => {
+                    held = server;
+                    None
+                }
             }
-            placement
         });
-        if let (Placement::Close, Some(held)) = (placement, held) {
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        if let Some(held) = held {
             self.close(Object::take(held), home, DestroyReason::Evicted);
         }
     }
@@ -412,12 +426,13 @@ pub struct WaitCanceller {
 impl WaitCanceller {
     /// Ends the wait; false if it was over already.
     pub fn cancel(&self) -> bool {
-        self.pool.upstream.with_books(|books| {
-            let waiting = books.gate.abandon(Instant::now(), self.ticket).is_some();
-            if waiting {
-                books.end(self.ticket, Outcome::Cancelled);
-            }
-            waiting
-        })
+        let waiter = self.pool.upstream.with_books(|books| {
+            books.gate.abandon(Instant::now(), self.ticket)?;
+            Some(books.end(self.ticket, Outcome::Cancelled))
+        });
+        if let Some(Some(waker)) = &waiter {
+            waker.wake_by_ref();
+        }
+        waiter.is_some()
     }
 }

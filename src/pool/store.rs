@@ -19,13 +19,14 @@ pub(super) type Held = Object<Arrivals>;
 
 /// Connections that were dialled and have not been checked out yet.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals(Mutex<VecDeque<Server>>);
+pub(super) struct Arrivals(Mutex<VecDeque<Box<Server>>>);
 
 impl managed::Manager for Arrivals {
-    type Type = Server;
+    /// Boxed: it changes hands several times in each transaction, and an idle client keeps a place for it.
+    type Type = Box<Server>;
     type Error = Infallible;
 
-    async fn create(&self) -> Result<Server, Infallible> {
+    async fn create(&self) -> Result<Box<Server>, Infallible> {
         let arrived = lock(&self.0).pop_front();
         match arrived {
             Some(server) => Ok(server),
@@ -35,7 +36,7 @@ impl managed::Manager for Arrivals {
     }
 
     /// Whether it still works is looked at by who takes it: a dead one has to go through the gate's books.
-    async fn recycle(&self, _: &mut Server, _: &Metrics) -> RecycleResult<Infallible> {
+    async fn recycle(&self, _: &mut Box<Server>, _: &Metrics) -> RecycleResult<Infallible> {
         Ok(())
     }
 }
@@ -66,7 +67,7 @@ impl Store {
     }
 
     /// Adds a connection that was just dialled; it, or another, is what comes back, checked out.
-    pub(super) fn adopt(&self, server: Server) -> Option<Held> {
+    pub(super) fn adopt(&self, server: Box<Server>) -> Option<Held> {
         lock(&self.0.manager().0).push_back(server);
         // Idle ones are taken first; they go back once the new one has come through, so that none stays out of sight.
         let mut others = vec![];
@@ -80,7 +81,7 @@ impl Store {
     }
 
     /// Takes out the idle connections that `keep` does not hold for.
-    pub(super) fn retain(&self, mut keep: impl FnMut(&Server) -> bool) -> Vec<Server> {
+    pub(super) fn retain(&self, mut keep: impl FnMut(&Server) -> bool) -> Vec<Box<Server>> {
         self.0.retain(|server, _| keep(server)).removed
     }
 

@@ -94,14 +94,13 @@ impl Upstream {
     pub(super) fn with_books<R>(&self, work: impl FnOnce(&mut Books) -> R) -> R {
         let mut books = lock(&self.books);
         let result = work(&mut books);
-        let chores = books.chores();
-        // Under the lock, so that a store always holds what the books call idle.
-        let closing = chores.as_ref().map(|chores| self.take_out(&chores.close_idle));
-        drop(books);
-        for (pool, home, server) in closing.into_iter().flatten() {
-            pool.close(server, home, DestroyReason::Evicted);
-        }
-        if let Some(chores) = chores {
+        if let Some(chores) = books.chores() {
+            // Under the lock, so that a store always holds what the books call idle.
+            let closing = self.take_out(&chores.close_idle);
+            drop(books);
+            for (pool, home, server) in closing {
+                pool.close(server, home, DestroyReason::Evicted);
+            }
             self.perform(chores);
         }
         result
@@ -140,7 +139,7 @@ impl Upstream {
     }
 
     /// The gate has moved these from idle to closing.
-    fn take_out(&self, idle: &[(PoolId, Home)]) -> Vec<(Arc<Pool>, Home, Server)> {
+    fn take_out(&self, idle: &[(PoolId, Home)]) -> Vec<(Arc<Pool>, Home, Box<Server>)> {
         let take = |(id, home): &(PoolId, Home)| {
             let pool = self.pool(*id)?;
             let server = Object::take(pool.store(*home).take()?);
@@ -171,7 +170,7 @@ async fn dial(pool: Arc<Pool>, home: Home) {
     }
 }
 
-fn dial_result(result: &Result<Server, DialError>) -> DialResult {
+fn dial_result(result: &Result<Box<Server>, DialError>) -> DialResult {
     match result {
         Ok(_) => DialResult::Ok,
         Err(error) if error.is_out_of_files() => DialResult::NoFiles,
@@ -183,20 +182,23 @@ fn dial_result(result: &Result<Server, DialError>) -> DialResult {
     }
 }
 
-fn arrived(pool: &Arc<Pool>, home: Home, server: Server, now: Instant) {
+fn arrived(pool: &Arc<Pool>, home: Home, server: Box<Server>, now: Instant) {
     pool.greeting.learn(&server.base);
-    let closed = pool.upstream.with_books(|books| {
+    let (closed, waker) = pool.upstream.with_books(|books| {
         let placement = books.gate.dialled(now, pool.id, home, &mut books.actions);
         if placement == Placement::Close {
-            return Some(server);
+            return (Some(server), None);
         }
-        // Always there: it was just put in.
-        let held = pool.store(home).adopt(server)?;
-        if let Placement::Hand(ticket) = placement {
-            books.end(ticket, Outcome::Granted(held, home));
+        // Always there: it was just put in. Dropped, it stays in the store.
+        let held = pool.store(home).adopt(server);
+        match (placement, held) {
+            (Placement::Hand(ticket), Some(held)) => (None, books.end(ticket, Outcome::Granted(held, home))),
+            _ => (None, None),
         }
-        None
     });
+    if let Some(waker) = waker {
+        waker.wake();
+    }
     if let Some(server) = closed {
         // The gate has counted it as closing.
         pool.close(server, home, DestroyReason::Evicted);

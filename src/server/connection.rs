@@ -12,6 +12,9 @@ use crate::proto::ledger::Ledger;
 use crate::proto::parameters::{Parameters, is_settable};
 use crate::wire::tag;
 
+/// Takes back every parameter that a client may have set. RESET ALL leaves the role and the user as they are.
+const RESET: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; ";
+
 /// A server connection. It is always in exactly one place: in a store, in a client's hands, or on its way out.
 #[derive(Debug)]
 pub struct Server {
@@ -72,6 +75,15 @@ impl Server {
         self.ledger.is_free() && self.outbox.is_empty() && self.inbox.at_boundary()
     }
 
+    /// A statement is done (the body of its CommandComplete). SET, RESET and DISCARD ALL may have changed parameters that
+    /// PostgreSQL does not report; true if it is one of them.
+    #[inline]
+    pub fn note_completed(&mut self, tag: &[u8]) -> bool {
+        let changes = matches!(tag, b"SET\0" | b"RESET\0" | b"DISCARD ALL\0");
+        self.unsure |= changes;
+        changes
+    }
+
     /// The server reports a parameter (the body of a ParameterStatus), set by a client or undone with its transaction.
     /// Returns its name and value if it is one that clients can set.
     pub fn note_parameter<'a>(&mut self, body: &'a [u8]) -> Option<(&'a str, &'a str)> {
@@ -88,8 +100,8 @@ impl Server {
             return None;
         }
         let sql = if std::mem::take(&mut self.unsure) {
-            let set = Parameters::default().change_to(wanted);
-            Some(set.map_or_else(|| "RESET ALL".to_owned(), |set| format!("RESET ALL; {set}")))
+            let set = Parameters::default().change_to(wanted).unwrap_or_default();
+            Some(format!("{RESET}{set}"))
         } else {
             self.parameters.change_to(wanted)
         };

@@ -128,15 +128,20 @@ impl Server {
 
     fn discard_replies(&mut self, bytes: &[u8]) -> Result<(), Unsettled> {
         let mut at = self.inbox.frames.resume(bytes);
-        let wanted =
-            |kind| matches!(kind, tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS);
+        let wanted = |kind| {
+            let telling = matches!(kind, tag::READY_FOR_QUERY | tag::ERROR_RESPONSE);
+            telling || matches!(kind, tag::PARAMETER_STATUS | tag::COMMAND_COMPLETE)
+        };
         loop {
             match self.inbox.frames.next(bytes, at, CHUNK / 2, wanted).map_err(|_| Unsettled::OutOfStep)? {
                 Next::Frame(frame) => {
                     match self.ledger.reply(frame.tag, frame.body(bytes)) {
                         Verdict::Forward | Verdict::Swallow => {
-                            if frame.tag == tag::PARAMETER_STATUS {
-                                self.note_parameter(frame.body(bytes));
+                            let body = frame.body(bytes);
+                            match frame.tag {
+                                tag::PARAMETER_STATUS => drop(self.note_parameter(body)),
+                                tag::COMMAND_COMPLETE => drop(self.note_completed(body)),
+                                _ => {}
                             }
                         }
                         Verdict::InjectedFailed | Verdict::OutOfStep => return Err(Unsettled::OutOfStep),
