@@ -1,4 +1,4 @@
-//! Accepting: one task per listener, and a task for each connection on the thread that has the fewest.
+//! Accepting: one task per listener, and a task for each connection, on the I/O threads in turn.
 
 use std::io;
 use std::sync::Arc;

@@ -31,7 +31,7 @@ pub const LISTEN_BACKLOG: u32 = 4096;
 /// PgBouncer's `default_pool_size`. Enough to keep a server of four to eight cores busy.
 pub const POOL_SIZE: usize = 20;
 
-/// Nothing is opened before a client comes.
+/// A quiet pool may shrink to nothing: a login needs no server connection once one has been up.
 pub const MIN_POOL_SIZE: usize = 0;
 
 /// What the proxy is for. PgBouncer's default is `session`, which multiplexes nothing.
