@@ -87,7 +87,8 @@ impl Signals {
         loop {
             tokio::select! {
                 biased;
-                () = self.next() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at start only"),
                 _ = every_second.tick() => {
                     app.door().login_failures.flush();

@@ -81,6 +81,7 @@ impl Store {
     }
 
     /// Takes out the idle connections that `keep` does not hold for.
+    #[expect(clippy::vec_box, reason = "that is how they come out of the store")]
     pub(super) fn retain(&self, mut keep: impl FnMut(&Server) -> bool) -> Vec<Box<Server>> {
         self.0.retain(|server, _| keep(server)).removed
     }

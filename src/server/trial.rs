@@ -1,5 +1,7 @@
 //! Trying a client's run-time parameters on a server connection, as PostgreSQL itself does at login.
 
+use std::sync::Arc;
+
 use super::connection::Server;
 use super::dial::parameter_status;
 use super::settle::Unsettled;
@@ -28,13 +30,17 @@ impl Server {
     /// The connection is of no more use. Not cancel safe: a caller that gives up has to close the connection.
     pub async fn try_parameters(&mut self, wanted: &Parameters) -> Result<Trial, Unsettled> {
         let mut trial = Trial::Taken(wanted.clone());
-        let Some(sql) = self.parameters.change_to(wanted) else { return Ok(trial) };
+        let before = (Arc::clone(&self.parameters), self.unsure);
+        let Some(sql) = self.change_to(&Arc::new(wanted.clone())) else { return Ok(trial) };
         self.exchange(&sql, |verdict, kind, body| match (verdict, kind) {
             (Verdict::InjectedFailed, _) => trial = refused(body),
             (Verdict::Swallow, tag::PARAMETER_STATUS) => note(&mut trial, body),
             _ => {}
         })
         .await?;
+        if matches!(trial, Trial::Refused { .. }) {
+            (self.parameters, self.unsure) = before;
+        }
         Ok(trial)
     }
 }
