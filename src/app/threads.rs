@@ -56,7 +56,7 @@ fn run(buffer: usize, mut stop: watch::Receiver<bool>, tell: &mpsc::Sender<io::R
     }
 }
 
-/// One thread relays more transactions per second than most databases can run; a second one costs wake-ups across threads.
+/// One thread relays more transactions per second than most databases can run; each further one costs wake-ups across threads.
 fn best_count() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / 4).clamp(1, 16)
