@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::door::Door;
+use super::door::{Connection, Door};
 use super::handshake::serve;
 use crate::guard::Home;
 use crate::net::{Detached, Listener, Stream};
@@ -46,26 +46,6 @@ impl Spreader {
             }
         });
         Ok(())
-    }
-}
-
-/// Counts a connection for as long as it lives.
-pub(super) struct Connection(Arc<Door>);
-
-impl Connection {
-    fn new(door: &Arc<Door>) -> Self {
-        door.connections.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(door))
-    }
-
-    pub(super) fn door(&self) -> &Arc<Door> {
-        &self.0
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

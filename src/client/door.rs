@@ -147,6 +147,26 @@ impl Door {
     }
 }
 
+/// Counts a connection for as long as it lives.
+pub(super) struct Connection(Arc<Door>);
+
+impl Connection {
+    pub(super) fn new(door: &Arc<Door>) -> Self {
+        door.connections.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(door))
+    }
+
+    pub(super) fn door(&self) -> &Arc<Door> {
+        &self.0
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A client's place under the limit on all clients; dropped, it is free again.
 pub(super) struct Presence(Arc<Door>);
 

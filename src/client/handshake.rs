@@ -2,14 +2,13 @@
 //!
 //! No server connection is needed for any of it, as long as one has been seen: a stampede of logins stays in here.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::accept::Connection;
-use super::door::{Door, Full, Presence, Seat};
+use super::door::{Connection, Door, Presence, Seat};
+use super::failed::Failed;
 use super::refusal;
 use super::roster::{Cancel, Member};
 use super::session::Session;
@@ -31,24 +30,6 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 const READ: usize = 1024;
 /// Longest message of a login, in bytes: the bound of password messages.
 const LONGEST: usize = 10_005;
-
-/// Why a login ended without a session.
-pub(super) enum Failed {
-    /// The connection broke, or the client closed it.
-    Gone,
-    /// Nothing more is to be said: a cancel request, or a probe that sent nothing.
-    NoLogin,
-    /// This is to be said.
-    Refused(LoginResult, Report),
-    /// A limit or rule.
-    Limit(Refusal, Report),
-}
-
-impl From<io::Error> for Failed {
-    fn from(_: io::Error) -> Self {
-        Self::Gone
-    }
-}
 
 /// Takes one connection from accept to its end.
 pub(super) async fn serve(connection: Connection, stream: Stream, home: Home) {
@@ -89,10 +70,6 @@ async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Box<Sess
     None
 }
 
-fn limit_reached(Full { refusal, limit }: Full) -> Failed {
-    Failed::Limit(refusal, refusal::too_many_clients(refusal.label(), limit))
-}
-
 type Admitted = (Member, Seat, Arc<Parameters>);
 
 /// A connection that is logging in.
@@ -115,7 +92,7 @@ impl Greeter {
         if door.is_draining() {
             return Err(Failed::Limit(Refusal::Draining, refusal::draining()));
         }
-        let presence = Presence::take(&door).map_err(limit_reached)?;
+        let presence = Presence::take(&door).map_err(Failed::from)?;
         if startup.replication.is_some() {
             return Err(Failed::Refused(LoginResult::Protocol, refusal::no_replication()));
         }
@@ -277,7 +254,7 @@ impl Greeter {
         let database = door.pools.database(&startup.database).ok_or_else(unknown)?;
         let pool = database.pool(&startup.user).ok_or_else(unknown)?;
         let user = door.user(&startup.user).ok_or_else(unknown)?;
-        let seat = Seat::take(presence, user, database, pool).map_err(limit_reached)?;
+        let seat = Seat::take(presence, user, database, pool).map_err(Failed::from)?;
         let long_key = startup.served_minor() >= 2;
         let terms = settle_terms(pool, startup, self.home).await?;
         let member = door.roster.enter(long_key);

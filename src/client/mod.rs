@@ -7,6 +7,7 @@
 mod accept;
 mod door;
 mod ending;
+mod failed;
 mod handshake;
 mod params;
 mod refusal;

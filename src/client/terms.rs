@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::handshake::Failed;
+use super::failed::Failed;
 use super::refusal;
 use crate::guard::Home;
 use crate::obs::LoginResult;

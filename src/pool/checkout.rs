@@ -1,9 +1,7 @@
-//! A pool, and how a client gets a server connection from it and gives it back.
+//! A pool, and how a client gets a server connection from it.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::Object;
@@ -12,8 +10,8 @@ use super::books::Outcome;
 use super::greeting::Greeting;
 use super::store::{Held, Store};
 use super::upstream::Upstream;
-use super::{PoolMode, PoolParams};
-use crate::guard::{Arrival, Home, Placement, PoolId, PoolLimits, PoolSnapshot, ShedReason, Ticket};
+use super::{Lease, PoolMode, PoolParams, Waiting};
+use crate::guard::{Arrival, Home, Placement, PoolId, PoolLimits, PoolSnapshot, ShedReason};
 use crate::lock::lock;
 use crate::obs::{DestroyReason, PoolMetrics, WaitOutcome};
 use crate::server::{DialError, Dialler, Server, farewell};
@@ -50,16 +48,6 @@ pub enum Checkout {
     Queued(Waiting),
     /// A refusal.
     Shed(ShedReason),
-}
-
-/// How a wait ended.
-pub enum WaitEnd {
-    /// With a server connection.
-    Granted(Lease),
-    /// With a refusal, after this long.
-    Shed(ShedReason, Duration),
-    /// With a CancelRequest.
-    Cancelled,
 }
 
 impl Pool {
@@ -102,13 +90,7 @@ impl Pool {
                 }
                 (Some(Ok((ticket, cell))), _) => {
                     self.upstream.wake_ticker();
-                    return Checkout::Queued(Waiting {
-                        pool: Arc::clone(self),
-                        ticket,
-                        cell,
-                        since: now,
-                        over: false,
-                    });
+                    return Checkout::Queued(Waiting::new(self, ticket, cell, now));
                 }
                 (Some(Err(reason)), _) => {
                     self.metrics.waited(WaitOutcome::Shed, Duration::ZERO);
@@ -226,7 +208,7 @@ impl Pool {
     }
 
     /// A connection that is free goes to the next client, or into its store.
-    fn give_back(self: &Arc<Self>, held: Held, home: Home, now: Instant) {
+    pub(super) fn give_back(self: &Arc<Self>, held: Held, home: Home, now: Instant) {
         let mut held = Some(held);
         let waker = self.upstream.with_books(|books| {
             let placement = books.gate.returned(now, self.id, home, &mut books.actions);
@@ -252,187 +234,8 @@ impl Pool {
     }
 
     /// A connection that nobody may use any more.
-    fn discard(self: &Arc<Self>, held: Held, home: Home, reason: DestroyReason) {
+    pub(super) fn discard(self: &Arc<Self>, held: Held, home: Home, reason: DestroyReason) {
         self.upstream.with_books(|books| books.gate.discard(Instant::now(), self.id, &mut books.actions));
         self.close(Object::take(held), home, reason);
-    }
-}
-
-/// A server connection in a client's hands. Dropped without having been released, it is closed: only [`Lease::release`]
-/// vouches for its state.
-pub struct Lease {
-    held: Option<Held>,
-    pool: Arc<Pool>,
-    home: Home,
-    since: Instant,
-}
-
-impl Lease {
-    fn new(held: Held, pool: &Arc<Pool>, home: Home, since: Instant) -> Self {
-        Self { held: Some(held), pool: Arc::clone(pool), home, since }
-    }
-
-    /// Whose it is.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
-    /// When it was checked out.
-    pub fn since(&self) -> Instant {
-        self.since
-    }
-
-    /// Gives the connection back. Its server must be free ([`Server::is_free`]); one that is not is closed. While a
-    /// cancel request is under way for it, it stays out of use.
-    pub fn release(mut self, now: Instant) {
-        let Some(mut held) = self.held.take() else { return };
-        self.pool.metrics.held(now.saturating_duration_since(self.since));
-        held.idle_since = now;
-        let (pool, home) = (Arc::clone(&self.pool), self.home);
-        if !held.is_free() {
-            pool.discard(held, home, DestroyReason::OutOfStep);
-        } else if held.is_expired(now) {
-            pool.discard(held, home, DestroyReason::Lifetime);
-        } else if held.cancel.is_under_way() {
-            let upstream = Arc::clone(&pool.upstream);
-            upstream.spawn(home, async move {
-                held.cancel.over().await;
-                if held.cancel.is_tainted() {
-                    pool.discard(held, home, DestroyReason::Cancel);
-                } else {
-                    pool.give_back(held, home, Instant::now());
-                }
-            });
-        } else if held.cancel.is_tainted() {
-            pool.discard(held, home, DestroyReason::Cancel);
-        } else {
-            pool.give_back(held, home, now);
-        }
-    }
-
-    /// Closes a connection that turned out to be dead or too old.
-    fn close_idle(self, now: Instant) {
-        let reason = if self.is_expired(now) { DestroyReason::Lifetime } else { DestroyReason::ServerClosed };
-        self.close(reason);
-    }
-
-    /// Closes the connection; its place is free once PostgreSQL has closed its side.
-    pub fn close(mut self, reason: DestroyReason) {
-        if let Some(held) = self.held.take() {
-            self.pool.discard(held, self.home, reason);
-        }
-    }
-
-    /// Runs `task` on the thread that watches this connection's socket.
-    pub fn run<F: Future<Output = ()> + Send + 'static>(self, task: impl FnOnce(Self) -> F) {
-        let (upstream, home) = (Arc::clone(&self.pool.upstream), self.home);
-        upstream.spawn(home, task(self));
-    }
-}
-
-impl Deref for Lease {
-    type Target = Server;
-
-    fn deref(&self) -> &Server {
-        match &self.held {
-            Some(held) => held,
-            None => unreachable!("a lease lets go of its connection only when it is consumed"),
-        }
-    }
-}
-
-impl DerefMut for Lease {
-    fn deref_mut(&mut self) -> &mut Server {
-        match &mut self.held {
-            Some(held) => held,
-            None => unreachable!("a lease lets go of its connection only when it is consumed"),
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.pool.discard(held, self.home, DestroyReason::ClientLeft);
-        }
-    }
-}
-
-/// A place in the queue. Dropped, it is given up at once, and whatever was handed over unseen goes to the next.
-pub struct Waiting {
-    pool: Arc<Pool>,
-    ticket: Ticket,
-    cell: usize,
-    since: Instant,
-    over: bool,
-}
-
-impl Waiting {
-    /// Whether the wait is over; if not, the task is woken when it is.
-    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<WaitEnd> {
-        let outcome = self.pool.upstream.with_books(|books| books.outcome(self.cell, cx.waker()));
-        let Some(outcome) = outcome else { return Poll::Pending };
-        self.over = true;
-        let now = Instant::now();
-        let waited = now.saturating_duration_since(self.since);
-        Poll::Ready(match outcome {
-            Outcome::Granted(held, home) => {
-                self.pool.metrics.waited(WaitOutcome::Granted, waited);
-                WaitEnd::Granted(Lease::new(held, &self.pool, home, now))
-            }
-            Outcome::Shed(reason, waited) => {
-                self.pool.metrics.waited(WaitOutcome::Shed, waited);
-                self.pool.metrics.shed(reason.as_str());
-                WaitEnd::Shed(reason, waited)
-            }
-            Outcome::Cancelled => {
-                self.pool.metrics.waited(WaitOutcome::Cancelled, waited);
-                WaitEnd::Cancelled
-            }
-        })
-    }
-
-    /// When it began.
-    pub fn since(&self) -> Instant {
-        self.since
-    }
-
-    /// What ends this wait from outside.
-    pub fn canceller(&self) -> WaitCanceller {
-        WaitCanceller { pool: Arc::clone(&self.pool), ticket: self.ticket }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if self.over {
-            return;
-        }
-        let now = Instant::now();
-        let left = self.pool.upstream.with_books(|books| books.leave(now, self.ticket, self.cell));
-        if let Some(Outcome::Granted(held, home)) = left {
-            self.pool.give_back(held, home, now);
-        }
-        self.pool.metrics.waited(WaitOutcome::Abandoned, now.saturating_duration_since(self.since));
-    }
-}
-
-/// Ends a wait from outside: a CancelRequest for a client that is queued.
-pub struct WaitCanceller {
-    pool: Arc<Pool>,
-    ticket: Ticket,
-}
-
-impl WaitCanceller {
-    /// Ends the wait; false if it was over already.
-    pub fn cancel(&self) -> bool {
-        let waiter = self.pool.upstream.with_books(|books| {
-            books.gate.abandon(Instant::now(), self.ticket)?;
-            Some(books.end(self.ticket, Outcome::Cancelled))
-        });
-        if let Some(Some(waker)) = &waiter {
-            waker.wake_by_ref();
-        }
-        waiter.is_some()
     }
 }

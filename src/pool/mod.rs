@@ -11,13 +11,17 @@
 mod books;
 mod checkout;
 mod greeting;
+mod lease;
 mod params;
 mod registry;
 mod store;
 mod upstream;
+mod waiting;
 
-pub use checkout::{Checkout, Lease, Pool, WaitCanceller, WaitEnd, Waiting};
+pub use checkout::{Checkout, Pool};
 pub use greeting::{Greeting, Terms};
+pub use lease::Lease;
 pub use params::{PoolMode, PoolParams};
 pub use registry::{Database, Pools};
 pub use upstream::Upstream;
+pub use waiting::{WaitCanceller, WaitEnd, Waiting};

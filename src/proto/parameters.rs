@@ -108,6 +108,12 @@ impl Parameters {
     }
 }
 
+/// Name and value in the body of a ParameterStatus; None if it is not well formed.
+pub fn parameter_status(body: &[u8]) -> Option<(&str, &str)> {
+    let mut texts = body.split(|byte| *byte == 0).map(std::str::from_utf8);
+    Some((texts.next()?.ok()?, texts.next()?.ok()?))
+}
+
 /// A parameter that a client can change, so that it has to follow it from server to server.
 pub fn is_settable(name: &str) -> bool {
     !READ_ONLY.iter().any(|read_only| read_only.eq_ignore_ascii_case(name))

@@ -6,10 +6,9 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::cancel::CancelTarget;
-use super::dial::parameter_status;
 use crate::net::{Inbox, Outbox, Stream};
 use crate::proto::ledger::Ledger;
-use crate::proto::parameters::{Parameters, is_settable};
+use crate::proto::parameters::{Parameters, is_settable, parameter_status};
 use crate::wire::tag;
 
 /// Takes back every parameter that a client may have set. RESET ALL leaves the role and the user as they are.

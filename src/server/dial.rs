@@ -16,7 +16,7 @@ use crate::lock::lock;
 use crate::net::{Inbox, Outbox, Stream};
 use crate::proto::auth::{Derivation, Failure, Keys, ServerAuth, ServerStep};
 use crate::proto::ledger::{Ledger, field};
-use crate::proto::parameters::Parameters;
+use crate::proto::parameters::{Parameters, parameter_status};
 use crate::wire::{Frame, Next, Side, Violation, tag};
 
 /// Protocol 3.0: every server speaks it, and the longer cancel keys of 3.2 matter only to those that see ours.
@@ -262,12 +262,6 @@ impl Greeting {
             kind => Err(DialError::Unexpected(kind)),
         }
     }
-}
-
-/// Name and value in the body of a ParameterStatus; None if it is not well formed.
-pub fn parameter_status(body: &[u8]) -> Option<(&str, &str)> {
-    let mut texts = body.split(|byte| *byte == 0).map(std::str::from_utf8);
-    Some((texts.next()?.ok()?, texts.next()?.ok()?))
 }
 
 fn refused(body: &[u8]) -> DialError {

@@ -14,7 +14,7 @@ pub use ask::Answer;
 pub use cancel::{CancelTarget, CancelUnderWay};
 pub use connection::{Fate, Server, query};
 pub use connector::Connector;
-pub use dial::{DialError, Dialler, is_out_of_files, parameter_status};
+pub use dial::{DialError, Dialler, is_out_of_files};
 pub use farewell::farewell;
 pub use params::{Credentials, ServerTls, TlsVerify, UpstreamParams};
 pub use settle::{Owed, Unsettled};

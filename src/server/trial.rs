@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::connection::Server;
-use super::dial::parameter_status;
 use super::settle::Unsettled;
 use crate::proto::ledger::{Verdict, field, sqlstate};
-use crate::proto::parameters::{Parameters, is_settable};
+use crate::proto::parameters::{Parameters, is_settable, parameter_status};
 use crate::wire::tag;
 
 /// What became of the parameters.
