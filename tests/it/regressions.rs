@@ -18,6 +18,7 @@ pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
 const TESTS: &[Test] = &[
     ("set_does_not_reach_the_next_client", set_stays),
     ("reset_of_one_client_spares_the_others_parameters", reset_spares),
+    ("after_discard_all_a_client_has_what_it_logged_in_with", discarded),
     ("vanishing_within_a_set_leaves_no_trace", vanished_set),
     ("garbage_behind_a_query_costs_no_server", garbage),
     ("terminate_midway_commits_nothing_and_keeps_the_server", terminate_midway),
@@ -116,6 +117,25 @@ fn assert_untouched(tenant: &Tenant, proxy: &Proxy, changes: &[&str]) {
         for (number, late) in late.iter_mut().enumerate() {
             assert_eq!(late.rows(SESSION), expected[number], "round {round}: {sql}, then a login");
             run(&mut changer, sql, extended);
+        }
+    }
+}
+
+/// Also those parameters that PostgreSQL reports, and whatever it says about them on the way.
+fn discarded(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "discarded");
+    for params in LOGINS {
+        let (mut wire, _) = tenant.login_with(proxy.address, params);
+        let expected = wire.rows(SESSION);
+        for extended in [false, true] {
+            wire.run("set TimeZone = 'Asia/Tokyo'");
+            let replies = run(&mut wire, "discard all", extended);
+            let told = replies.iter().rev().find_map(|m| status(std::slice::from_ref(m), "TimeZone"));
+            assert_eq!(told, expected[0][4], "what it was told last");
+            assert_eq!(wire.rows(SESSION), expected);
+            // Another one's turn in between.
+            tenant.login(proxy.address).run("select 1");
+            assert_eq!(wire.rows(SESSION), expected);
         }
     }
 }
