@@ -26,6 +26,8 @@ fn is_telling(kind: u8) -> bool {
 enum Meaning {
     Pass,
     Keep,
+    /// The ReadyForQuery behind a DISCARD ALL.
+    Discarded,
     Farewell,
     OutOfStep,
     /// The client's parameters could not be set; the server said why.
@@ -61,6 +63,10 @@ impl Session {
             }
             match meaning {
                 Meaning::Pass | Meaning::Keep => {}
+                Meaning::Discarded => {
+                    from = frame.start;
+                    self.back_at_login(cx)?;
+                }
                 Meaning::OutOfStep => return self.out_of_step(),
                 Meaning::ReplayFailed => return self.replay_failed(cx, bytes.get(frame.start..at)),
                 Meaning::Farewell => {
@@ -74,7 +80,7 @@ impl Session {
 
     /// The chunk is looked through: the server connection first goes to who waits for it, then the client gets its bytes.
     fn passed(&mut self, cx: &mut Context<'_>, rest: &[u8]) -> Step {
-        let State::Active(Active { lease, exec_since, ready }) = &mut self.state else { return Ok(()) };
+        let State::Active(Active { lease, exec_since, ready, .. }) = &mut self.state else { return Ok(()) };
         if std::mem::take(ready) && lease.ledger.is_settled() {
             let now = Instant::now();
             self.pool.metrics.executed(now.saturating_duration_since(*exec_since));
@@ -91,7 +97,9 @@ impl Session {
 
     #[inline]
     fn meaning(&mut self, frame: Frame, body: &[u8]) -> Meaning {
-        let State::Active(Active { lease, ready, .. }) = &mut self.state else { return Meaning::Pass };
+        let State::Active(Active { lease, ready, discarded, .. }) = &mut self.state else {
+            return Meaning::Pass;
+        };
         lease.swallowing = false;
         match lease.ledger.reply(frame.tag, body) {
             Verdict::Forward => match frame.tag {
@@ -100,7 +108,7 @@ impl Session {
                     if lease.ledger.status() == Status::Idle {
                         self.pool.metrics.transaction();
                     }
-                    Meaning::Pass
+                    if std::mem::take(discarded) { Meaning::Discarded } else { Meaning::Pass }
                 }
                 tag::COMMAND_COMPLETE => {
                     self.completed(body);
@@ -144,10 +152,24 @@ impl Session {
 
     #[inline]
     fn completed(&mut self, tag: &[u8]) {
-        let State::Active(Active { lease, .. }) = &mut self.state else { return };
-        if lease.note_completed(tag) && tag.starts_with(b"DISCARD") {
-            self.wanted = Arc::clone(&self.login);
+        let State::Active(Active { lease, discarded, .. }) = &mut self.state else { return };
+        *discarded |= lease.note_completed(tag) && tag.starts_with(b"DISCARD");
+    }
+
+    /// After DISCARD ALL a client has what it logged in with. PostgreSQL has just told it (right in front of ReadyForQuery)
+    /// what the server connection logged in with, so it is told its own values behind that.
+    fn back_at_login(&mut self, cx: &mut Context<'_>) -> Step {
+        let State::Active(Active { lease, .. }) = &self.state else { return Ok(()) };
+        // A client that keeps its server connection keeps what that one has now.
+        if !self.pool.gives_back_after_transaction() {
+            return Ok(());
         }
+        self.wanted = Arc::clone(&self.login);
+        let mut statuses = vec![];
+        for (name, value) in self.login.iter().filter(|(name, _)| lease.base.get(name).is_some()) {
+            messages::parameter_status(&mut statuses, name, value);
+        }
+        self.write_client(cx, &statuses)
     }
 
     /// The server reports a parameter: set by the client, or undone with its transaction. The client's next server

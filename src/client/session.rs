@@ -90,6 +90,8 @@ pub(super) struct Active {
     pub(super) exec_since: Instant,
     /// A ReadyForQuery was among the replies that are being looked through.
     pub(super) ready: bool,
+    /// DISCARD ALL is done; the ReadyForQuery behind it is still to come.
+    pub(super) discarded: bool,
 }
 
 /// Why a session ends.
@@ -344,7 +346,7 @@ impl Session {
             lease.ledger.sent_injected();
             query(&mut front, &sql);
         }
-        self.state = State::Active(Active { lease, exec_since: now, ready: false });
+        self.state = State::Active(Active { lease, exec_since: now, ready: false, discarded: false });
         self.forward(cx, bytes, front)
     }
 

@@ -19,7 +19,8 @@ pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
 }
 
 const TESTS: &[Test] = &[
-    ("killed_and_restarted_under_load", killed),
+    ("killed_and_restarted_under_load", |_| killed("killed", |_| vec![])),
+    ("killed_and_restarted_with_parameters_to_replay", |_| killed("killed_params", parameters)),
     ("wrong_upstream_password", wrong_password),
     ("unreachable_upstream", unreachable),
     ("lesson_05_out_of_files", out_of_files),
@@ -51,16 +52,28 @@ struct Progress {
     served: AtomicUsize,
 }
 
-fn killed(_: &Ground) {
+/// What a client logs in with, beside its name.
+type Params = Vec<(&'static str, String)>;
+
+/// No two clients have the same, so that each grant brings a server to other parameters.
+fn parameters(number: usize) -> Params {
+    vec![
+        ("application_name", format!("steady {number}")),
+        ("TimeZone", format!("<+01:{number:02}>-01:{number:02}")),
+    ]
+}
+
+fn killed(name: &str, parameters: fn(usize) -> Params) {
     const CLIENTS: usize = 20;
     let mut cluster = start_cluster(60);
-    let tenant = tenant(&cluster, "killed");
+    let tenant = tenant(&cluster, name);
     let proxy = Proxy::start(&ProxyOptions::new(vec![tenant.database(&cluster, 5)]));
     let progress = Arc::new(Progress::default());
     let clients: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let (tenant, address, progress) = (tenant.clone(), proxy.address, Arc::clone(&progress));
-            std::thread::spawn(move || steady_client(&tenant, address, number, &progress))
+            let parameters = parameters(number);
+            std::thread::spawn(move || steady_client(&tenant, address, number, &parameters, &progress))
         })
         .collect();
     eventually("transactions run", || proxy.metric("pgcorral_transactions_total{") > 100.0);
@@ -78,9 +91,21 @@ fn killed(_: &Ground) {
     }
 }
 
-/// Keeps one connection all the time; every reply is its own, or an error that says that the database is away.
-fn steady_client(tenant: &Tenant, address: SocketAddr, number: usize, progress: &Progress) {
-    let mut wire = tenant.login(address);
+/// Keeps one connection all the time; every reply is its own, with its own parameters, or an error that says that the
+/// database is away.
+fn steady_client(
+    tenant: &Tenant,
+    address: SocketAddr,
+    number: usize,
+    parameters: &Params,
+    progress: &Progress,
+) {
+    let borrowed: Vec<(&str, &str)> =
+        parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let (mut wire, _) = tenant.login_with(address, &borrowed);
+    let own: Vec<Option<String>> = parameters.iter().map(|(_, value)| Some(value.clone())).collect();
+    let settings: String =
+        parameters.iter().map(|(name, _)| format!(", current_setting('{name}')")).collect();
     let mut counted = 0;
     for query in 0.. {
         if progress.over.load(Ordering::SeqCst) {
@@ -88,10 +113,11 @@ fn steady_client(tenant: &Tenant, address: SocketAddr, number: usize, progress: 
         }
         let restarts = progress.restarts.load(Ordering::SeqCst);
         let mark = format!("{number}-{query}");
-        let replies = wire.run(&format!("select '{mark}', pg_sleep(0.002)"));
+        let replies = wire.run(&format!("select '{mark}', pg_sleep(0.002){settings}"));
         let rows: Vec<_> = replies.iter().filter(|m| m.tag == b'D').collect();
         for row in &rows {
             assert_eq!(row.columns()[0].as_deref(), Some(mark.as_str()), "another's reply");
+            assert_eq!(row.columns()[2..], own, "another's parameters");
         }
         match sqlstate(&replies) {
             None => {

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use crate::Test;
 use crate::support::ground::{Ground, eventually};
 use crate::support::proxy::{Proxy, ProxyOptions};
-use crate::support::wire::{PROTOCOL_3_0, Wire, sqlstate, startup};
+use crate::support::wire::{PROTOCOL_3_0, Wire, cancel, sqlstate, startup};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
@@ -17,9 +17,12 @@ pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
 
 const TESTS: &[Test] = &[
     ("max_clients", max_clients),
+    ("silent_connections_are_no_clients", silent),
+    ("cancel_needs_no_turn_to_log_in", cancel_without_turn),
     ("login_timeout", login_timeout),
     ("sigterm_drains", drain),
     ("second_sigterm_ends_at_once", second_signal),
+    ("sighup_is_not_the_end", hangup),
     ("drain_has_a_deadline", drain_deadline),
     ("secrets_are_never_logged", secrets),
 ];
@@ -41,6 +44,61 @@ fn max_clients(ground: &Ground) {
     clients.pop();
     eventually("there is room", || proxy.metric("pgcorral_clients{") == 2.0);
     assert_eq!(tenant.login(proxy.address).value("select 1"), "1");
+}
+
+/// Who has said nothing yet takes nobody's place.
+fn silent(ground: &Ground) {
+    let tenant = ground.tenant("silent");
+    let database = tenant.database(ground.cluster(), 2);
+    let options = ProxyOptions {
+        max_clients: Some(2),
+        max_handshakes: Some(2),
+        login_timeout: Some("60s".to_owned()),
+        ..ProxyOptions::new(vec![database])
+    };
+    let proxy = Proxy::start(&options);
+    let silent: Vec<Wire> = (0..20).map(|_| Wire::connect(proxy.address).expect("connect")).collect();
+    eventually("all are there", || proxy.metric("pgcorral_handshakes_in_flight") == 20.0);
+    let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+    for client in &mut clients {
+        assert_eq!(client.value("select 1"), "1");
+    }
+    let mut third = Wire::connect(proxy.address).expect("connect");
+    third.send_startup(PROTOCOL_3_0, &[("user", &tenant.name)]).expect("startup");
+    assert_eq!(sqlstate(&third.read_to_close()).as_deref(), Some("53300"));
+    drop(silent);
+}
+
+/// A crowd that is stuck in its login does not keep a query from being cancelled.
+fn cancel_without_turn(ground: &Ground) {
+    let tenant = ground.tenant("cancel_turn");
+    let database = tenant.database(ground.cluster(), 2);
+    let options = ProxyOptions {
+        max_handshakes: Some(2),
+        login_timeout: Some("60s".to_owned()),
+        ..ProxyOptions::new(vec![database])
+    };
+    let proxy = Proxy::start(&options);
+    let mut client = tenant.login(proxy.address);
+    client.query("select pg_sleep(100)").expect("send");
+    let mut stuck: Vec<Wire> = (0..5).map(|_| Wire::connect(proxy.address).expect("connect")).collect();
+    for (number, login) in stuck.iter_mut().enumerate() {
+        login.send_startup(PROTOCOL_3_0, &[("user", &tenant.name)]).expect("startup");
+        // The first two are asked for a password that they never send; the others wait for their turn.
+        if number < 2 {
+            assert_eq!(login.read().ok().map(|message| message.tag), Some(b'R'));
+        }
+    }
+    eventually("all are there", || proxy.metric("pgcorral_handshakes_in_flight") == 5.0);
+    let mut root = ground.root("postgres");
+    eventually("the query runs", || {
+        root.value(
+            "select count(*) from pg_stat_activity where usename = 'cancel_turn' and wait_event = 'PgSleep'",
+        ) == "1"
+    });
+    cancel(proxy.address, &client.cancel_key.clone().expect("a key"));
+    assert_eq!(sqlstate(&client.ready()).as_deref(), Some("57014"));
+    drop(stuck);
 }
 
 fn login_timeout(ground: &Ground) {
@@ -109,6 +167,22 @@ fn second_signal(ground: &Ground) {
             == "0"
     });
     assert_eq!(ground.root("second_signal").value("select count(*) from undone"), "0");
+}
+
+fn hangup(ground: &Ground) {
+    let tenant = ground.tenant("hangup");
+    let mut proxy = Proxy::start(&ProxyOptions::new(vec![tenant.database(ground.cluster(), 2)]));
+    let mut client = tenant.login(proxy.address);
+    client.run("begin; select 1");
+    for _ in 0..2 {
+        proxy.signal(Signal::HUP);
+    }
+    eventually("the log says so", || proxy.log().contains("SIGHUP"));
+    assert_eq!(sqlstate(&client.run("commit")), None);
+    assert_eq!(tenant.login(proxy.address).value("select 1"), "1");
+    assert!(!proxy.has_ended());
+    proxy.signal(Signal::TERM);
+    assert_eq!(proxy.wait().code(), Some(0));
 }
 
 fn drain_deadline(ground: &Ground) {

@@ -18,8 +18,10 @@ mod harness;
 mod limits;
 mod login;
 mod queue;
+mod regressions;
 mod storm;
 mod support;
+mod transports;
 
 use std::sync::Arc;
 
@@ -36,9 +38,16 @@ fn main() -> std::process::ExitCode {
     trials.extend(cuts::trials(&ground));
     trials.extend(check::trials(&ground));
     trials.extend(drivers::trials(&ground));
-    for group in
-        [login::trials, queue::trials, cancels::trials, storm::trials, faults::trials, limits::trials]
-    {
+    for group in [
+        login::trials,
+        queue::trials,
+        cancels::trials,
+        storm::trials,
+        faults::trials,
+        limits::trials,
+        regressions::trials,
+        transports::trials,
+    ] {
         trials.extend(group(&ground));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -25,6 +25,7 @@ const TESTS: &[Test] = &[
     ("lesson_05_exhaustion_is_not_server_down", exhaustion),
     ("a_batch_without_sync_keeps_its_server", batch_without_sync),
     ("large_query_waits_in_bounded_memory", large_waiter),
+    ("lesson_12_gone_waiter_with_a_large_query_never_runs", gone_large_waiters),
 ];
 
 /// A pool of one, and a client that holds it in a transaction.
@@ -63,6 +64,27 @@ fn gone_waiters(ground: &Ground) {
         waiter.query("insert into ran values (1)").expect("send");
     }
     eventually("all wait", || held.depth() == 30.0);
+    for (number, waiter) in waiters.into_iter().enumerate() {
+        // Half of them with a FIN, half with an RST.
+        if number % 2 == 0 {
+            let socket = socket2::SockRef::from(waiter.socket());
+            socket.set_linger(Some(Duration::ZERO)).expect("linger");
+        }
+    }
+    eventually("nobody waits", || held.depth() == 0.0);
+    held.holder.run("commit");
+    assert_eq!(held.login().value("select count(*) from ran"), "0");
+}
+
+/// More than the proxy reads ahead: their end stands behind bytes that it leaves in the socket.
+fn gone_large_waiters(ground: &Ground) {
+    let mut held = Held::start(ground, "gone_large", "60s");
+    let sql = format!("insert into ran values (length('{}'))", "x".repeat(40_000));
+    let mut waiters: Vec<Wire> = (0..10).map(|_| held.login()).collect();
+    for waiter in &mut waiters {
+        waiter.query(&sql).expect("send");
+    }
+    eventually("all wait", || held.depth() == 10.0);
     for (number, waiter) in waiters.into_iter().enumerate() {
         // Half of them with a FIN, half with an RST.
         if number % 2 == 0 {

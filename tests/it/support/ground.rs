@@ -10,7 +10,7 @@ use loadtest::postgres::{Cluster, ClusterOptions};
 
 use super::proxy::{Database, Proxy, ProxyOptions};
 use super::script::Target;
-use super::wire::{PATIENCE, Wire};
+use super::wire::{Message, PATIENCE, PROTOCOL_3_0, Wire};
 
 /// Everything that is shared. Dropped by `main` after the last test; the proxies first, then the server.
 #[derive(Default)]
@@ -94,6 +94,7 @@ impl Tenant {
             name: self.name.clone(),
             port: cluster.port(),
             server_database: self.name.clone(),
+            upstream: None,
             upstream_login: None,
             pool_size,
             mode: "transaction".to_owned(),
@@ -105,6 +106,16 @@ impl Tenant {
     /// Logs in as this tenant.
     pub fn login(&self, address: SocketAddr) -> Wire {
         Wire::login(address, &self.name, &self.password, &self.name)
+    }
+
+    /// Logs in with more parameters in the startup packet; with it comes what it was greeted with.
+    pub fn login_with(&self, address: SocketAddr, params: &[(&str, &str)]) -> (Wire, Vec<Message>) {
+        let mut wire = Wire::connect(address).expect("connect");
+        let params = [&[("user", self.name.as_str()), ("database", &self.name)], params].concat();
+        wire.send_startup(PROTOCOL_3_0, &params).expect("startup");
+        let (messages, result) = wire.authenticate(&self.name, &self.password);
+        assert!(result.is_ok(), "login with {params:?}: {messages:?}");
+        (wire, messages)
     }
 
     /// A URL as this tenant, for tokio-postgres.

@@ -23,10 +23,14 @@ fn program() -> String {
 pub struct ProxyOptions {
     /// Databases that clients can name.
     pub databases: Vec<Database>,
+    /// Where clients connect, instead of a free port: the path of a socket, say.
+    pub listen: Option<String>,
     /// Longest wait in the queue.
     pub max_wait: Option<String>,
     /// Most clients.
     pub max_clients: Option<usize>,
+    /// Most logins under way at once.
+    pub max_handshakes: Option<usize>,
     /// Longest login.
     pub login_timeout: Option<String>,
     /// Most connections to PostgreSQL over all pools.
@@ -52,6 +56,8 @@ pub struct Database {
     pub port: u16,
     /// The name at PostgreSQL.
     pub server_database: String,
+    /// All of the upstream's URL, instead of what the fields around say.
+    pub upstream: Option<String>,
     /// As whom the server connections log in. None: as the client.
     pub upstream_login: Option<(String, String)>,
     /// Most server connections per user.
@@ -72,11 +78,15 @@ impl ProxyOptions {
 
     /// The configuration file; `config/pgcorral.toml` says what the keys mean.
     pub fn toml(&self) -> String {
-        let mut text = String::from("listen = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n");
+        let listen = self.listen.as_deref().unwrap_or("127.0.0.1:0");
+        let mut text = format!("listen = [{listen:?}]\nadmin = \"127.0.0.1:0\"\n");
         let auth = self.auth.as_deref().unwrap_or("scram-sha-256");
         let _ = writeln!(text, "[auth]\nauth_type = {auth:?}\n[limits]");
         if let Some(clients) = self.max_clients {
             let _ = writeln!(text, "max_clients = {clients}");
+        }
+        if let Some(handshakes) = self.max_handshakes {
+            let _ = writeln!(text, "max_handshakes = {handshakes}");
         }
         let _ = writeln!(text, "[timeouts]");
         let timeouts = [
@@ -117,11 +127,9 @@ impl Database {
         let Self { name, port, server_database, pool_size, mode, .. } = self;
         let user = self.upstream_login.as_ref().map(|(user, password)| format!("{user}:{password}@"));
         let user = user.unwrap_or_default();
-        let _ = writeln!(text, "[databases.{name}]");
-        let _ = writeln!(
-            text,
-            "upstream = \"postgres://{user}127.0.0.1:{port}/{server_database}?sslmode=disable\""
-        );
+        let own = || format!("postgres://{user}127.0.0.1:{port}/{server_database}?sslmode=disable");
+        let upstream = self.upstream.clone().unwrap_or_else(own);
+        let _ = writeln!(text, "[databases.{name}]\nupstream = {upstream:?}");
         let _ = writeln!(text, "pool_size = {pool_size}\npool_mode = {mode:?}");
         if let Some(bound) = self.max_connections {
             let _ = writeln!(text, "max_db_connections = {bound}");
@@ -155,7 +163,7 @@ pub fn check(toml: &str) -> Checked {
 
 /// A running proxy. Dropping it kills it; if the test is failing, its log is printed.
 pub struct Proxy {
-    /// Where clients connect.
+    /// Where clients connect, unless it listens on a socket's path.
     pub address: SocketAddr,
     /// Where metrics and health are.
     pub admin: SocketAddr,
@@ -203,7 +211,9 @@ impl Proxy {
         loop {
             let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("the proxy did not get ready"));
             if let Some(address) = line.strip_prefix("listening on ") {
-                self.address = address.parse().expect("an address");
+                if !address.starts_with("unix:") {
+                    self.address = address.parse().expect("an address");
+                }
             } else if let Some(address) = line.strip_prefix("admin on ") {
                 self.admin = address.parse().expect("an address");
             } else if line == "ready" {

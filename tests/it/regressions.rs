@@ -1,0 +1,278 @@
+//! What was wrong once, and what nobody else looks at: what one client leaves behind is nothing to the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::Test;
+use crate::support::ground::{Ground, Tenant, eventually, start_cluster, tenant};
+use crate::support::proxy::{Proxy, ProxyOptions};
+use crate::support::wire::{Message, PROTOCOL_3_0, Wire, cstr, query, sqlstate, tagged};
+
+/// All trials of this file.
+pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
+    crate::trials("regressions", ground, TESTS)
+}
+
+const TESTS: &[Test] = &[
+    ("set_does_not_reach_the_next_client", set_stays),
+    ("reset_of_one_client_spares_the_others_parameters", reset_spares),
+    ("after_discard_all_a_client_has_what_it_logged_in_with", discarded),
+    ("vanishing_within_a_set_leaves_no_trace", vanished_set),
+    ("garbage_behind_a_query_costs_no_server", garbage),
+    ("terminate_midway_commits_nothing_and_keeps_the_server", terminate_midway),
+    ("a_thousand_logins_with_one_new_set_ask_once", one_question),
+];
+
+/// A pool of one.
+fn start(ground: &Ground, name: &str) -> (Tenant, Proxy) {
+    let tenant = ground.tenant(name);
+    let options = ProxyOptions {
+        max_wait: Some("60s".to_owned()),
+        ..ProxyOptions::new(vec![tenant.database(ground.cluster(), 1)])
+    };
+    (tenant, Proxy::start(&options))
+}
+
+/// What a client can see of its session, as columns.
+const SESSION: &str = "select current_user, session_user, current_setting('statement_timeout'), \
+                       current_setting('search_path'), current_setting('TimeZone'), \
+                       current_setting('application_name'), current_setting('work_mem')";
+
+/// Who logs in how: nothing of its own; everything of its own.
+const LOGINS: [&[(&str, &str)]; 2] = [
+    &[],
+    &[
+        ("options", "-c search_path=mine -c statement_timeout=55s"),
+        ("TimeZone", "America/Lima"),
+        ("application_name", "own"),
+        ("work_mem", "5MB"),
+    ],
+];
+
+/// A simple query, or one statement of the extended protocol.
+fn run(wire: &mut Wire, sql: &str, extended: bool) -> Vec<Message> {
+    if !extended {
+        return wire.run(sql);
+    }
+    let parse = tagged(b'P', &[cstr(""), cstr(sql), vec![0, 0]].concat());
+    let rest = [tagged(b'B', &[0; 8]), tagged(b'E', &[0; 5]), tagged(b'S', &[])].concat();
+    wire.send(&[parse, rest].concat()).expect("send");
+    wire.ready()
+}
+
+fn set_stays(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "set_stays");
+    ground.root("postgres").rows("create role set_stays_other; grant set_stays_other to set_stays");
+    let changes = [
+        "set role set_stays_other",
+        "set session authorization set_stays",
+        "set statement_timeout = '7s'",
+        "set search_path = elsewhere",
+        "set work_mem = '7MB'",
+        "set TimeZone = 'Asia/Tokyo'",
+        "set application_name = 'changed'",
+        "begin; set role set_stays_other; set search_path = elsewhere; commit",
+        "begin; set statement_timeout = '7s'; set TimeZone = 'Asia/Tokyo'; rollback",
+        "set search_path = elsewhere; select 1/0",
+    ];
+    assert_untouched(&tenant, &proxy, &changes);
+}
+
+fn reset_spares(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "reset_spares");
+    let changes = [
+        "reset all",
+        "discard all",
+        "reset search_path",
+        "reset role",
+        "reset TimeZone",
+        "set search_path to default",
+        "set session authorization default",
+        "begin; reset all; commit",
+        "begin; reset all; rollback",
+        "begin; set TimeZone = 'Asia/Tokyo'; reset all; commit",
+    ];
+    assert_untouched(&tenant, &proxy, &changes);
+}
+
+/// Whatever one client changes, those that were there before and those that come later see what they logged in with.
+fn assert_untouched(tenant: &Tenant, proxy: &Proxy, changes: &[&str]) {
+    let login = |params| tenant.login_with(proxy.address, params).0;
+    let mut others = LOGINS.map(login);
+    let expected = others.each_mut().map(|other| other.rows(SESSION));
+    assert_eq!(expected[1][0][2..].join_texts(), "55s mine America/Lima own 5MB");
+    for (round, sql) in changes.iter().cycle().take(changes.len() * 4).enumerate() {
+        // By one that is like the first of them, and by one that is like the second.
+        let mut changer = login(LOGINS[round / changes.len() % 2]);
+        let extended = round / changes.len() >= 2 && !sql.contains(';');
+        changer.run("select 1");
+        run(&mut changer, sql, extended);
+        for (number, other) in others.iter_mut().enumerate() {
+            assert_eq!(other.rows(SESSION), expected[number], "round {round}: {sql}");
+            run(&mut changer, sql, extended);
+        }
+        let mut late = LOGINS.map(login);
+        for (number, late) in late.iter_mut().enumerate() {
+            assert_eq!(late.rows(SESSION), expected[number], "round {round}: {sql}, then a login");
+            run(&mut changer, sql, extended);
+        }
+    }
+}
+
+/// Also those parameters that PostgreSQL reports, and whatever it says about them on the way.
+fn discarded(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "discarded");
+    for params in LOGINS {
+        let (mut wire, _) = tenant.login_with(proxy.address, params);
+        let expected = wire.rows(SESSION);
+        for extended in [false, true] {
+            wire.run("set TimeZone = 'Asia/Tokyo'");
+            let replies = run(&mut wire, "discard all", extended);
+            let told = replies.iter().rev().find_map(|m| status(std::slice::from_ref(m), "TimeZone"));
+            assert_eq!(told, expected[0][4], "what it was told last");
+            assert_eq!(wire.rows(SESSION), expected);
+            // Another one's turn in between.
+            tenant.login(proxy.address).run("select 1");
+            assert_eq!(wire.rows(SESSION), expected);
+        }
+    }
+}
+
+/// Columns as one text.
+trait JoinTexts {
+    fn join_texts(&self) -> String;
+}
+
+impl JoinTexts for [Option<String>] {
+    fn join_texts(&self) -> String {
+        self.iter().map(|text| text.as_deref().unwrap_or("NULL")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// The value that the client was greeted with.
+fn status(greeting: &[Message], name: &str) -> Option<String> {
+    let start = cstr(name);
+    let status = greeting.iter().find(|m| m.tag == b'S' && m.body.starts_with(&start))?;
+    Some(String::from_utf8_lossy(&status.body[start.len()..status.body.len() - 1]).into_owned())
+}
+
+fn vanished_set(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "vanished_set");
+    let login = |params| tenant.login_with(proxy.address, params);
+    let mut others = LOGINS.map(|params| login(params).0);
+    let zones = others.each_mut().map(|other| other.value("show TimeZone"));
+    let leavings: [fn(&mut Wire); 5] = [
+        |wire| wire.query("set TimeZone = 'Asia/Tokyo'").expect("send"),
+        |wire| drop(wire.run("begin; set TimeZone = 'Asia/Tokyo'")),
+        |wire| wire.query("begin; set TimeZone = 'Asia/Tokyo'; select pg_sleep(0.01)").expect("send"),
+        |wire| wire.query("set TimeZone = 'Asia/Tokyo'; select pg_sleep(0.01)").expect("send"),
+        |wire| {
+            wire.send(&[query("set TimeZone = 'Asia/Tokyo'"), query("select 1")].concat()).expect("send");
+        },
+    ];
+    for round in 0..60 {
+        let mut vanishing = login(LOGINS[round % 2]).0;
+        vanishing.run("select 1");
+        leavings[round % leavings.len()](&mut vanishing);
+        if round % 3 == 0 {
+            // With an RST.
+            let socket = socket2::SockRef::from(vanishing.socket());
+            socket.set_linger(Some(Duration::ZERO)).expect("linger");
+        }
+        drop(vanishing);
+        let at = (round / 2) % 2;
+        if round % 4 < 2 {
+            assert_eq!(others[at].value("show TimeZone"), zones[at], "round {round}");
+        }
+        let (mut late, greeting) = login(LOGINS[at]);
+        assert_eq!(status(&greeting, "TimeZone").as_ref(), Some(&zones[at]), "round {round}: the greeting");
+        assert_eq!(late.value("show TimeZone"), zones[at], "round {round}: a login");
+    }
+}
+
+/// A good query and a byte that begins no message, in one write: the end of that client, not of the server.
+fn garbage(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "garbage");
+    let mut steady = tenant.login(proxy.address);
+    let server = steady.value("select pg_backend_pid()");
+    for sql in ["select 1", "select pg_sleep(0.01)", "select pg_sleep(1000)", "begin; select 1", "selec"] {
+        let mut rude = tenant.login(proxy.address);
+        rude.send(&[query(sql), vec![b'?']].concat()).expect("send");
+        let replies = rude.read_to_close();
+        assert_eq!(
+            replies.last().filter(|m| m.tag == b'E').map(Message::sqlstate).as_deref(),
+            Some("08P01"),
+            "{sql}"
+        );
+        assert_eq!(steady.value("select pg_backend_pid()"), server, "{sql}");
+    }
+    assert!(proxy.metric("pgcorral_servers_destroyed_total{") == 0.0);
+}
+
+fn terminate_midway(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "midway");
+    let mut steady = tenant.login(proxy.address);
+    steady.run("create table midway (a int)");
+    let server = steady.value("select pg_backend_pid()");
+    let parse = tagged(b'P', &[cstr(""), cstr("insert into midway values (1)"), vec![0, 0]].concat());
+    let batch = [parse, tagged(b'B', &[0; 8]), tagged(b'E', &[0; 5])].concat();
+    let terminate = tagged(b'X', &[]);
+    for round in 0..10 {
+        let mut copying = tenant.login(proxy.address);
+        copying.query("copy midway from stdin").expect("send");
+        copying.read_until(b'G').expect("CopyInResponse");
+        copying.send(&[tagged(b'd', b"1\n"), terminate.clone()].concat()).expect("send");
+        copying.read_to_close();
+        assert_eq!(steady.value("select count(*) from midway"), "0", "COPY, round {round}");
+        let mut without_sync = tenant.login(proxy.address);
+        without_sync.send(&[batch.clone(), terminate.clone()].concat()).expect("send");
+        without_sync.read_to_close();
+        assert_eq!(steady.value("select count(*) from midway"), "0", "no Sync, round {round}");
+    }
+    assert_eq!(steady.value("select pg_backend_pid()"), server);
+    assert!(proxy.metric("pgcorral_servers_destroyed_total{") == 0.0);
+}
+
+/// All are told what PostgreSQL makes of their parameters, which it is asked once or a few times, not a thousand.
+fn one_question(_: &Ground) {
+    const LOGINS: usize = 1000;
+    let cluster = start_cluster(30);
+    let tenant = tenant(&cluster, "one_question");
+    let options = ProxyOptions {
+        // So that all logins are under way at once, though one thread answers them.
+        auth: Some("trust".to_owned()),
+        login_timeout: Some("60s".to_owned()),
+        max_wait: Some("60s".to_owned()),
+        ..ProxyOptions::new(vec![tenant.database(&cluster, 5)])
+    };
+    let proxy = Proxy::start(&options);
+    let params = [
+        ("user", tenant.name.as_str()),
+        ("database", &tenant.name),
+        ("options", "-c extra_float_digits=2"),
+        ("DateStyle", "German"),
+    ];
+    let mut clients: Vec<Wire> =
+        (0..LOGINS).map(|_| Wire::connect(proxy.address).expect("connect")).collect();
+    for client in &mut clients {
+        client.send_startup(PROTOCOL_3_0, &params).expect("startup");
+    }
+    for client in &mut clients {
+        let (greeting, result) = client.authenticate(&tenant.name, "");
+        assert!(result.is_ok(), "{greeting:?}");
+        assert_eq!(status(&greeting, "DateStyle").as_deref(), Some("German, DMY"));
+    }
+    let log = std::fs::read_to_string(cluster.socket_dir().join("log")).expect("PostgreSQL's log");
+    let questions = log.lines().filter(|line| line.contains("extra_float_digits")).count();
+    assert!((1..=10).contains(&questions), "PostgreSQL was asked {questions} times");
+    let last = clients.last_mut().expect("one");
+    assert_eq!(
+        last.value("select current_setting('extra_float_digits') || current_date"),
+        last.value("select '2' || to_char(current_date, 'DD.MM.YYYY')")
+    );
+    let replies = last.run("select 1");
+    assert_eq!(sqlstate(&replies), None);
+    eventually("all are counted", || proxy.metric("pgcorral_clients{") == LOGINS as f64);
+}
