@@ -9,18 +9,18 @@ TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 # The release binary: $(TARGET)/release/pgcorral
 build:
-	$(CARGO) build --release
+	$(CARGO) build --release --locked
 
 # A thousand cold invocations at a PostgreSQL with sixty connections: directly, then through the proxy.
 demo:
 	./scripts/setup-postgres.sh
-	$(CARGO) build --release
+	$(CARGO) build --release --locked
 	$(TARGET)/release/pgcorral demo $(DEMO_FLAGS)
 
 # pgcorral against PgBouncer on this machine; writes docs/benchmarks.md. BENCH_FLAGS="--rounds 2" for a quick one.
 bench:
 	./scripts/setup-bench.sh
-	$(CARGO) build --release --workspace
+	$(CARGO) build --release --workspace --locked
 	$(TARGET)/release/bench --pgcorral $(TARGET)/release/pgcorral --output docs/benchmarks.md $(BENCH_FLAGS)
 
 # All tests: unit tests, and those that need a real PostgreSQL and real drivers. PGCORRAL_SKIP_DRIVERS=pgx,lib-pq leaves

@@ -10,9 +10,6 @@ use clap_complete::Shell;
 use crate::net::ListenAddress;
 use crate::secret::Secret;
 
-/// Exit code of a run that failed.
-pub const EXIT_FAILED: u8 = 1;
-
 /// Exit code of a usage or configuration error; clap's own for the former.
 pub const EXIT_USAGE: u8 = 2;
 

@@ -40,12 +40,6 @@ pub struct DemoOptions {
     pub max_connections: u32,
 }
 
-impl Default for DemoOptions {
-    fn default() -> Self {
-        Self { invocations: 1000, pool_size: 20, max_connections: 60 }
-    }
-}
-
 /// What the caller's closure is to start: a proxy that clients log in to with the upstream's user, password, database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyOrder {

@@ -3,11 +3,14 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{App, StartError};
 use crate::config::Config;
 
+/// Files besides those of clients and servers: listeners, logs, cancel requests under way.
+const OTHER_FILES: usize = 100;
 /// How often a drain looks whether the last client has gone.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -18,6 +21,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// The proxy cannot start.
 pub async fn serve(config: Config) -> Result<(), StartError> {
     let drain_timeout = config.clients.drain_timeout;
+    raise_open_files(&config);
     // Before anything runs: a signal that comes early is not lost.
     let mut signals = Signals::new().map_err(StartError::Threads)?;
     let app = App::start(config).await?;
@@ -34,6 +38,19 @@ pub async fn serve(config: Config) -> Result<(), StartError> {
         },
     }
     Ok(())
+}
+
+/// Every client and every server connection is an open file, and the usual soft limit is 1024.
+fn raise_open_files(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let usable = if raised.is_ok() { limit.maximum } else { limit.current };
+    let servers: usize = config.upstreams.iter().map(|upstream| upstream.params.max_connections).sum();
+    let needed = (config.clients.max_clients + servers + OTHER_FILES) as u64;
+    // No value means no limit.
+    if let Some(allowed) = usable.filter(|allowed| *allowed < needed) {
+        tracing::warn!(needed, allowed, "max_clients needs more open files than are allowed (ulimit -Hn)");
+    }
 }
 
 fn announce(app: &App) {

@@ -38,7 +38,7 @@ pub const DEFAULT_ITERATIONS: u32 = 4096;
 /// Bytes of salt in verifiers made here: as many as PostgreSQL puts in.
 pub const SALT_BYTES: usize = 16;
 
-/// The only SASL mechanism spoken so far (RFC 7677). SCRAM-SHA-256-PLUS, with channel binding, is to come.
+/// The only SASL mechanism spoken (RFC 7677); there is no channel binding (SCRAM-SHA-256-PLUS).
 const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 
 /// Longest message of a SASL exchange accepted, in bytes, tag and length not counted (PostgreSQL's

@@ -161,7 +161,7 @@ impl ServerAuth {
         Ok(self.send(message, Expects::Verdict))
     }
 
-    /// Of SCRAM-SHA-256-PLUS and SCRAM-SHA-256 the latter is taken: channel binding is to come.
+    /// Of SCRAM-SHA-256-PLUS and SCRAM-SHA-256 the latter is taken: there is no channel binding.
     fn sasl(self, mechanisms: &[u8]) -> Result<Step, Failure> {
         self.password()?;
         if !mechanisms.split(|byte| *byte == 0).any(|mechanism| mechanism == SCRAM_SHA_256.as_bytes()) {

@@ -33,15 +33,15 @@ const PROTOCOLS: [Protocol; 2] = [Protocol::Simple, Protocol::Extended];
 /// Compares connection poolers before one PostgreSQL.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Example: bench --rounds 2 --proxy one=\"target/release/pgcorral serve --threads 1\" \
-                        --proxy two=\"target/release/pgcorral serve --threads 2\""
+    after_help = "Example: bench --rounds 2 --without-pgbouncer --proxy old=\"/path/to/pgcorral serve\" \
+                        --proxy new=\"target/release/pgcorral serve\""
 )]
 struct Arguments {
     /// Rounds; every figure is measured once in each, for every proxy
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Seconds for which each figure of pgbench is measured
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 2)]
     seconds: u32,
     /// Numbers of pgbench's clients
     #[arg(long, value_delimiter = ',', default_value = "1,8,100,1000")]

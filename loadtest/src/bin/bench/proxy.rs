@@ -258,8 +258,8 @@ mod tests {
 
     #[test]
     fn the_options_of_pgcorral_are_appended() {
-        let filled = fill_in(&words_of("one=./pgcorral serve --threads 1"), &upstream(), 7, 8, 20).join(" ");
-        let expected = "./pgcorral serve --threads 1 --upstream postgres://app:secret@127.0.0.1:20001/app \
+        let filled = fill_in(&words_of("one=./pgcorral serve --log warn"), &upstream(), 7, 8, 20).join(" ");
+        let expected = "./pgcorral serve --log warn --upstream postgres://app:secret@127.0.0.1:20001/app \
                         --pool-size 20 --listen 127.0.0.1:7 --admin 127.0.0.1:8";
         assert_eq!(filled, expected);
     }

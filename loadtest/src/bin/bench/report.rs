@@ -55,7 +55,8 @@ pub fn write(contenders: &Contenders, circumstances: &Circumstances, results: &R
          Each figure is the median of the rounds, with the least and the most in parentheses; each ratio is the median \
          of the rounds' ratios to {baseline}. CPU is the proxy's own, user and system; CPU per transaction has no \
          login in it, CPU per login has the logout. PgBouncer logs no line per connection and has the stored SCRAM \
-         verifier, so that it does not derive a key at every login.\n\n\
+         verifier, so that it does not derive a key at every login. Memory hardly varies and is measured in the first \
+         round only.\n\n\
          {table}",
         date = today(),
         machine = machine(),
@@ -138,7 +139,10 @@ fn machine() -> String {
         .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{}, {cores} cores, Linux {}", model.unwrap_or("unknown CPU"), kernel.trim())
+    // The rest names the build of one host.
+    let kernel: String =
+        kernel.trim().chars().take_while(|letter| letter.is_ascii_digit() || *letter == '.').collect();
+    format!("{}, {cores} cores, Linux {kernel}", model.unwrap_or("unknown CPU"))
 }
 
 /// How busy the machine is: the load average of the last minute.
