@@ -17,6 +17,7 @@ mod faults;
 mod harness;
 mod limits;
 mod login;
+mod modes;
 mod queue;
 mod regressions;
 mod storm;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
         storm::trials,
         faults::trials,
         limits::trials,
+        modes::trials,
         regressions::trials,
         transports::trials,
     ] {

@@ -99,6 +99,7 @@ impl Tenant {
             pool_size,
             mode: "transaction".to_owned(),
             max_connections: None,
+            max_clients: None,
             users: vec![(self.name.clone(), self.password.clone())],
         }
     }

@@ -29,6 +29,8 @@ pub struct ProxyOptions {
     pub max_wait: Option<String>,
     /// Most clients.
     pub max_clients: Option<usize>,
+    /// Most clients of each user.
+    pub max_user_clients: Option<usize>,
     /// Most logins under way at once.
     pub max_handshakes: Option<usize>,
     /// Longest login.
@@ -66,6 +68,8 @@ pub struct Database {
     pub mode: String,
     /// Most server connections over all users.
     pub max_connections: Option<usize>,
+    /// Most clients over all users.
+    pub max_clients: Option<usize>,
     /// Who may log in: name and password (or SCRAM verifier).
     pub users: Vec<(String, String)>,
 }
@@ -118,6 +122,9 @@ impl ProxyOptions {
         users.dedup();
         for (name, password) in users {
             let _ = writeln!(text, "[users.{name}]\npassword = {password:?}");
+            if let Some(clients) = self.max_user_clients {
+                let _ = writeln!(text, "max_clients = {clients}");
+            }
         }
     }
 }
@@ -133,6 +140,9 @@ impl Database {
         let _ = writeln!(text, "pool_size = {pool_size}\npool_mode = {mode:?}");
         if let Some(bound) = self.max_connections {
             let _ = writeln!(text, "max_db_connections = {bound}");
+        }
+        if let Some(clients) = self.max_clients {
+            let _ = writeln!(text, "max_clients = {clients}");
         }
     }
 }
