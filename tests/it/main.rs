@@ -32,6 +32,8 @@ use support::ground::Ground;
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
+    // The storms open a thousand sockets, and an ordinary user's soft limit is often 1024.
+    loadtest::limits::raise_open_files(4096).expect("enough open files");
     let ground = Arc::new(Ground::default());
     let mut trials = Vec::new();
     trials.extend(harness::trials(&ground));
