@@ -75,7 +75,8 @@ fn cancel_without_turn(ground: &Ground) {
     let database = tenant.database(ground.cluster(), 2);
     let options = ProxyOptions {
         max_handshakes: Some(2),
-        login_timeout: Some("60s".to_owned()),
+        // Longer than we watch, or they would make room.
+        login_timeout: Some("10min".to_owned()),
         ..ProxyOptions::new(vec![database])
     };
     let proxy = Proxy::start(&options);

@@ -58,7 +58,7 @@ impl Held {
 }
 
 fn gone_waiters(ground: &Ground) {
-    let mut held = Held::start(ground, "gone_waiters", "60s");
+    let mut held = Held::start(ground, "gone_waiters", "10min");
     let mut waiters: Vec<Wire> = (0..30).map(|_| held.login()).collect();
     for waiter in &mut waiters {
         waiter.query("insert into ran values (1)").expect("send");
@@ -78,7 +78,8 @@ fn gone_waiters(ground: &Ground) {
 
 /// More than the proxy reads ahead: their end stands behind bytes that it leaves in the socket.
 fn gone_large_waiters(ground: &Ground) {
-    let mut held = Held::start(ground, "gone_large", "60s");
+    // Longer than we watch, or they would be gone for that reason.
+    let mut held = Held::start(ground, "gone_large", "10min");
     let sql = format!("insert into ran values (length('{}'))", "x".repeat(40_000));
     let mut waiters: Vec<Wire> = (0..10).map(|_| held.login()).collect();
     for waiter in &mut waiters {
