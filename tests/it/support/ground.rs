@@ -161,7 +161,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Watches a count that a superuser's query gives, every 10 ms, on a thread of its own.
+/// Watches a count that a superuser's query gives, every few milliseconds, on a thread of its own.
 pub struct Watch {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Vec<i64>>>,
@@ -175,14 +175,18 @@ impl Watch {
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let mut most = Vec::new();
+            // pg_stat_activity is no snapshot: a backend that ends and one that begins while it is read are both in it. So
+            // what counts is what two looks in a row agree on.
+            let mut last = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                let counts = root.rows(&sql).remove(0);
+                let counts: Vec<i64> = root.rows(&sql).remove(0).into_iter().map(number).collect();
                 most.resize(counts.len(), 0);
-                for (most, count) in most.iter_mut().zip(counts) {
-                    let count: i64 = count.and_then(|text| text.parse().ok()).expect("a count");
-                    *most = count.max(*most);
+                last.resize(counts.len(), 0);
+                for ((most, last), count) in most.iter_mut().zip(&last).zip(&counts) {
+                    *most = (*most).max(*count.min(last));
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                last = counts;
+                std::thread::sleep(Duration::from_millis(5));
             }
             most
         });
@@ -200,6 +204,10 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
+}
+
+fn number(text: Option<String>) -> i64 {
+    text.and_then(|text| text.parse().ok()).expect("a count")
 }
 
 /// Runs asynchronous clients to their end, on two threads.
