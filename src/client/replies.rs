@@ -71,7 +71,7 @@ impl Session {
                 Meaning::ReplayFailed => return self.replay_failed(cx, bytes.get(frame.start..at)),
                 Meaning::Farewell => {
                     let message = field(frame.body(bytes), b'M').unwrap_or_default();
-                    return self.server_lost(cx, &String::from_utf8_lossy(message));
+                    return self.server_lost(cx, &String::from_utf8_lossy(message), Fate::Leaving);
                 }
             }
         }
@@ -207,14 +207,14 @@ impl Session {
 
     /// The server connection is gone. Every message that is still owed a reply gets an error; a client that was only
     /// sitting in a transaction hears of it with its next message.
-    pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str) -> Step {
+    pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str, fate: Fate) -> Step {
         let State::Active(Active { mut lease, .. }) = std::mem::replace(&mut self.state, State::Idle) else {
             return Ok(());
         };
         self.member.rests();
         let half_sent = lease.is_mid_reply();
         let (owed, open) = (lease.ledger.ready_owed(), lease.ledger.wants_sync());
-        lease.fate = Fate::Lost;
+        lease.fate = fate;
         lease.close(DestroyReason::ServerClosed);
         if half_sent {
             return Err(End::MidMessage);

@@ -20,7 +20,7 @@ use crate::pool::{Checkout, Lease, Pool, WaitEnd, Waiting};
 use crate::proto::ledger::Status;
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
-use crate::server::query;
+use crate::server::{Fate, query};
 use crate::wire::{FrameStream, Next, Side, Violation, tag};
 
 thread_local! {
@@ -436,8 +436,8 @@ impl Session {
             let read = ready!(server.inbox.poll_chunk(&mut server.stream, cx, chunk));
             Poll::Ready(match read {
                 Ok(Some(read)) => self.from_server(cx, chunk.get(..read).unwrap_or_default()),
-                Ok(None) => self.server_lost(cx, "The server closed the connection"),
-                Err(error) => self.server_lost(cx, &error.to_string()),
+                Ok(None) => self.server_lost(cx, "The server closed the connection", Fate::Lost),
+                Err(error) => self.server_lost(cx, &error.to_string(), Fate::Lost),
             })
         })
     }

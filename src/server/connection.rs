@@ -50,6 +50,8 @@ pub enum Fate {
     Sound,
     /// A message to it is half written: anything sent now would be taken for its rest.
     HalfSent,
+    /// The server has said that it ends; its backend is there until it closes the connection.
+    Leaving,
     /// The server has closed it, or it broke.
     Lost,
 }

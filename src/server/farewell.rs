@@ -18,7 +18,7 @@ pub async fn farewell(mut server: Server) {
         return;
     }
     let goodbye = async {
-        if !server.ledger.is_settled() {
+        if !server.ledger.is_settled() && server.fate != Fate::Leaving {
             let _ = server.cancel.begin().send().await;
         }
         server.cancel.over().await;
