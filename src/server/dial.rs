@@ -6,7 +6,8 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout_at;
 
 use super::cancel::CancelTarget;
 use super::connection::Fate;
@@ -23,6 +24,8 @@ use crate::wire::{Frame, Next, Side, Violation, tag};
 const PROTOCOL_VERSION: u32 = 3 << 16;
 /// Longest message accepted before the login is over. PostgreSQL's longest are errors and SASL messages.
 const LONGEST: usize = 16 * 1024;
+/// Longest wait for the end of a login that failed.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Most reported parameters kept. PostgreSQL 18 reports fifteen.
 const MOST_PARAMETERS: usize = 100;
 /// Longest cancel key: protocol 3.2's bound.
@@ -132,16 +135,22 @@ impl Dialler {
     /// Opens one connection.
     ///
     /// # Errors
-    /// See [`DialError`]; it takes no longer than `server_connect_timeout`.
+    /// See [`DialError`]; it takes no longer than `server_connect_timeout`, and a few seconds more if the server does not
+    /// close a connection whose login has failed.
     pub async fn dial(&self) -> Result<Server, DialError> {
-        let login = async {
-            let stream = self.connector.connect().await?;
-            self.log_in(Login { stream, inbox: Inbox::new(Side::Server), chunk: vec![0; LONGEST] }).await
-        };
-        tokio::time::timeout(self.connect_timeout, login).await.map_err(|_| DialError::Timeout)?
+        let end = tokio::time::Instant::now() + self.connect_timeout;
+        let stream = timeout_at(end, self.connector.connect()).await.map_err(|_| DialError::Timeout)??;
+        let mut login = Login { stream, inbox: Inbox::new(Side::Server), chunk: vec![0; LONGEST] };
+        match timeout_at(end, self.log_in(&mut login)).await.unwrap_or(Err(DialError::Timeout)) {
+            Ok(greeting) => Ok(self.server(login, greeting)),
+            Err(error) => {
+                login.give_up().await;
+                Err(error)
+            }
+        }
     }
 
-    async fn log_in(&self, mut login: Login) -> Result<Server, DialError> {
+    async fn log_in(&self, login: &mut Login) -> Result<Greeting, DialError> {
         login.stream.write_all(&self.startup_packet()).await?;
         let mut greeting = Greeting::default();
         let password = self.credentials.password.as_ref();
@@ -150,11 +159,11 @@ impl Dialler {
             for message in login.messages().await? {
                 match (message.kind, auth.take()) {
                     (tag::AUTHENTICATION, Some(machine)) => {
-                        auth = self.authenticate(machine, &message.body, &mut login).await?;
+                        auth = self.authenticate(machine, &message.body, login).await?;
                     }
                     (tag::ERROR_RESPONSE, _) => return Err(refused(&message.body)),
                     (tag::NOTICE_RESPONSE | tag::NEGOTIATE_PROTOCOL_VERSION, machine) => auth = machine,
-                    (tag::READY_FOR_QUERY, None) => return Ok(self.server(login, greeting)),
+                    (tag::READY_FOR_QUERY, None) => return Ok(greeting),
                     (kind, None) => greeting.take(kind, &message.body)?,
                     (kind, Some(_)) => return Err(DialError::Unexpected(kind)),
                 }
@@ -282,6 +291,15 @@ struct Message {
 }
 
 impl Login {
+    /// Waits until the server has closed its side: until then there may be a backend, and its slot is taken.
+    async fn give_up(mut self) {
+        let gone = async {
+            let _ = self.stream.shutdown().await;
+            while matches!(self.stream.read(&mut self.chunk).await, Ok(read) if read > 0) {}
+        };
+        let _ = tokio::time::timeout(PATIENCE, gone).await;
+    }
+
     /// The next whole messages. Not cancel safe: a dial that is given up closes its connection.
     async fn messages(&mut self) -> Result<Vec<Message>, DialError> {
         let Self { stream, inbox, chunk } = self;
