@@ -1,5 +1,6 @@
 //! The servers that tests share, each started when the first test asks for it and all gone when the last is through.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -161,31 +162,38 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Watches a count that a superuser's query gives, every few milliseconds, on a thread of its own.
+/// Counts backends in `pg_stat_activity` every few milliseconds, on a thread of its own.
+///
+/// The view is no snapshot: a backend that ends and one that begins while it is read are both in it. So those count that
+/// were there at two looks in a row: all of them were there at one moment between the two.
 pub struct Watch {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Vec<i64>>>,
 }
 
 impl Watch {
-    /// Begins to watch. The query gives one row of counts.
-    pub fn start(cluster: &Cluster, sql: String) -> Self {
+    /// Begins to watch. Each condition on a row of the view is counted for itself.
+    pub fn start(cluster: &Cluster, conditions: &[String]) -> Self {
+        let flags: String = conditions.iter().map(|condition| format!(", ({condition})::int")).collect();
+        let sql = format!(
+            "select pid || '/' || backend_start{flags} from pg_stat_activity where usename is not null"
+        );
+        let columns = conditions.len();
         let mut root = root(cluster, "postgres");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let mut most = Vec::new();
-            // pg_stat_activity is no snapshot: a backend that ends and one that begins while it is read are both in it. So
-            // what counts is what two looks in a row agree on.
-            let mut last = Vec::new();
+            let mut most = vec![0; columns];
+            let mut before: HashSet<Option<String>> = HashSet::new();
             while !stopped.load(Ordering::Relaxed) {
-                let counts: Vec<i64> = root.rows(&sql).remove(0).into_iter().map(number).collect();
-                most.resize(counts.len(), 0);
-                last.resize(counts.len(), 0);
-                for ((most, last), count) in most.iter_mut().zip(&last).zip(&counts) {
-                    *most = (*most).max(*count.min(last));
+                let rows = root.rows(&sql);
+                for (column, most) in most.iter_mut().enumerate() {
+                    let there = |row: &&Vec<Option<String>>| {
+                        row[column + 1].as_deref() == Some("1") && before.contains(&row[0])
+                    };
+                    *most = (*most).max(rows.iter().filter(there).count() as i64);
                 }
-                last = counts;
+                before = rows.into_iter().map(|mut row| row.swap_remove(0)).collect();
                 std::thread::sleep(Duration::from_millis(5));
             }
             most
@@ -204,10 +212,6 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
-}
-
-fn number(text: Option<String>) -> i64 {
-    text.and_then(|text| text.parse().ok()).expect("a count")
 }
 
 /// Runs asynchronous clients to their end, on two threads.
