@@ -91,7 +91,7 @@ fn bounds(ground: &Ground) {
         "usename = 'bound_a'",
         "usename = 'bound_b'",
         "datname = 'bound_a' and usename like 'bound%'",
-        "datname = 'bound_c' and usename like 'bound%'",
+        "datname = 'bound_c' and usename = 'bound_c'",
     ];
     let watch = Watch::start(cluster, &conditions.map(str::to_owned));
     let address = proxy.address;
