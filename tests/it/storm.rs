@@ -88,8 +88,8 @@ fn bounds(ground: &Ground) {
         Proxy::start(&ProxyOptions { max_server_connections: Some(10), ..patient(vec![shared, other]) });
     let conditions = [
         "usename like 'bound%'",
-        "usename = 'bound_a'",
-        "usename = 'bound_b'",
+        "datname = 'bound_a' and usename = 'bound_a'",
+        "datname = 'bound_a' and usename = 'bound_b'",
         "datname = 'bound_a' and usename like 'bound%'",
         "datname = 'bound_c' and usename = 'bound_c'",
     ];
