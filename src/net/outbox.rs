@@ -26,11 +26,6 @@ impl Outbox {
         self.rest.is_empty() && !self.unflushed
     }
 
-    /// Bytes kept.
-    pub fn len(&self) -> usize {
-        self.rest.len() - self.written
-    }
-
     /// Writes `bytes` behind what is still to be written, keeping what the peer does not take now. The task is woken
     /// when [`Outbox::poll_drain`] can go on.
     ///

@@ -137,11 +137,6 @@ impl Ledger {
         self.skipping || self.unsynced
     }
 
-    /// What was sent since the last Sync may yet be committed by the next one.
-    pub fn is_batch_open(&self) -> bool {
-        self.unsynced && !self.skipping && !self.copying_in
-    }
-
     /// Whether a ReadyForQuery will come even if nothing more is sent.
     pub fn is_running(&self) -> bool {
         self.ready_owed() > 0 && !self.copying_in
