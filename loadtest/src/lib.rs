@@ -7,7 +7,9 @@
 pub mod account;
 pub mod backends;
 pub mod binaries;
+pub mod leg;
 pub mod limits;
+pub mod plan;
 pub mod postgres;
 pub mod scratch;
 pub mod storm;
