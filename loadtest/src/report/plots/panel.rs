@@ -24,17 +24,24 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// From 0 to at least `top`.
+    /// From 0 to a little above `top`.
     pub fn linear(top: f64, unit: &'static str) -> Self {
+        let top = if top > 0.0 { top * 1.08 } else { 1.0 };
         let ticks = round_ticks(top, 4);
-        let end = ticks.last().copied().unwrap_or(1.0);
-        Self { range: (0.0, end), ticks: ticks.into_iter().map(|tick| (tick, amount(tick))).collect(), unit }
+        Self { range: (0.0, top), ticks: ticks.into_iter().map(|tick| (tick, amount(tick))).collect(), unit }
     }
 
     /// Times from `10^from` to `10^to` µs, as their decimal logarithms.
-    pub fn decades(from: i32, to: i32) -> Self {
+    pub fn decades(from: f64, to: f64) -> Self {
         let tick = |decade: i32| (f64::from(decade), time(10f64.powi(decade) / 1e6));
-        Self { range: (f64::from(from), f64::from(to)), ticks: (from..=to).map(tick).collect(), unit: "" }
+        // A u64 of microseconds has 20 decades.
+        let ticks = (0..=20).map(tick).filter(|(decade, _)| (from..=to).contains(decade)).collect();
+        Self { range: (from, to), ticks, unit: "" }
+    }
+
+    /// A value that can be drawn.
+    pub fn has(&self, value: f64) -> bool {
+        (self.range.0..=self.range.1).contains(&value)
     }
 
     /// Its upper end.
@@ -216,9 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn scales_end_at_a_tick() {
-        assert_eq!(Scale::linear(930.0, "/s").top(), 1000.0);
-        let decades = Scale::decades(3, 6);
+    fn scales_have_ticks_where_they_reach() {
+        assert!((Scale::linear(100.0, "/s").top() - 108.0).abs() < 1e-9);
+        assert!(Scale::linear(0.0, "/s").top() > 0.0);
+        let decades = Scale::decades(2.75, 6.1);
         let labels: Vec<_> = decades.ticks.iter().map(|(_, label)| label.as_str()).collect();
         assert_eq!(labels, ["1 ms", "10 ms", "100 ms", "1 s"]);
     }
