@@ -69,9 +69,16 @@ pub fn summary(run: &Run) -> String {
 
 /// Those of phases, functions and the generator.
 pub fn parts(run: &Run) -> String {
-    let how = "An invocation belongs to the phase in which it was due; goodput per second counts what was completed in \
-               the phase, whenever it was due.";
-    section("Figures by phase and function", how, &table(run, "", &bodies(run, &rows::parts(run))))
+    let groups = rows::parts(run);
+    let (heading, how) = match groups.len() {
+        0 | 1 => ("The load generator", "Whether it, and not a target, was what limited the figures."),
+        _ => (
+            "Figures by phase and function",
+            "An invocation belongs to the phase in which it was due; goodput per second counts what was completed in \
+             the phase, whenever it was due.",
+        ),
+    };
+    section(heading, how, &table(run, "", &bodies(run, &groups)))
 }
 
 fn section(heading: &str, how: &str, table: &str) -> String {
@@ -122,6 +129,7 @@ fn row(Row { label, cells }: &Row) -> String {
 
 /// `tabindex`: what scrolls has to be reachable without a mouse.
 fn table(run: &Run, first: &str, bodies: &str) -> String {
+    let targets = run.targets.len();
     let headings: String = run
         .targets
         .iter()
@@ -131,7 +139,7 @@ fn table(run: &Run, first: &str, bodies: &str) -> String {
         })
         .collect();
     format!(
-        "<div class=\"scroll\" tabindex=\"0\">\n<table>\n<thead><tr><th scope=\"col\">{first}</th>{headings}</tr></thead>\n\
+        "<div class=\"scroll\" tabindex=\"0\">\n<table style=\"--targets:{targets}\">\n<thead><tr><th scope=\"col\">{first}</th>{headings}</tr></thead>\n\
          {bodies}</table>\n</div>\n"
     )
 }

@@ -16,6 +16,7 @@ const PAGE_STYLE: &str = include_str!("page.css");
 pub fn to_html(run: &Run) -> String {
     let title = escape(&run.plan.title);
     let name = escape(&run.plan.name);
+    let columns = plots::columns(run.targets.len());
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -29,7 +30,7 @@ pub fn to_html(run: &Run) -> String {
         summary = figures::summary(run),
         failures = figures::failures(run),
         parts = figures::parts(run),
-        plots = plot::sections(&plots::all(run), run.targets.len()),
+        plots = plot::sections(&plots::all(run, columns), columns),
         footer = footer(run),
     )
 }

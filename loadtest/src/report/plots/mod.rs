@@ -78,9 +78,9 @@ pub struct Panel {
     pub elements: String,
 }
 
-/// All plots that have something to show.
-pub fn all(run: &Run) -> Vec<Plot> {
-    let view = View::of(run);
+/// All plots that have something to show, for panels in so many columns.
+pub fn all(run: &Run, columns: usize) -> Vec<Plot> {
+    let view = View::of(run, columns);
     [
         Some(goodput::plot(&view)),
         latency::plot(&view),
@@ -94,7 +94,7 @@ pub fn all(run: &Run) -> Vec<Plot> {
     .collect()
 }
 
-/// As many columns as show that many targets well.
+/// As many columns as show that many targets well on a page.
 pub fn columns(targets: usize) -> usize {
     match targets {
         0 | 1 => 1,
@@ -104,7 +104,7 @@ pub fn columns(targets: usize) -> usize {
 }
 
 impl<'a> View<'a> {
-    fn of(run: &'a Run) -> Self {
+    fn of(run: &'a Run, columns: usize) -> Self {
         let rounds = Rounds::of(run);
         let middle: Vec<Option<&Leg>> = rounds.iter().map(Rounds::middle).collect();
         let horizon_us = middle.iter().flatten().map(|leg| leg.wall_us).max().unwrap_or(0).max(1);
@@ -117,7 +117,8 @@ impl<'a> View<'a> {
             series: leg.map(|leg| Series::of(leg, bin_us, horizon_us)).unwrap_or_default(),
             heat: leg.map(|leg| Heat::of(leg, heat_us, horizon_us)).unwrap_or_default(),
         });
-        let width = if columns(run.targets.len()) < 3 { 520.0 } else { 400.0 };
+        // Letters keep their size, so that a panel that is shown smaller has to be smaller.
+        let width = if columns < 3 { 520.0 } else { 400.0 };
         Self {
             plan: &run.plan,
             shown: shown.collect(),

@@ -26,9 +26,13 @@ pub struct Scale {
 impl Scale {
     /// From 0 to a little above `top`.
     pub fn linear(top: f64, unit: &'static str) -> Self {
-        let top = if top > 0.0 { top * 1.08 } else { 1.0 };
+        let top = if top > 0.0 { top * 1.12 } else { 1.0 };
         let ticks = round_ticks(top, 4);
-        Self { range: (0.0, top), ticks: ticks.into_iter().map(|tick| (tick, amount(tick))).collect(), unit }
+        Self {
+            range: (0.0, top),
+            ticks: ticks.into_iter().map(|tick| (tick, amount(tick, top))).collect(),
+            unit,
+        }
     }
 
     /// Times from `10^from` to `10^to` µs, as their decimal logarithms.
@@ -187,11 +191,12 @@ impl<'a> Canvas<'a> {
     }
 }
 
-/// A tick's label: `800`, `12k`.
-fn amount(value: f64) -> String {
+/// A tick's label on an axis that reaches `top`: `800`, `12k`.
+fn amount(value: f64, top: f64) -> String {
     match value {
-        _ if value >= 1e6 => format!("{}M", short(value / 1e6)),
-        _ if value >= 1e4 => format!("{}k", short(value / 1e3)),
+        0.0 => "0".to_owned(),
+        _ if top >= 1e6 => format!("{}M", (value / 1e4).round() / 100.0),
+        _ if top >= 1e4 => format!("{}k", short(value / 1e3)),
         _ => format!("{}", (value * 1000.0).round() / 1000.0),
     }
 }
@@ -214,17 +219,16 @@ mod tests {
 
     #[test]
     fn tick_labels_are_short() {
-        assert_eq!(
-            [0.0, 0.5, 800.0, 1000.0, 12_000.0, 2e6].map(amount),
-            ["0", "0.5", "800", "1000", "12k", "2M"]
-        );
+        let amounts = [0.5, 800.0, 1000.0, 12_000.0, 2e6].map(|value| amount(value, value));
+        assert_eq!(amounts, ["0.5", "800", "1000", "12k", "2M"]);
+        assert_eq!((amount(2500.0, 10_000.0), amount(0.0, 1e6)), ("2.5k".to_owned(), "0".to_owned()));
         let times = [0.0, 1e-5, 0.01, 0.1, 1.0, 60.0, 600.0, 7200.0].map(time);
         assert_eq!(times, ["0", "10 µs", "10 ms", "100 ms", "1 s", "60 s", "10 min", "2 h"]);
     }
 
     #[test]
     fn scales_have_ticks_where_they_reach() {
-        assert!((Scale::linear(100.0, "/s").top() - 108.0).abs() < 1e-9);
+        assert!((Scale::linear(100.0, "/s").top() - 112.0).abs() < 1e-9);
         assert!(Scale::linear(0.0, "/s").top() > 0.0);
         let decades = Scale::decades(2.75, 6.1);
         let labels: Vec<_> = decades.ticks.iter().map(|(_, label)| label.as_str()).collect();
