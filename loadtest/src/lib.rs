@@ -9,6 +9,7 @@ pub mod backends;
 pub mod binaries;
 pub mod leg;
 pub mod limits;
+pub mod observe;
 pub mod plan;
 pub mod postgres;
 pub mod scratch;
