@@ -50,7 +50,7 @@ fn plan(script: &[&str]) -> Plan {
 }
 
 async fn observe(url: &str, plan: &Plan) -> Observer {
-    Observer::start(url, plan, Instant::now()).await.unwrap()
+    Observer::start_by_dsn(url, plan, Instant::now()).await.unwrap()
 }
 
 fn counting_statements() -> ClusterOptions {
@@ -200,6 +200,7 @@ async fn what_cannot_be_counted_is_told() {
     assert!(observed.warnings.iter().any(|warning| warning.contains("had no backend")));
 
     let refused =
-        Observer::start(&cluster.url("nobody", "", DATABASE), &plan(&["select 1"]), Instant::now()).await;
+        Observer::start_by_dsn(&cluster.url("nobody", "", DATABASE), &plan(&["select 1"]), Instant::now())
+            .await;
     assert!(refused.unwrap_err().to_string().contains("nobody"));
 }

@@ -14,6 +14,7 @@ mod statements;
 pub use activity::most;
 pub use normal::is_counted;
 
+use crate::client::Target;
 use crate::leg::{BackendSample, StatementCount};
 use crate::plan::Plan;
 use activity::{Samples, Sampling};
@@ -93,7 +94,13 @@ impl Observer {
     /// See [`ObserveError`].
     ///
     /// Cancel safety: dropped midway, the connection is closed and nothing goes on.
-    pub async fn start(dsn: &str, plan: &Plan, leg_started: Instant) -> Result<Self, ObserveError> {
+    pub async fn start(observer: &Target, plan: &Plan, leg_started: Instant) -> Result<Self, ObserveError> {
+        Self::start_by_dsn(observer.dsn(), plan, leg_started).await
+    }
+
+    /// The same by DSN.
+    #[doc(hidden)]
+    pub async fn start_by_dsn(dsn: &str, plan: &Plan, leg_started: Instant) -> Result<Self, ObserveError> {
         let server = Server::parse(dsn).map_err(ObserveError::Dsn)?;
         let connection = server.connect().await.map_err(ObserveError::Unreachable)?;
         let database = database(&connection.client).await.map_err(ObserveError::Unanswered)?;
