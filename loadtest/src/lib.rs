@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod client;
 pub mod leg;
 pub mod limits;
+pub mod observe;
 pub mod plan;
 pub mod postgres;
 pub mod scratch;
