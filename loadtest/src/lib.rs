@@ -13,6 +13,7 @@ pub mod limits;
 pub mod observe;
 pub mod plan;
 pub mod postgres;
+pub mod run;
 pub mod scratch;
 pub mod storm;
 pub mod table;

@@ -36,10 +36,14 @@ impl<'plan> Schedule<'plan> {
                 let gaps = Gaps::Random { random, per_second: *per_second, seconds: 0.0 };
                 Self::Open(Arrivals { start, stop, gaps })
             }
-            Arrival::Steady { per_second } => {
-                Self::Open(Arrivals { start, stop, gaps: Gaps::Equal { per_second: *per_second, arrived: 0 } })
+            Arrival::Steady { per_second } => Self::Open(Arrivals {
+                start,
+                stop,
+                gaps: Gaps::Equal { per_second: *per_second, arrived: 0 },
+            }),
+            Arrival::Trace { due, .. } => {
+                Self::Open(Arrivals { start, stop, gaps: Gaps::Recorded(due.iter()) })
             }
-            Arrival::Trace { due, .. } => Self::Open(Arrivals { start, stop, gaps: Gaps::Recorded(due.iter()) }),
         })
     }
 }
@@ -66,8 +70,15 @@ pub struct Arrivals<'plan> {
 #[derive(Debug)]
 enum Gaps<'plan> {
     /// Exponentially distributed: a Poisson process. The sum is kept as a float, so that no rounding adds up.
-    Random { random: SmallRng, per_second: f64, seconds: f64 },
-    Equal { per_second: f64, arrived: u64 },
+    Random {
+        random: SmallRng,
+        per_second: f64,
+        seconds: f64,
+    },
+    Equal {
+        per_second: f64,
+        arrived: u64,
+    },
     Recorded(std::slice::Iter<'plan, Span>),
 }
 
@@ -185,9 +196,9 @@ mod tests {
 
     #[test]
     fn the_seed_and_the_functions_index_decide_what_is_due() {
-        let function =
-            "instances = 1\nname = \"g\"\nscript = [\"select 1\"]\narrival = { kind = \"poisson\", per_second = 50.0 }";
-        let text = format!("title = \"t\"\nduration = \"10s\"\n[[function]]\n{function}\n[[function]]\n{function}");
+        let function = "instances = 1\nname = \"g\"\nscript = [\"select 1\"]\narrival = { kind = \"poisson\", per_second = 50.0 }";
+        let text =
+            format!("title = \"t\"\nduration = \"10s\"\n[[function]]\n{function}\n[[function]]\n{function}");
         let mut plan = Plan::parse("t", &text.replacen("\"g\"", "\"f\"", 1), Path::new(".")).unwrap();
         assert_eq!(arrivals(&plan, 0), arrivals(&plan, 0));
         assert_ne!(arrivals(&plan, 0), arrivals(&plan, 1));
@@ -198,7 +209,8 @@ mod tests {
 
     #[test]
     fn recordings_are_replayed_from_the_functions_start() {
-        let mut plan = plan("instances = 1\nstart = \"1s\"\narrival = { kind = \"steady\", per_second = 1.0 }");
+        let mut plan =
+            plan("instances = 1\nstart = \"1s\"\narrival = { kind = \"steady\", per_second = 1.0 }");
         let due = [0.25, 0.5, 8.9, 9.0].map(|seconds| Span::from(Duration::from_secs_f64(seconds))).to_vec();
         plan.functions[0].arrival = Arrival::Trace { file: String::new(), speed: 1.0, due };
         assert_eq!(millis(&arrivals(&plan, 0)), [1250, 1500, 9900]);

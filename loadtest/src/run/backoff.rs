@@ -6,7 +6,12 @@ use std::time::Duration;
 
 /// The pause before the `retry`th retry (the first is 1): `base · factor^(retry - 1)`, at most `max`, of which `jitter`
 /// is the random part. If the plan honours it, `retry_after` is the pause instead, as it is.
-pub fn pause(backoff: &Backoff, retry: u16, retry_after: Option<Duration>, random: &mut impl Rng) -> Duration {
+pub fn pause(
+    backoff: &Backoff,
+    retry: u16,
+    retry_after: Option<Duration>,
+    random: &mut impl Rng,
+) -> Duration {
     if let Some(told) = retry_after.filter(|_| backoff.honour_retry_after) {
         return told;
     }

@@ -5,10 +5,11 @@ use super::body::{Body, Kept};
 use super::draw::Drawn;
 use super::instance::{Instance, State};
 use super::line::{self, Turn};
-use super::stage::{Part, Pending, Record, Stage};
+use super::stage::{Part, Pending, Record, Stage, micros};
 use super::wire::Wire;
-use crate::plan::{Function, Plan};
+use crate::plan::{Function, OnTimeout, Plan};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,7 @@ impl Share {
     pub fn sockets(self, plan: &Plan) -> u64 {
         let of = |function: &Function| {
             let instances = self.instances(function).count() as u64;
-            let cancels = function.on_timeout == crate::plan::OnTimeout::Cancel;
+            let cancels = function.on_timeout == OnTimeout::Cancel;
             if cancels { 2 * instances } else { instances }
         };
         plan.functions.iter().map(of).sum()
@@ -114,12 +115,7 @@ fn said(error: JoinError) -> String {
 }
 
 /// Spawns the share's instances of one function.
-fn spawn<B: Body>(
-    tasks: &mut JoinSet<Option<Kept>>,
-    part: &Part,
-    share: Share,
-    body: impl Fn(Part) -> B,
-) {
+fn spawn<B: Body>(tasks: &mut JoinSet<Option<Kept>>, part: &Part, share: Share, body: impl Fn(Part) -> B) {
     let make = |number| Instance::new(part.clone(), number, body(part.clone()));
     let Some(schedule) = Schedule::of(&part.stage.plan, part.role().index) else { return };
     match schedule {
@@ -137,7 +133,7 @@ fn spawn<B: Body>(
             let Some(turn) = share.turn(part.function()) else { return };
             // As much room as instances: reporting never waits for long.
             let (freed, reports) = mpsc::channel(part.function().instances.max(1) as usize);
-            let mut doors = std::collections::BTreeMap::new();
+            let mut doors = BTreeMap::new();
             for number in share.instances(part.function()) {
                 let (door, invocations) = mpsc::channel(1);
                 doors.insert(number, door);
@@ -195,7 +191,7 @@ async fn look(stage: Arc<Stage>) {
         at += LOOK;
         let due = stage.moment(at);
         sleep_until(due).await;
-        let sample = stage.sample(super::stage::micros(at), due.elapsed());
+        let sample = stage.sample(micros(at), due.elapsed());
         stage.record(Record::Progress(sample));
     }
 }
@@ -228,7 +224,10 @@ mod tests {
             arrivals.sort_unstable();
             assert_eq!(arrivals, (0..100).collect::<Vec<_>>());
             // Whoever has arrivals has instances for them.
-            assert!(shares().all(|share| share.turn(function).is_some() == (share.instances(function).count() > 0)));
+            assert!(
+                shares()
+                    .all(|share| share.turn(function).is_some() == (share.instances(function).count() > 0))
+            );
         }
     }
 

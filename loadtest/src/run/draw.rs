@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn the_same_invocation_draws_the_same() {
         let plan = plan("");
-        let randoms = |function| (0..100).map(|number| Drawn::of(&plan, function, number).random).collect::<Vec<_>>();
+        let randoms =
+            |function| (0..100).map(|number| Drawn::of(&plan, function, number).random).collect::<Vec<_>>();
         assert_eq!(randoms(0), randoms(0));
         assert_ne!(randoms(0), randoms(1));
         let mut distinct = randoms(0);

@@ -56,7 +56,8 @@ impl Gathered {
     /// How far the leg is at this time.
     #[must_use]
     pub fn progress(&self, at_us: u64) -> Progress {
-        let sum = |of: fn(&ProgressSample) -> u32| self.newest.values().map(|sample| u64::from(of(sample))).sum();
+        let sum =
+            |of: fn(&ProgressSample) -> u32| self.newest.values().map(|sample| u64::from(of(sample))).sum();
         Progress {
             elapsed: Duration::from_micros(at_us),
             in_flight: sum(|sample| sample.in_flight),
@@ -66,7 +67,9 @@ impl Gathered {
             failed: self.failed,
             timeouts: self.timeouts,
             p99: self.recent_p99(at_us),
-            lag: Duration::from_micros(self.newest.values().map(|sample| u64::from(sample.lag_us)).max().unwrap_or(0)),
+            lag: Duration::from_micros(
+                self.newest.values().map(|sample| u64::from(sample.lag_us)).max().unwrap_or(0),
+            ),
         }
     }
 
@@ -103,7 +106,10 @@ impl Gathered {
 
     fn take_sample(&mut self, process: u32, sample: ProgressSample) -> Option<Progress> {
         let is_first = !self.samples.contains_key(&sample.at_us);
-        let all = self.samples.entry(sample.at_us).or_insert(ProgressSample { at_us: sample.at_us, ..Default::default() });
+        let all = self
+            .samples
+            .entry(sample.at_us)
+            .or_insert(ProgressSample { at_us: sample.at_us, ..Default::default() });
         all.in_flight += sample.in_flight;
         all.connections += sample.connections;
         all.lag_us = all.lag_us.max(sample.lag_us);

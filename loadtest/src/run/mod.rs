@@ -115,7 +115,10 @@ impl fmt::Display for RunError {
             }
             Self::LateEvent { hook } => write!(f, "the plan's event \"{hook}\" is after the leg's end"),
             Self::NoPassword { role } => {
-                write!(f, "the plan has functions of role \"{role}\"; give its password with --user {role}=PASSWORD")
+                write!(
+                    f,
+                    "the plan has functions of role \"{role}\"; give its password with --user {role}=PASSWORD"
+                )
             }
             Self::Files(error) => error.fmt(f),
             Self::Target(error) => error.fmt(f),

@@ -107,7 +107,8 @@ fn opens_transaction(sql: &str) -> bool {
     let first = sql.split(|letter: char| !letter.is_ascii_alphanumeric()).find(|word| !word.is_empty());
     // Several statements in one text do more than that.
     let is_single = !sql.trim_end().trim_end_matches(';').contains(';');
-    is_single && first.is_some_and(|word| ["begin", "start", "set"].iter().any(|it| word.eq_ignore_ascii_case(it)))
+    is_single
+        && first.is_some_and(|word| ["begin", "start", "set"].iter().any(|it| word.eq_ignore_ascii_case(it)))
 }
 
 #[cfg(test)]

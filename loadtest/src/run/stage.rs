@@ -258,7 +258,8 @@ impl<'part> Connecting<'part> {
 
 impl Drop for Connecting<'_> {
     fn drop(&mut self) {
-        let short = |time: Option<Duration>| time.map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
+        let short =
+            |time: Option<Duration>| time.map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
         self.part.stage.record(Record::Connect(Connect {
             at_us: self.at_us,
             function: self.part.role().id,
