@@ -12,6 +12,7 @@ pub mod leg;
 pub mod limits;
 pub mod observe;
 pub mod plan;
+pub mod plans;
 pub mod postgres;
 pub mod scratch;
 pub mod storm;

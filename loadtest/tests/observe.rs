@@ -1,4 +1,5 @@
 //! What the observer sees of a leg, against a real PostgreSQL whose connections the test itself opens.
+#![expect(clippy::unwrap_used, reason = "what a test cannot go on without")]
 
 use loadtest::observe::{Observer, is_counted, most};
 use loadtest::plan::Plan;
