@@ -13,6 +13,7 @@ pub mod limits;
 pub mod machine;
 pub mod observe;
 pub mod plan;
+pub mod plans;
 pub mod postgres;
 pub mod run;
 pub mod scratch;
