@@ -15,6 +15,7 @@ pub mod observe;
 pub mod plan;
 pub mod plans;
 pub mod postgres;
+pub mod report;
 pub mod run;
 pub mod scratch;
 pub mod storm;
