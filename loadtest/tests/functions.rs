@@ -1,5 +1,6 @@
 //! Function instances that are processes: real ones with their drivers against a real PostgreSQL, and shell scripts in
 //! their place for what no driver does. What is not installed fails, unless `PGCORRAL_SKIP_DRIVERS` lists its driver.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use loadtest::client::Failure;
 use loadtest::functions::{Answer, Database, Invoker, InvokerOptions, Launch, ProcessInstance, StartError};

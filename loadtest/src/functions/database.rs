@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 use tokio_postgres::config::{Config, Host};
 
-/// Where functions connect to, read from a DSN. Has no `Debug`: it holds a password.
+/// Where functions connect to, read from a DSN.
 #[derive(Clone)]
 pub struct Database {
     /// A name, an address, or the directory of a Unix socket.
@@ -254,6 +254,14 @@ impl fmt::Display for DatabaseError {
 }
 
 impl std::error::Error for DatabaseError {}
+
+impl fmt::Debug for Database {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, user, name, .. } = self;
+        write!(f, "Database({user}@{host}:{port}/{name})")
+    }
+}
 
 #[cfg(test)]
 mod tests {

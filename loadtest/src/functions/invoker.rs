@@ -91,15 +91,17 @@ impl Invoker {
     /// Makes ready; starts nothing but the keeper that ends processes if we are killed.
     ///
     /// # Errors
-    /// The system has no shell or no process left.
-    pub fn new(options: &InvokerOptions) -> io::Result<Self> {
+    /// [`StartError::System`]: no shell, or no process left.
+    pub fn new(options: &InvokerOptions) -> Result<Self, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let starting = options.starting.unwrap_or(cores * STARTING_PER_CORE).max(1);
+        let no_shell = |source| StartError::System { program: PathBuf::from(Keeper::SHELL), source };
+        let keeper = Keeper::start().map_err(no_shell)?;
         Ok(Self {
             directory: installed::directory(options.directory.as_deref()),
             room: Arc::new(Semaphore::new(options.most.min(Semaphore::MAX_PERMITS))),
             starts: Arc::new(Semaphore::new(starting.min(Semaphore::MAX_PERMITS))),
-            keeper: Arc::new(Keeper::start()?),
+            keeper: Arc::new(keeper),
         })
     }
 

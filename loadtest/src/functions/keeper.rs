@@ -17,10 +17,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
+    /// The program.
+    pub const SHELL: &str = "/bin/sh";
+
     /// # Errors
     /// There is no shell, or no process to be had.
     pub fn start() -> io::Result<Self> {
-        let shell = Command::new("/bin/sh")
+        let shell = Command::new(Self::SHELL)
             .args(["-c", SCRIPT, "loadtest-keeper"])
             .current_dir("/")
             .process_group(0)

@@ -132,6 +132,14 @@ impl ProcessInstance {
         answer
     }
 
+    /// Returns when the process has ended.
+    ///
+    /// Cancel safety: safe.
+    pub async fn ended(&mut self) {
+        let _ = self.child.wait().await;
+        self.state = State::Over;
+    }
+
     /// Suspends the process: it reads nothing and its timers stand still, while its connection stays open.
     ///
     /// # Errors
