@@ -11,6 +11,7 @@ pub mod leg;
 pub mod limits;
 pub mod plan;
 pub mod postgres;
+pub mod probe;
 pub mod scratch;
 pub mod storm;
 pub mod table;
