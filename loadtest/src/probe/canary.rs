@@ -160,12 +160,8 @@ impl Canary {
 mod tests {
     use super::*;
 
-    const TERMS: Terms = Terms {
-        every: Duration::from_secs(10),
-        timeout: Duration::from_secs(5),
-        failures: 3,
-        probes: None,
-    };
+    const TERMS: Terms =
+        Terms { every: Duration::from_secs(10), timeout: Duration::from_secs(5), failures: 3, probes: None };
 
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)

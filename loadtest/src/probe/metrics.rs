@@ -187,8 +187,14 @@ mod tests {
         let page = metrics.render(start).unwrap();
         assert_eq!(value(&page, "pgcorral_probe_success "), Some(1.0));
         assert_eq!(value(&page, "pgcorral_probe_phase_seconds_count{phase=\"total\"}"), Some(1.0));
-        assert_eq!(value(&page, "pgcorral_probe_phase_seconds_bucket{phase=\"connect\",le=\"0.0005\"}"), Some(0.0));
-        assert_eq!(value(&page, "pgcorral_probe_phase_seconds_bucket{phase=\"connect\",le=\"0.001\"}"), Some(1.0));
+        assert_eq!(
+            value(&page, "pgcorral_probe_phase_seconds_bucket{phase=\"connect\",le=\"0.0005\"}"),
+            Some(0.0)
+        );
+        assert_eq!(
+            value(&page, "pgcorral_probe_phase_seconds_bucket{phase=\"connect\",le=\"0.001\"}"),
+            Some(1.0)
+        );
 
         tally = Tally { failed: 2, in_a_row: 2, skipped: 4, ..tally };
         metrics.note(&outcome(Some(Fault::from_server(Phase::Login, "28P01", "no"))), &tally);

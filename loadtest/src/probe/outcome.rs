@@ -144,9 +144,9 @@ pub enum Reason {
 
 /// The classes of errors of PostgreSQL's manual, appendix A.
 const CLASSES: [&str; 44] = [
-    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23", "24",
-    "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44", "53", "54",
-    "55", "57", "58", "72", "F0", "HV", "P0", "XX",
+    "00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23",
+    "24", "25", "26", "27", "28", "2B", "2D", "2F", "34", "38", "39", "3B", "3D", "3F", "40", "42", "44",
+    "53", "54", "55", "57", "58", "72", "F0", "HV", "P0", "XX",
 ];
 
 impl Reason {
@@ -189,9 +189,14 @@ mod tests {
 
     #[test]
     fn whatever_a_server_sends_the_labels_are_few() {
-        for (sqlstate, label) in
-            [("28P01", "28"), ("53300", "53"), ("0A000", "0A"), ("ZZ123", "other"), ("", "other"), ("5", "other")]
-        {
+        for (sqlstate, label) in [
+            ("28P01", "28"),
+            ("53300", "53"),
+            ("0A000", "0A"),
+            ("ZZ123", "other"),
+            ("", "other"),
+            ("5", "other"),
+        ] {
             assert_eq!(Reason::of_sqlstate(sqlstate).label(), label);
         }
         assert_eq!(Reason::of_sqlstate("é1234").label(), "other");
@@ -199,8 +204,11 @@ mod tests {
 
     #[test]
     fn a_server_cannot_forge_lines_or_fill_the_log() {
-        let fault =
-            Fault::from_server(Phase::Login, "28\n01 and more", &format!("a\r\nb\x1b[2J{}", "x".repeat(9999)));
+        let fault = Fault::from_server(
+            Phase::Login,
+            "28\n01 and more",
+            &format!("a\r\nb\x1b[2J{}", "x".repeat(9999)),
+        );
         assert_eq!(fault.sqlstate.as_deref(), Some("28 01"));
         assert!(fault.message.starts_with("a  b [2Jxxx"), "{}", fault.message);
         assert_eq!(fault.message.chars().count(), LONGEST_MESSAGE);
