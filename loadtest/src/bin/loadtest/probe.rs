@@ -29,16 +29,21 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// It could not begin: exit status 2, as for a mistake in the options.
 const CANNOT_BEGIN: u8 = 2;
 
-/// Try a live proxy again and again, as a function that starts cold: connect, log in, one transaction, disconnect
-///
-/// Exit status: 0 if the last probe succeeded, 1 if it failed (also when it is ended by SIGINT or SIGTERM), 2 if the
-/// probe cannot begin. It is one connection at a time, so the target may be on any machine without --allow-remote.
+const AFTERWORD: &str = "\
+It is one connection at a time, so the target may be on any machine, without --allow-remote.
+
+Exit status: 0 if the last probe succeeded, 1 if it failed (also when SIGINT or SIGTERM ends the run), 2 if the probe
+cannot begin.
+
+Examples, with the DSN in the environment (PGCORRAL_PROBE_DSN):
+  loadtest probe --every 10s --failures 0        a watch that goes on through outages; Prometheus raises the alarm
+  loadtest probe --once                          a scheduled function
+  loadtest probe --every 1s --count 60           a canary of a deployment: three failures in a row end it with 1";
+
+/// Tries a live proxy again and again as a function that starts cold: connect, log in, one transaction, disconnect.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  \
-    PGCORRAL_PROBE_DSN=postgres://app:secret@proxy:6432/app loadtest probe --every 10s --failures 0   a watch\n  \
-    loadtest probe --dsn-file /run/secrets/dsn --once                                                a scheduled function\n  \
-    loadtest probe --dsn-file /run/secrets/dsn --every 1s --count 60                                 a deployment's canary")]
-pub struct ProbeArgs {
+#[command(after_help = AFTERWORD)]
+pub struct ProbeArguments {
     /// What is probed: a postgres:// URL or a key=value DSN. Other users of the machine see it in `ps`; a password
     /// belongs into the environment or into --dsn-file
     #[arg(long, env = "PGCORRAL_PROBE_DSN", hide_env_values = true, required_unless_present = "dsn_file")]
@@ -99,7 +104,7 @@ fn period(text: &str) -> Result<Duration, String> {
 }
 
 /// Probes until it is over.
-pub async fn run(args: ProbeArgs) -> ExitCode {
+pub async fn run(args: ProbeArguments) -> ExitCode {
     match watch(args).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -111,7 +116,7 @@ pub async fn run(args: ProbeArgs) -> ExitCode {
 }
 
 /// Whether the last probe succeeded.
-async fn watch(args: ProbeArgs) -> Result<bool, String> {
+async fn watch(args: ProbeArguments) -> Result<bool, String> {
     let terms = args.terms();
     let format = if args.json { Format::Json } else { Format::Text };
     let metrics = Metrics::new(Instant::now()).map_err(|error| error.to_string())?;
@@ -128,7 +133,7 @@ async fn watch(args: ProbeArgs) -> Result<bool, String> {
     Ok(summary.is_success())
 }
 
-impl ProbeArgs {
+impl ProbeArguments {
     fn terms(&self) -> Terms {
         let probes = if self.once { Some(1) } else { self.count };
         Terms { every: self.every, timeout: self.timeout, failures: self.failures, probes }
