@@ -1,0 +1,5 @@
+//! How fast the generator itself is.
+
+pub mod cases;
+mod child;
+pub mod stub;
