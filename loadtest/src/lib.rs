@@ -11,6 +11,7 @@ pub mod calibrate;
 pub mod client;
 pub mod leg;
 pub mod limits;
+pub mod machine;
 pub mod observe;
 pub mod plan;
 pub mod postgres;
