@@ -7,6 +7,7 @@
 pub mod account;
 pub mod backends;
 pub mod binaries;
+pub mod calibrate;
 pub mod client;
 pub mod functions;
 pub mod leg;
@@ -16,6 +17,7 @@ pub mod observe;
 pub mod plan;
 pub mod plans;
 pub mod postgres;
+pub mod probe;
 pub mod report;
 pub mod run;
 pub mod scratch;
