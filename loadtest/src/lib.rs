@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod leg;
 pub mod limits;
 pub mod plan;
+pub mod poolers;
 pub mod postgres;
 pub mod scratch;
 pub mod storm;
