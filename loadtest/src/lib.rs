@@ -7,6 +7,7 @@
 pub mod account;
 pub mod backends;
 pub mod binaries;
+pub mod document;
 pub mod leg;
 pub mod limits;
 pub mod plan;

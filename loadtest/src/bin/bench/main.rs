@@ -10,7 +10,9 @@ mod results;
 
 use clap::Parser;
 use loadtest::binaries::find_program;
+use loadtest::document;
 use loadtest::limits::raise_open_files;
+use loadtest::machine;
 use loadtest::poolers::{Assignment, Pooler, RunningPooler, Upstream};
 use loadtest::postgres::{Cluster, ClusterOptions};
 use pgbench::Protocol;
@@ -93,7 +95,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     raise_open_files(u64::from(arguments.idle_clients.max(arguments.logins)) + 500)?;
     let proxies = proxies(arguments)?;
-    let load_before = report::load();
+    let load_before = machine::load_average();
     let (cluster, assignment) = start_postgres(arguments, proxies.len())?;
     let mut bench = Bench::new(arguments, &proxies, &cluster, assignment)?;
     bench.measure_idle_clients()?;
@@ -113,7 +115,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let report = report::write(&contenders, &circumstances, &bench.results);
     println!("{report}");
     if let Some(path) = &arguments.output {
-        report::save(path, &report)?;
+        document::save(path, &report, report::MARKER)?;
     }
     Ok(())
 }
