@@ -10,6 +10,7 @@ pub mod binaries;
 pub mod document;
 pub mod leg;
 pub mod limits;
+pub mod machine;
 pub mod plan;
 pub mod poolers;
 pub mod postgres;
