@@ -7,15 +7,14 @@
 pub mod account;
 pub mod backends;
 pub mod binaries;
+pub mod client;
 pub mod document;
 pub mod leg;
 pub mod limits;
 pub mod machine;
-pub mod client;
-pub mod leg;
-pub mod limits;
 pub mod observe;
 pub mod plan;
+pub mod plans;
 pub mod poolers;
 pub mod postgres;
 pub mod run;

@@ -1,5 +1,7 @@
 //! What the observer sees of a leg, against a real PostgreSQL whose connections the test itself opens.
+#![expect(clippy::unwrap_used, reason = "what a test cannot go on without")]
 
+use loadtest::client::Target;
 use loadtest::observe::{Observer, is_counted, most};
 use loadtest::plan::Plan;
 use loadtest::postgres::{Cluster, ClusterOptions};
@@ -50,7 +52,8 @@ fn plan(script: &[&str]) -> Plan {
 }
 
 async fn observe(url: &str, plan: &Plan) -> Observer {
-    Observer::start_by_dsn(url, plan, Instant::now()).await.unwrap()
+    let target = Target::parse("postgres", url).unwrap();
+    Observer::start(&target, plan, Instant::now()).await.unwrap()
 }
 
 fn counting_statements() -> ClusterOptions {
@@ -199,8 +202,8 @@ async fn what_cannot_be_counted_is_told() {
     assert!(observed.warnings.iter().any(|warning| warning.contains("shared_preload_libraries")));
     assert!(observed.warnings.iter().any(|warning| warning.contains("had no backend")));
 
-    let refused =
-        Observer::start_by_dsn(&cluster.url("nobody", "", DATABASE), &plan(&["select 1"]), Instant::now())
-            .await;
-    assert!(refused.unwrap_err().to_string().contains("nobody"));
+    let nobody = Target::parse("postgres", &cluster.url("nobody", "", DATABASE)).unwrap();
+    let refused = Observer::start(&nobody, &plan(&["select 1"]), Instant::now()).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("password"), "{refused}");
 }
