@@ -87,7 +87,11 @@ fn commit() -> Option<String> {
     let commit = git(&["rev-parse", "--short", "HEAD"])?;
     // What a comparison writes is no change of what was compared.
     let changes = git(&["status", "--porcelain", "--untracked-files=no", "--", ":!docs"])?;
-    Some(if changes.is_empty() { format!("commit {commit}") } else { format!("commit {commit} with changes") })
+    Some(if changes.is_empty() {
+        format!("commit {commit}")
+    } else {
+        format!("commit {commit} with changes")
+    })
 }
 
 #[cfg(test)]
@@ -97,7 +101,8 @@ mod tests {
     #[test]
     fn what_is_set_is_said() {
         let tuned = about(Kind::PgbouncerTuned, "PgBouncer 1.18.0", 20);
-        for said in ["PgBouncer 1.18.0", "pool of 20", "`query_wait_timeout = 3`", "`listen_backlog = 4096`"] {
+        for said in ["PgBouncer 1.18.0", "pool of 20", "`query_wait_timeout = 3`", "`listen_backlog = 4096`"]
+        {
             assert!(tuned.contains(said), "{tuned}");
         }
     }

@@ -67,7 +67,10 @@ mod tests {
 
     #[test]
     fn functions_that_differ_by_their_number_are_one_family() {
-        let families = Family::all(&examples::plan("", &["heavy", "light-1", "api-v1", "light-12", "reader-16mb", "one-1"]));
+        let families = Family::all(&examples::plan(
+            "",
+            &["heavy", "light-1", "api-v1", "light-12", "reader-16mb", "one-1"],
+        ));
         let names: Vec<&str> = families.iter().map(|family| family.name.as_str()).collect();
         assert_eq!(names, ["heavy", "light-*", "api-v1", "reader-16mb", "one-1"]);
         assert_eq!(families[1].members, ["light-1", "light-12"]);

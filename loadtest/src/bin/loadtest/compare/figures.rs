@@ -203,15 +203,18 @@ pub mod examples {
 
 #[cfg(test)]
 mod tests {
-    use super::examples::row;
     use super::super::family::examples::plan;
+    use super::examples::row;
     use super::*;
 
     #[test]
     fn medians_and_ratios_are_of_the_rounds() {
         // The second round was twice as slow for both.
         let row = row(Metric::P99, &[&[1.0, 2.0, 1.0], &[0.8, 1.6, 0.9]]);
-        assert_eq!(row.spread(1).map(|spread| (spread.median, spread.min, spread.max)), Some((0.9, 0.8, 1.6)));
+        assert_eq!(
+            row.spread(1).map(|spread| (spread.median, spread.min, spread.max)),
+            Some((0.9, 0.8, 1.6))
+        );
         assert_eq!(row.ratio(1, 0), Some(0.8));
         assert_eq!((row.spread(2), row.ratio(1, 2)), (None, None));
     }

@@ -25,7 +25,8 @@ const QUIET_WITHIN: Duration = Duration::from_secs(10);
 /// How often is looked.
 const GLANCE: Duration = Duration::from_millis(50);
 
-const CLIENTS: &str = "from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
+const CLIENTS: &str =
+    "from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
 
 type Failure = Box<dyn Error + Send + Sync>;
 

@@ -154,7 +154,9 @@ impl Comparison {
         let mut live = std::io::stderr().is_terminal().then(|| ProgressLine::new(self.name(place)));
         let show = |progress: &Progress| live.iter_mut().for_each(|line| line.show(progress));
         let leg = Box::pin(run_leg(plan, &options, show, stop.clone().asked())).await;
-        live.map(ProgressLine::finish);
+        if let Some(line) = live {
+            line.finish();
+        }
         spawn_blocking(move || drop(stand)).await?;
         Ok(leg?)
     }

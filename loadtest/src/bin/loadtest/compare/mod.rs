@@ -40,7 +40,12 @@ pub struct CompareArguments {
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
     rounds: u32,
     /// Who takes part
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "direct,pgbouncer,pgbouncer-tuned,pgcorral")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "direct,pgbouncer,pgbouncer-tuned,pgcorral"
+    )]
     targets: Vec<Kind>,
     /// The binary that is measured as pgcorral
     #[arg(long, default_value = "target/release/pgcorral", value_name = "PROGRAM")]
@@ -80,7 +85,8 @@ async fn compare(arguments: &CompareArguments) -> Result<ExitCode, Failure> {
         let chapters = kept.map(|run| shelf.publish(&run?)).collect::<Result<Vec<_>, Failure>>()?;
         return finish(arguments, &circumstances, &chapters);
     }
-    let plans = arguments.plans.iter().map(|name| plans::find(name).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+    let plans =
+        arguments.plans.iter().map(|name| plans::find(name).map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
     let contestant = |kind: &Kind| Contestant::new(*kind, &arguments.pgcorral, arguments.pool_size);
     let contestants = arguments.targets.iter().map(contestant).collect::<Result<Vec<_>, _>>()?;
 

@@ -112,12 +112,15 @@ fn asserted(run: &Run) -> Vec<Asserted> {
     }
     let of = |(subject, members): (Subject, Vec<&Assertion>)| {
         let of_target = |target: &TargetInfo| {
-            let its = verdicts.iter().filter(|verdict| {
-                verdict.target == target.name && members.contains(&&verdict.assertion)
-            });
+            let its = verdicts
+                .iter()
+                .filter(|verdict| verdict.target == target.name && members.contains(&&verdict.assertion));
             worst(&its.collect::<Vec<_>>())
         };
-        Some(Asserted { text: text(&subject, members.first()?), verdicts: run.targets.iter().map(of_target).collect() })
+        Some(Asserted {
+            text: text(&subject, members.first()?),
+            verdicts: run.targets.iter().map(of_target).collect(),
+        })
     };
     groups.into_iter().filter_map(of).collect()
 }
@@ -218,7 +221,8 @@ fn in_short(chapters: &[Chapter]) -> String {
 fn glance(chapter: &Chapter, target: usize) -> String {
     let goodput = chapter.row(Metric::Goodput).and_then(|row| row.spread(target));
     let goodput = shown(Metric::Goodput, goodput.map(|spread| spread.median));
-    let verdicts = || chapter.assertions.iter().filter_map(|asserted| asserted.verdicts.get(target)?.as_ref());
+    let verdicts =
+        || chapter.assertions.iter().filter_map(|asserted| asserted.verdicts.get(target)?.as_ref());
     match verdicts().count() {
         0 => goodput,
         all => format!("{goodput}; {} of {all}", verdicts().filter(|(holds, _)| *holds).count()),
@@ -262,9 +266,9 @@ fn section(chapter: &Chapter) -> String {
     if !about.is_empty() {
         let _ = write!(text, "{about}\n\n");
     }
-    let _ = write!(text, "{}\n", figures_table(chapter).to_markdown());
+    let _ = writeln!(text, "{}", figures_table(chapter).to_markdown());
     if !chapter.assertions.is_empty() {
-        let _ = write!(text, "{}\n", assertions_table(chapter).to_markdown());
+        let _ = writeln!(text, "{}", assertions_table(chapter).to_markdown());
     }
     for (file, alt) in &chapter.pictures {
         let _ = write!(text, "![{alt}]({file})\n\n");
@@ -388,8 +392,7 @@ mod tests {
     fn a_row_has_medians_spreads_and_ratios() {
         let page = write(&circumstances(), &[chapter()]);
         let burst = part(&page, "burst: A thousand at once");
-        let expected =
-            ["goodput", "25.0 %", "50.0 % [40.0 %–60.0 %]", "95.0 % [90.0 %–100 %]", "1.80"];
+        let expected = ["goodput", "25.0 %", "50.0 % [40.0 %–60.0 %]", "95.0 % [90.0 %–100 %]", "1.80"];
         assert_eq!(cells(burst, "goodput"), expected);
         assert_eq!(cells(burst, "shed").last(), Some(&"–"), "a ratio to nothing");
         assert_eq!(cells(burst, "`goodput"), ["`goodput >= 0.95`", "**50 %, fails**", "95 %, holds"]);
@@ -402,8 +405,12 @@ mod tests {
         let losses = part(&page, "Where pgcorral loses");
         let lines: Vec<&str> = losses.lines().filter(|line| line.starts_with("| burst")).collect();
         assert_eq!(lines.len(), 1, "{losses}");
-        let expected =
-            ["burst", "p50 latency of those served", "400 ms [200 ms–600 ms]", "PgBouncer 100 ms [100 ms–300 ms]"];
+        let expected = [
+            "burst",
+            "p50 latency of those served",
+            "400 ms [200 ms–600 ms]",
+            "PgBouncer 100 ms [100 ms–300 ms]",
+        ];
         assert_eq!(cells(losses, "burst"), expected);
     }
 
@@ -418,8 +425,7 @@ mod tests {
     #[test]
     fn the_glance_links_to_the_section_and_judges_no_baseline() {
         let page = write(&circumstances(), &[chapter()]);
-        let expected =
-            ["[burst](#burst-a-thousand-at-once)", "25.0 %", "50.0 %; 0 of 1", "95.0 %; 1 of 1"];
+        let expected = ["[burst](#burst-a-thousand-at-once)", "25.0 %", "50.0 %; 0 of 1", "95.0 %; 1 of 1"];
         assert_eq!(cells(part(&page, "In short"), "[burst](#burst-a-thousand-at-once)"), expected);
     }
 
@@ -436,7 +442,9 @@ mod tests {
     #[test]
     fn versions_machine_and_date_are_named() {
         let page = write(&circumstances(), &[chapter()]);
-        for said in ["2026-03-01", "**PgBouncer**: PgBouncer as it is", "PostgreSQL 15.1", "Some CPU, 2 cores"] {
+        for said in
+            ["2026-03-01", "**PgBouncer**: PgBouncer as it is", "PostgreSQL 15.1", "Some CPU, 2 cores"]
+        {
             assert!(page.contains(said), "{said}");
         }
     }

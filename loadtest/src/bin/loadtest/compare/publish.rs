@@ -3,8 +3,12 @@
 use super::Failure;
 use super::page::{Chapter, Circumstances};
 use loadtest::report::{self, Run};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+/// Of the report's pictures, those that the page has; all are in the report.
+const SHOWN: [&str; 2] = ["goodput.svg", "latency.svg"];
 
 /// The directories that a comparison writes to.
 #[derive(Debug)]
@@ -31,7 +35,9 @@ impl Shelf {
     /// # Errors
     /// What the file system says.
     pub fn keep(&self, run: &Run) -> Result<(), Failure> {
-        fs::write(self.raw.join(format!("{}.json", run.plan.name)), serde_json::to_vec(run)?)?;
+        let mut file = BufWriter::new(File::create(self.raw.join(format!("{}.json", run.plan.name)))?);
+        report::json::write(run, &mut file)?;
+        file.flush()?;
         fs::write(self.raw.join(format!("{}.html", run.plan.name)), report::to_html(run))?;
         Ok(())
     }
@@ -45,7 +51,7 @@ impl Shelf {
         if !path.exists() {
             return Ok(None);
         }
-        let run = serde_json::from_slice(&fs::read(&path)?);
+        let run = report::json::read(File::open(&path)?);
         Ok(Some(run.map_err(|error| format!("{}: {error}", path.display()))?))
     }
 
@@ -79,9 +85,13 @@ impl Shelf {
         let directory = self.pictures.file_name().map(|name| name.to_string_lossy().into_owned());
         let mut pictures = Vec::new();
         for picture in report::pictures(run) {
-            let name = format!("{}-{}.svg", run.plan.name, picture.name);
+            if !SHOWN.contains(&picture.name.as_str()) {
+                continue;
+            }
+            let name = format!("{}-{}", run.plan.name, picture.name);
             fs::write(self.pictures.join(&name), picture.svg)?;
-            pictures.push((format!("{}/{name}", directory.as_deref().unwrap_or(".")), picture.alt));
+            let file = format!("{}/{name}", directory.as_deref().unwrap_or("."));
+            pictures.push((file, format!("{}. {}", picture.heading, picture.reading)));
         }
         Ok(Chapter::of(run, pictures))
     }

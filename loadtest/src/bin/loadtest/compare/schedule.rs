@@ -94,6 +94,9 @@ mod tests {
 
     #[test]
     fn long_times_are_told_in_minutes() {
-        assert_eq!((about(Duration::from_secs(59)), about(Duration::from_secs(121))), ("59 s".into(), "3 min".into()));
+        assert_eq!(
+            (about(Duration::from_secs(59)), about(Duration::from_secs(121))),
+            ("59 s".into(), "3 min".into())
+        );
     }
 }
