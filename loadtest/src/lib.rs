@@ -4,6 +4,7 @@
 //! [`scratch`] are what it stands on. [`storm`] fires invocations at a server or proxy, [`backends`] counts what
 //! PostgreSQL saw of them, and [`table`] shows it.
 
+
 pub mod account;
 pub mod backends;
 pub mod binaries;
@@ -17,6 +18,7 @@ pub mod plan;
 pub mod plans;
 pub mod poolers;
 pub mod postgres;
+pub mod report;
 pub mod run;
 pub mod scratch;
 pub mod storm;
