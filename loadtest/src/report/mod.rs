@@ -19,7 +19,7 @@ mod svg;
 #[cfg(test)]
 mod synthetic;
 mod table;
-mod units;
+pub mod units;
 
 pub use causes::Cause;
 pub use generator::Saturation;
