@@ -8,6 +8,7 @@ pub mod account;
 pub mod backends;
 pub mod binaries;
 pub mod client;
+pub mod functions;
 pub mod leg;
 pub mod limits;
 pub mod observe;
