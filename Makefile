@@ -19,7 +19,7 @@ demo:
 
 # pgcorral against PgBouncer on this machine; writes docs/benchmarks.md. BENCH_FLAGS="--rounds 2" for a quick one.
 bench:
-	./scripts/setup-bench.sh
+	./scripts/setup-poolers.sh
 	$(CARGO) build --release --workspace --locked
 	$(TARGET)/release/bench --pgcorral $(TARGET)/release/pgcorral --output docs/benchmarks.md $(BENCH_FLAGS)
 
@@ -28,6 +28,7 @@ bench:
 test:
 	./scripts/setup-postgres.sh
 	./scripts/setup-drivers.sh
+	./scripts/setup-functions.sh
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 # Format, lints and documentation; a warning is an error.
