@@ -4,7 +4,6 @@
 //! [`scratch`] are what it stands on. [`storm`] fires invocations at a server or proxy, [`backends`] counts what
 //! PostgreSQL saw of them, and [`table`] shows it.
 
-
 pub mod account;
 pub mod backends;
 pub mod binaries;
