@@ -35,6 +35,7 @@ compare:
 test:
 	./scripts/setup-postgres.sh
 	./scripts/setup-drivers.sh
+	./scripts/setup-functions.sh
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 # Format, lints and documentation; a warning is an error.

@@ -7,8 +7,10 @@
 pub mod account;
 pub mod backends;
 pub mod binaries;
+pub mod calibrate;
 pub mod client;
 pub mod document;
+pub mod functions;
 pub mod leg;
 pub mod limits;
 pub mod machine;
@@ -17,6 +19,7 @@ pub mod plan;
 pub mod plans;
 pub mod poolers;
 pub mod postgres;
+pub mod probe;
 pub mod report;
 pub mod run;
 pub mod scratch;

@@ -3,20 +3,13 @@
 
 use loadtest::observe::is_counted;
 use loadtest::plan::{Metric, Plan};
-use loadtest::plans::{built_in, named};
+use loadtest::plans::{FindError, built_in, find};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 fn plans() -> Vec<Plan> {
-    let parse = |(name, text): &(&str, &str)| {
-        Plan::parse(name, text, Path::new("plans")).map_err(|e| format!("{name}: {e}"))
-    };
-    built_in().iter().map(|plan| parse(plan).unwrap()).collect()
-}
-
-fn plan(name: &str) -> Plan {
-    Plan::parse(name, named(name).unwrap(), Path::new("plans")).unwrap()
+    built_in().iter().map(|(name, _)| find(name).unwrap()).collect()
 }
 
 #[test]
@@ -28,7 +21,18 @@ fn every_file_is_built_in() {
         .collect();
     let names: BTreeSet<_> = built_in().iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names, files);
-    assert_eq!(named("no-such-plan"), None);
+}
+
+#[test]
+fn plans_are_found_by_name_and_by_file() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans/e1b.toml");
+    assert_eq!(find(file.to_str().unwrap()).unwrap(), find("e1b").unwrap());
+
+    let unknown = find("e1c").unwrap_err();
+    assert!(matches!(unknown, FindError::Unknown { .. }));
+    assert!(unknown.to_string().contains("e1b"), "{unknown}");
+    let unreadable = find("./no-such.toml").unwrap_err().to_string();
+    assert!(unreadable.contains("./no-such.toml") && unreadable.contains("No such file"), "{unreadable}");
 }
 
 #[test]
@@ -37,8 +41,10 @@ fn every_plan_is_explained_and_judged() {
         let name = &plan.name;
         assert!(!plan.title.is_empty() && plan.title.len() < 70, "{name}");
         assert!(plan.about.contains("ood"), "{name}: what good looks like is not said");
-        // Folded lines: a paragraph is one line, for whoever prints it to wrap.
-        assert!(!plan.about.contains("  ") && !plan.about.contains('\\'), "{name}: {:?}", plan.about);
+        assert!(
+            plan.about.lines().all(|line| line.chars().count() <= 100),
+            "{name}: too wide for a terminal"
+        );
         let judged = |metric| plan.assertions.iter().any(|assertion| assertion.metric == metric);
         assert!(judged(Metric::MaxBackends), "{name}: the pool's bound is not asserted");
         let is_short = plan.duration.duration() <= Duration::from_secs(30);
@@ -81,12 +87,12 @@ fn no_plan_needs_anything_prepared() {
 /// The numbers that the texts and the experiments' design name.
 #[test]
 fn plans_fire_what_they_say() {
-    let connections = |name| plan(name).connections();
+    let connections = |name: &str| find(name).unwrap().connections();
     assert_eq!(connections("lambda-1000"), 1000);
     assert_eq!(connections("e1"), 2000);
     assert_eq!(connections("e1b"), 1000);
     assert_eq!(connections("e2"), 20 + 900 + 100);
     assert_eq!(connections("noisy-neighbour"), 900 + 9 * 5);
-    let hooks: Vec<_> = plan("e5").events.into_iter().map(|event| event.hook).collect();
+    let hooks: Vec<_> = find("e5").unwrap().events.into_iter().map(|event| event.hook).collect();
     assert_eq!(hooks, ["database-stop", "database-start"]);
 }

@@ -181,8 +181,8 @@ impl Session {
         if !matches!(self.state, State::Replying(_)) {
             return Err(Failure::Connection("no reply is under way".to_owned()));
         }
+        self.wire.flush().await;
         loop {
-            self.wire.flush().await;
             match self.wire.event().await {
                 Ok(event) => {
                     if let Some(result) = self.take(event) {
@@ -190,6 +190,9 @@ impl Session {
                     }
                 }
                 Err(failure) => return Err(self.lose(failure)),
+            }
+            if !self.wire.outbox.is_empty() {
+                self.wire.flush().await;
             }
         }
     }
