@@ -93,7 +93,12 @@ impl ProcessBody {
     fn note(&mut self, sent_us: u64, answer: &Answer) {
         self.failed_at_login = answer.at_login;
         for note in &answer.connects {
-            self.part.stage.record(Record::Connect(connect(note, self.part.role().id, sent_us, self.was_connected)));
+            self.part.stage.record(Record::Connect(connect(
+                note,
+                self.part.role().id,
+                sent_us,
+                self.was_connected,
+            )));
             self.was_connected |= note.ok;
             if note.ok {
                 self.counted = None;
@@ -144,6 +149,10 @@ impl Body for ProcessBody {
 
     fn failed_at_login(&self) -> bool {
         self.failed_at_login
+    }
+
+    fn is_to_be_started(&self) -> bool {
+        self.instance.is_none()
     }
 
     async fn lose(&mut self) {
@@ -197,7 +206,11 @@ fn within_transaction(statements: &[String]) -> &[String] {
         words.iter().any(|word| statement.eq_ignore_ascii_case(word))
     };
     match statements {
-        [first, inner @ .., last] if is(first, &["begin", "start transaction"]) && is(last, &["commit", "end"]) => inner,
+        [first, inner @ .., last]
+            if is(first, &["begin", "start transaction"]) && is(last, &["commit", "end"]) =>
+        {
+            inner
+        }
         all => all,
     }
 }
