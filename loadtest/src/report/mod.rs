@@ -19,9 +19,9 @@ mod svg;
 #[cfg(test)]
 mod synthetic;
 mod table;
-mod units;
+pub mod units;
 
-pub use causes::Cause;
+pub use causes::{Cause, Counted, counted};
 pub use generator::Saturation;
 pub use html::to_html;
 pub use judge::{Verdict, judge, measured};
