@@ -2,14 +2,16 @@
 //! their place for what no driver does. What is not installed fails, unless `PGCORRAL_SKIP_DRIVERS` lists its driver.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use loadtest::client::Failure;
+use loadtest::client::{Failure, Target};
 use loadtest::functions::{Answer, Database, Invoker, InvokerOptions, Launch, ProcessInstance, StartError};
-use loadtest::leg::FailureKind;
-use loadtest::plan::Runtime;
+use loadtest::leg::{FailureKind, Outcome};
+use loadtest::plan::{Plan, Runtime};
 use loadtest::postgres::{Cluster, ClusterOptions};
+use loadtest::run::{LegOptions, run_leg};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Nothing here takes so long, on any machine.
@@ -132,8 +134,8 @@ async fn a_suspended_instance_stands_still_and_gets_over_a_lost_connection() {
 
         instance.freeze().unwrap();
         wait_for(process, Some('T')).await;
-        let cut = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'";
-        cluster.psql("postgres", cut).unwrap();
+        let cut = "select pg_terminate_backend(pid, 60000) from pg_stat_activity where usename = 'app'";
+        assert_eq!(cluster.psql("postgres", cut).unwrap(), "t");
         assert_eq!(state(process), Some('T'));
 
         let answer = instance.invoke(&one, true, PATIENCE).await;
@@ -215,6 +217,55 @@ async fn nobody_listening_is_a_failed_connection_at_login() {
         assert_eq!(kind(&answer), Some(FailureKind::Connection), "{answer:?}");
         assert!(answer.at_login && !answer.connects.is_empty());
     }
+}
+
+#[tokio::test]
+async fn an_engines_leg_records_what_processes_tell() {
+    let (cluster, _) = cluster(9);
+    let functions = runtimes().into_iter().map(|(runtime, name)| {
+        format!(
+            "[[function]]\nname = \"{name}\"\nruntime = \"{runtime:?}\"\ninstances = 5\n\
+             arrival = {{ kind = \"closed\" }}\nscript = [\"begin\", \"insert into done values ({{instance}})\", \
+             \"select pg_sleep(0.05)\", \"commit\"]\nthink = \"300ms\"\n\
+             freeze = {{ when = \"between\", lasting = \"200ms\" }}\n"
+        )
+        .replace(&format!("{runtime:?}"), &format!("{runtime:?}").to_lowercase())
+    });
+    let text =
+        format!("title = \"t\"\nduration = \"6s\"\ngrace = \"60s\"\n{}", functions.collect::<String>());
+    let plan = Arc::new(Plan::parse("t", &text, Path::new(".")).unwrap());
+    let target = Target::parse("direct", &cluster.url("app", "sec/ret", "postgres")).unwrap();
+    let options = LegOptions::new(target);
+    let leg = run_leg(&plan, &options, |_| (), std::future::pending()).await.unwrap();
+
+    let count = |outcome| leg.invocations.iter().filter(|one| one.outcome == outcome).count();
+    let (served, shed) = (count(Outcome::Served), count(Outcome::Shed));
+    assert!(served >= 6 && shed > 0, "{served} served, {shed} shed: {:?}", leg.failures);
+    assert_eq!(served + shed, leg.invocations.len(), "{:?}", leg.failures);
+    assert_eq!(cluster.psql("postgres", "select count(*) from done").unwrap(), served.to_string());
+    assert!(leg.failures.len() == shed && leg.failures.iter().all(|failure| failure.at_login));
+    // Whoever has one of the six connections keeps it; everybody else tries with every invocation.
+    let made = leg.connects.iter().filter(|connect| connect.login_us.is_some()).count();
+    // Those who end let others in.
+    assert!((6..=15).contains(&made), "{made}");
+    assert_eq!(made + shed, leg.connects.len());
+    let cold = leg.invocations.iter().filter(|invocation| invocation.cold).count();
+    assert_eq!(cold, 5 * runtimes().len());
+    assert!(leg.generator.cpu_us > 0);
+}
+
+#[tokio::test]
+async fn what_is_not_installed_is_found_out_before_anything_is_fired() {
+    let text = "title = \"t\"\nduration = \"1s\"\n[[function]]\nname = \"f\"\nruntime = \"node\"\ninstances = 1\n\
+                arrival = { kind = \"at_once\" }\nscript = [\"select 1\"]\n";
+    let plan = Arc::new(Plan::parse("t", text, Path::new(".")).unwrap());
+    let mut options = LegOptions::new(Target::parse("t", "postgres://app@127.0.0.1:1/app").unwrap());
+    options.functions = Some(PathBuf::from("/nowhere"));
+    let error = run_leg(&plan, &options, |_| (), std::future::pending()).await.unwrap_err();
+    assert!(error.to_string().contains("scripts/setup-functions.sh"), "{error}");
+
+    let silent = format!("{text}end = \"silence\"\n");
+    assert!(Plan::parse("t", &silent, Path::new(".")).unwrap_err().to_string().contains("silence"));
 }
 
 /// What a handler prints must not be taken for its answer, and its own mistakes not for the server's.

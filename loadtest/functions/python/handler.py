@@ -34,10 +34,11 @@ def begin():
     kept = connect()
     try:
         kept.execute("begin")
-    except psycopg.OperationalError:
-        if not kept.closed:
-            raise
+    except psycopg.OperationalError as error:
+        if error.diag.severity_nonlocalized == "ERROR":
+            raise  # refused; the connection is as good as before
         # Lost while the instance was suspended, which shows only now. Nothing has run yet, so this is safe to repeat.
+        kept.close()
         connect().execute("begin")
 
 

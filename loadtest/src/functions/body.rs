@@ -6,10 +6,10 @@
 //! been answered (none counts as heard).
 
 use super::{Answer, ConnectNote, Database, Invoker, InvokerOptions, Launch, ProcessInstance, StartError};
-use crate::client::{ConnectTimes, Failure, Target};
+use crate::client::{Failure, Target};
 use crate::leg::Connect;
 use crate::plan::{End, OnTimeout, Plan, Runtime};
-use crate::run::body::{Allowance, Body, Kept, Work};
+use crate::run::body::{Allowance, Body, Failed, Kept, Work};
 use crate::run::stage::{Counted, Part, Record};
 use std::path::Path;
 use std::time::Duration;
@@ -53,7 +53,6 @@ impl Functions {
             instance: None,
             counted: None,
             was_connected: false,
-            failed_at_login: false,
         }
     }
 }
@@ -68,7 +67,6 @@ pub struct ProcessBody {
     /// Its connection, as far as it is known.
     counted: Option<Counted>,
     was_connected: bool,
-    failed_at_login: bool,
 }
 
 impl ProcessBody {
@@ -91,9 +89,13 @@ impl ProcessBody {
 
     /// Keeps what an answer says of connections. `sent_us` is when the event was sent.
     fn note(&mut self, sent_us: u64, answer: &Answer) {
-        self.failed_at_login = answer.at_login;
         for note in &answer.connects {
-            self.part.stage.record(Record::Connect(connect(note, self.part.role().id, sent_us, self.was_connected)));
+            self.part.stage.record(Record::Connect(connect(
+                note,
+                self.part.role().id,
+                sent_us,
+                self.was_connected,
+            )));
             self.was_connected |= note.ok;
             if note.ok {
                 self.counted = None;
@@ -116,13 +118,12 @@ impl Body for ProcessBody {
         true
     }
 
-    async fn connect(&mut self, _: &mut ConnectTimes) -> Result<(), Failure> {
+    async fn connect(&mut self, _: &mut Allowance) -> Result<(), Failed> {
         Ok(())
     }
 
     /// The client's timeout begins when the process is up, as Lambda's does, and ends the process.
-    async fn invoke(&mut self, work: Work, _: &mut Allowance) -> Result<(), Failure> {
-        self.failed_at_login = false;
+    async fn invoke(&mut self, work: Work, _: &mut Allowance) -> Result<(), Failed> {
         let part = self.part.clone();
         let statements: Vec<_> = part.role().script.fill(work.values).map(String::from).collect();
         let timeout = part.function().timeout.duration();
@@ -131,7 +132,8 @@ impl Body for ProcessBody {
         // The plan says how often and when an invocation is tried again; the handler need not.
         let answer = instance.invoke(within_transaction(&statements), false, timeout).await;
         self.note(sent_us, &answer);
-        answer.result?;
+        let at_login = answer.at_login;
+        answer.result.map_err(|failure| Failed { failure, at_login })?;
         (0..statements.len()).for_each(|statement| part.hear(statement));
         Ok(())
     }
@@ -142,8 +144,8 @@ impl Body for ProcessBody {
         }
     }
 
-    fn failed_at_login(&self) -> bool {
-        self.failed_at_login
+    fn is_to_be_started(&self) -> bool {
+        self.instance.is_none()
     }
 
     async fn lose(&mut self) {
@@ -197,7 +199,11 @@ fn within_transaction(statements: &[String]) -> &[String] {
         words.iter().any(|word| statement.eq_ignore_ascii_case(word))
     };
     match statements {
-        [first, inner @ .., last] if is(first, &["begin", "start transaction"]) && is(last, &["commit", "end"]) => inner,
+        [first, inner @ .., last]
+            if is(first, &["begin", "start transaction"]) && is(last, &["commit", "end"]) =>
+        {
+            inner
+        }
         all => all,
     }
 }

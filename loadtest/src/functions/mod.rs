@@ -7,6 +7,7 @@
 //! `loadtest invoke` for trying a handler.
 
 mod answer;
+mod body;
 mod database;
 mod installed;
 mod invoker;
@@ -15,6 +16,7 @@ mod lines;
 mod process;
 
 pub use answer::{Answer, ConnectNote};
+pub use body::{Functions, ProcessBody};
 pub use database::{Database, DatabaseError};
 pub use installed::DIRECTORY_VARIABLE;
 pub use invoker::{Invoker, InvokerOptions, Launch, StartError};

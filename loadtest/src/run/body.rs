@@ -28,6 +28,11 @@ pub trait Body: Send + 'static {
     /// it. Takes a few seconds at most.
     fn recover(&mut self, failure: &Failure, on_timeout: OnTimeout) -> impl Future<Output = ()> + Send;
 
+    /// It is connected by [`invoke`](Self::invoke), and what that takes has to be started first.
+    fn is_to_be_started(&self) -> bool {
+        false
+    }
+
     /// Idle, but awake: returns when the connection was lost, which is closed then; never, if there is none.
     fn lose(&mut self) -> impl Future<Output = ()> + Send;
 

@@ -7,7 +7,7 @@ use super::instance::{Instance, State};
 use super::line::{self, Turn};
 use super::stage::{Part, Pending, Record, Stage, micros};
 use super::wire::Wire;
-use crate::plan::{Function, OnTimeout, Plan};
+use crate::plan::{Function, OnTimeout, Plan, Runtime};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -45,13 +45,17 @@ impl Share {
         (self.index < takers).then_some(Turn { first: self.index as usize, step: takers as usize })
     }
 
-    /// The most connections that its instances have at once, CancelRequests (one per instance) included.
+    /// The most files that its instances have open at once: a connection, and another one for a CancelRequest; for a
+    /// process, whose connection is its own, three pipes.
     #[must_use]
     pub fn sockets(self, plan: &Plan) -> u64 {
         let of = |function: &Function| {
-            let instances = self.instances(function).count() as u64;
-            let cancels = function.on_timeout == OnTimeout::Cancel;
-            if cancels { 2 * instances } else { instances }
+            let each = match (function.runtime, function.on_timeout) {
+                (Runtime::Task, OnTimeout::Cancel) => 2,
+                (Runtime::Task, OnTimeout::Fin | OnTimeout::Rst) => 1,
+                _ => 3,
+            };
+            each * self.instances(function).count() as u64
         };
         plan.functions.iter().map(of).sum()
     }
@@ -75,8 +79,12 @@ pub enum Ended {
 pub async fn fire(stage: &Arc<Stage>, share: Share, stop: impl Future<Output = ()>) -> Ended {
     let mut tasks = JoinSet::new();
     for index in 0..stage.plan.functions.len() {
-        if let Some(part) = Part::new(stage, index) {
-            spawn(&mut tasks, &part, share, Wire::new);
+        let Some(part) = Part::new(stage, index) else { continue };
+        match &stage.functions {
+            Some(functions) if part.function().runtime != Runtime::Task => {
+                spawn(&mut tasks, &part, share, |part| functions.body(part));
+            }
+            _ => spawn(&mut tasks, &part, share, Wire::new),
         }
     }
     let looking = tokio::spawn(look(Arc::clone(stage)));

@@ -8,12 +8,14 @@ use super::script::Script;
 use super::stage::{Record, Role, Stage, micros};
 use super::{Progress, RunError, usage};
 use crate::client::{ConnectTimes, Failure, Identity, Session, Target};
+use crate::functions::Functions;
 use crate::leg::{GeneratorLoad, Leg};
 use crate::limits::raise_open_files;
 use crate::observe::{Observed, Observer, is_counted};
 use crate::plan::{End, Function, Plan, Protocol, Runtime};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,6 +51,8 @@ pub struct LegOptions {
     pub observer: Option<Target>,
     /// Hosts that are not this machine may be fired at.
     pub allow_remote: bool,
+    /// Where the handlers of functions with a `runtime` are, if not in the usual place.
+    pub functions: Option<PathBuf>,
     /// Called with what somebody who reads the figures has to know about them.
     pub warn: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -66,6 +70,7 @@ impl LegOptions {
             hooks: Hooks::new(),
             observer: None,
             allow_remote: false,
+            functions: None,
             warn: Arc::new(|_| ()),
         }
     }
@@ -109,6 +114,7 @@ pub async fn run_leg(
     options.hooks.check(plan)?;
     let roles = roles(plan, &options.target, &options.passwords)?;
     raise_files(plan, Share::ALL)?;
+    let functions = functions(plan, &options.target, options.functions.as_deref())?;
     let mut leg = empty_leg(plan, options);
     let prepared = tokio::select! {
         biased;
@@ -121,7 +127,7 @@ pub async fn run_leg(
 
     leg.started_unix_ms = unix(prepared.lead).as_millis().try_into().unwrap_or(u64::MAX);
     let started = Instant::now() + prepared.lead;
-    let crew = Crew { plan, options, roles, workers: prepared.workers, started };
+    let crew = Crew { plan, options, roles, functions, workers: prepared.workers, started };
     let mut gathered = Gathered::default();
     let (played, interrupted) = crew.play_with_events(&mut gathered, &mut progress, stop).await?;
 
@@ -195,6 +201,7 @@ struct Crew<'leg> {
     plan: &'leg Arc<Plan>,
     options: &'leg LegOptions,
     roles: Arc<[Role]>,
+    functions: Option<Functions>,
     /// `None`: this process alone.
     workers: Option<Workers>,
     started: Instant,
@@ -239,12 +246,12 @@ impl Crew<'_> {
         progress: &mut impl FnMut(&Progress),
         stop: impl Future<Output = ()>,
     ) -> Result<Played, RunError> {
-        let Self { plan, options, roles, workers, started } = self;
+        let Self { plan, options, roles, functions, workers, started } = self;
         if let Some(workers) = workers {
             return workers.fire(plan, started, gathered, progress, stop).await;
         }
         let (records, mut recorded) = mpsc::unbounded_channel();
-        let stage = Stage::new(Arc::clone(plan), options.target.clone(), roles, started, records);
+        let stage = Stage::new(Arc::clone(plan), options.target.clone(), roles, functions, started, records);
         let gather = async {
             let mut batch = Vec::new();
             while recorded.recv_many(&mut batch, BATCH).await > 0 {
@@ -293,6 +300,18 @@ pub(super) fn roles(
         })
     };
     plan.functions.iter().enumerate().map(role).collect()
+}
+
+/// What starts the plan's functions that are processes.
+///
+/// # Errors
+/// [`RunError::Functions`]
+pub(super) fn functions(
+    plan: &Plan,
+    target: &Target,
+    directory: Option<&Path>,
+) -> Result<Option<Functions>, RunError> {
+    Functions::of(plan, target, directory).map_err(RunError::Functions)
 }
 
 /// Makes sure that a share of the plan has the sockets that it needs.

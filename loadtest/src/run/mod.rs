@@ -29,6 +29,7 @@ pub use leg::{LegOptions, run_leg};
 pub use processes::{Worker, worker_main};
 
 use crate::client::{Failure, TargetError};
+use crate::functions::StartError;
 use crate::limits::TooFewFiles;
 use crate::observe::ObserveError;
 use std::fmt;
@@ -77,6 +78,8 @@ pub enum RunError {
     },
     /// The system does not allow as many sockets.
     Files(TooFewFiles),
+    /// A function that is a process cannot be started.
+    Functions(StartError),
     /// The target's hosts cannot be used.
     Target(TargetError),
     /// A statement of the plan's `setup` failed.
@@ -121,6 +124,7 @@ impl fmt::Display for RunError {
                 )
             }
             Self::Files(error) => error.fmt(f),
+            Self::Functions(error) => error.fmt(f),
             Self::Target(error) => error.fmt(f),
             Self::Setup { statement, failure } if statement.is_empty() => {
                 write!(f, "no connection for the plan's set-up: {failure}")
@@ -138,6 +142,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Files(error) => Some(error),
+            Self::Functions(error) => Some(error),
             Self::Target(error) => Some(error),
             Self::Setup { failure, .. } => Some(failure),
             Self::Observe(error) => Some(error),

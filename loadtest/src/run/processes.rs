@@ -68,6 +68,7 @@ struct Order {
     dsn: String,
     allow_remote: bool,
     passwords: BTreeMap<String, String>,
+    functions: Option<PathBuf>,
     share: Share,
 }
 
@@ -116,6 +117,7 @@ impl Workers {
                 dsn: options.target.dsn().to_owned(),
                 allow_remote: options.allow_remote,
                 passwords: options.passwords.clone(),
+                functions: options.functions.clone(),
                 share: Share { index, of: processes },
             };
             let mut process = Process::start(&worker)?;
@@ -263,17 +265,20 @@ pub async fn worker_main() -> Result<(), RunError> {
 
 async fn obey(out: &mut (impl AsyncWrite + Unpin)) -> Result<(), RunError> {
     let mut orders = orders();
-    let Order { plan, target, dsn, allow_remote, passwords, share } = next_order(&mut orders).await?;
+    let Order { plan, target, dsn, allow_remote, passwords, functions, share } =
+        next_order(&mut orders).await?;
     let plan = Arc::new(plan);
     let target = Target::parse(&target, &dsn).map_err(RunError::Target)?;
     let roles = roles(&plan, &target, &passwords)?;
     raise_files(&plan, share)?;
+    let functions = super::leg::functions(&plan, &target, functions.as_deref())?;
     target.resolve(allow_remote).await.map_err(RunError::Target)?;
     write_line(out, &Report::Ready).await.map_err(worker_failed)?;
 
     let Start { unix_us } = next_order(&mut orders).await?;
     let (records, mut recorded) = mpsc::unbounded_channel();
-    let stage = Arc::new(Stage::new(plan, target, roles, moment(Duration::from_micros(unix_us)), records));
+    let stage =
+        Arc::new(Stage::new(plan, target, roles, functions, moment(Duration::from_micros(unix_us)), records));
     let stop = async { while orders.recv().await.is_some() {} };
     let (played, written) = tokio::join!(play(stage, share, stop), report(&mut recorded, out));
     let Played { heard, cpu } = played?;

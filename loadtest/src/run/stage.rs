@@ -5,6 +5,7 @@
 
 use super::script::Script;
 use crate::client::{ConnectTimes, Failure, Identity, Target};
+use crate::functions::Functions;
 use crate::leg::{AttemptFailure, Connect, Invocation, Outcome, ProgressSample};
 use crate::plan::{Function, Plan};
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ pub struct Stage {
     pub target: Target,
     /// One for each of the plan's functions.
     pub roles: Arc<[Role]>,
+    /// What starts processes; `None` if none of the plan's functions is one.
+    pub functions: Option<Functions>,
     started: Instant,
     in_flight: AtomicU32,
     connections: Arc<AtomicU32>,
@@ -66,11 +69,12 @@ impl Stage {
         plan: Arc<Plan>,
         target: Target,
         roles: Arc<[Role]>,
+        functions: Option<Functions>,
         started: Instant,
         records: UnboundedSender<Record>,
     ) -> Self {
         let (in_flight, connections) = Default::default();
-        Self { plan, target, roles, started, in_flight, connections, records }
+        Self { plan, target, roles, functions, started, in_flight, connections, records }
     }
 
     /// When it is so long after the leg's start.
