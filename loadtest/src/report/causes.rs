@@ -74,6 +74,7 @@ pub fn of_leg(leg: &Leg) -> BTreeMap<Cause, u32> {
 }
 
 /// Every cause of every target: the `most` commonest one by one, in the order of their kinds, the others together.
+#[must_use]
 pub fn counted(rounds: &[Rounds<'_>], most: usize) -> Vec<Counted> {
     let legs: Vec<Vec<BTreeMap<Cause, u32>>> =
         rounds.iter().map(|rounds| rounds.legs().map(of_leg).collect()).collect();
@@ -107,6 +108,7 @@ pub fn counted(rounds: &[Rounds<'_>], most: usize) -> Vec<Counted> {
 
 impl Counted {
     /// For people.
+    #[must_use]
     pub fn label(&self) -> String {
         self.cause.as_ref().map_or_else(|| "other causes".to_owned(), Cause::label)
     }

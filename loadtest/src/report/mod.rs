@@ -21,7 +21,7 @@ mod synthetic;
 mod table;
 pub mod units;
 
-pub use causes::Cause;
+pub use causes::{Cause, Counted, counted};
 pub use generator::Saturation;
 pub use html::to_html;
 pub use judge::{Verdict, judge, measured};

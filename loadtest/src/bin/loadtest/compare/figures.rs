@@ -3,6 +3,7 @@
 use super::family::Family;
 use loadtest::plan::{Assertion, Metric, Plan};
 use loadtest::report::{Run, Spread, Summary};
+use std::time::Duration;
 
 /// What every plan's table shows, where it was measured.
 const STANDARD: [Metric; 14] = [
@@ -24,6 +25,9 @@ const STANDARD: [Metric; 14] = [
 
 /// With so many families of functions or fewer, each one's goodput and latency is told, asserted or not.
 const FEW_FAMILIES: usize = 3;
+
+/// Of a plan that is shorter, rates say nothing: most of what it fires is served after its end.
+const LASTING: Duration = Duration::from_secs(5);
 
 /// Differences below this share are nobody's loss.
 const NEGLIGIBLE: f64 = 0.01;
@@ -68,6 +72,9 @@ fn subjects(plan: &Plan) -> Vec<Subject> {
     let families = Family::all(plan);
     let whole = |metric: &Metric| Subject { metric: *metric, family: None, phase: None };
     let mut subjects: Vec<Subject> = STANDARD.iter().map(whole).collect();
+    if plan.duration.duration() < LASTING {
+        subjects.retain(|subject| subject.metric != Metric::GoodputPerSecond);
+    }
     if (2..=FEW_FAMILIES).contains(&families.len()) {
         for family in &families {
             let of = |metric| Subject { metric, family: Some(family.clone()), phase: None };
@@ -262,6 +269,7 @@ mod tests {
         assert_eq!(shown("goodput"), 1);
         assert_eq!(shown("p99 latency of those served, a"), 1);
         assert_eq!(shown("p90 latency of those served, d-*, in late"), 1);
-        assert_eq!(names.len(), STANDARD.len() + 6 + 1);
+        assert_eq!(shown("goodput per second"), 0, "the plan lasts for a second");
+        assert_eq!(names.len(), STANDARD.len() - 1 + 6 + 1);
     }
 }

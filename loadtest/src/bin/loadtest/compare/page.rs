@@ -4,7 +4,7 @@ use super::contestants::PGCORRAL;
 use super::family::Family;
 use super::figures::{Row, Subject, rows};
 use loadtest::plan::{Assertion, Comparison, Metric};
-use loadtest::report::{Run, Spread, TargetInfo, Verdict, judge, units};
+use loadtest::report::{Rounds, Run, Spread, TargetInfo, Verdict, counted, judge, notes, units};
 use loadtest::table::Table;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -12,6 +12,9 @@ use std::fmt::Write as _;
 /// Whatever the page has below this line is kept when the page is written anew.
 pub const MARKER: &str =
     "<!-- `make compare` writes everything above this line and keeps everything below it. -->";
+
+/// Causes of failed attempts that are told one by one.
+const MOST_CAUSES: usize = 5;
 
 /// How the figures came about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +52,10 @@ pub struct Chapter {
     pub rows: Vec<Row>,
     /// What the plan asserts.
     pub assertions: Vec<Asserted>,
+    /// Why attempts failed, and how many, per target.
+    pub causes: Vec<(String, Vec<Option<Spread>>)>,
+    /// What one has to know before trusting the figures.
+    pub notes: Vec<String>,
     /// Files beside the page, and what they show.
     pub pictures: Vec<(String, String)>,
 }
@@ -72,6 +79,11 @@ impl Chapter {
             targets: run.targets.clone(),
             rows: rows(run),
             assertions: asserted(run),
+            causes: counted(&Rounds::of(run), MOST_CAUSES)
+                .into_iter()
+                .map(|counted| (counted.label(), counted.per_target))
+                .collect(),
+            notes: notes(run),
             pictures,
         }
     }
@@ -270,6 +282,12 @@ fn section(chapter: &Chapter) -> String {
     if !chapter.assertions.is_empty() {
         let _ = writeln!(text, "{}", assertions_table(chapter).to_markdown());
     }
+    if !chapter.causes.is_empty() {
+        let _ = writeln!(text, "{}", causes_table(chapter).to_markdown());
+    }
+    for note in &chapter.notes {
+        let _ = write!(text, "Note: {note}\n\n");
+    }
     for (file, alt) in &chapter.pictures {
         let _ = write!(text, "![{alt}]({file})\n\n");
     }
@@ -320,10 +338,26 @@ fn assertions_table(chapter: &Chapter) -> Table {
     table
 }
 
-/// `412 ms [401 ms–433 ms]`; the median alone if all rounds were alike.
+fn causes_table(chapter: &Chapter) -> Table {
+    let mut headings = vec!["attempts that failed".to_owned()];
+    headings.extend(chapter.targets.iter().map(|target| target.name.clone()));
+    let mut table = Table::new(headings);
+    for (cause, per_target) in &chapter.causes {
+        // What a server says is not ours to trust with the page's markup.
+        let mut cells = vec![format!("`{}`", cause.replace(['`', '|', '\n', '\r'], " "))];
+        cells.extend(per_target.iter().map(|spread| spread_cell(*spread, units::count)));
+        table.row(cells);
+    }
+    table
+}
+
 fn cell(row: &Row, target: usize) -> String {
-    let show = |value| units::metric(row.subject.metric, value);
-    let Some(Spread { median, min, max, .. }) = row.spread(target) else { return units::ABSENT.to_owned() };
+    spread_cell(row.spread(target), |value| units::metric(row.subject.metric, value))
+}
+
+/// `412 ms [401 ms–433 ms]`; the median alone if all rounds were alike.
+fn spread_cell(spread: Option<Spread>, show: impl Fn(f64) -> String) -> String {
+    let Some(Spread { median, min, max, .. }) = spread else { return units::ABSENT.to_owned() };
     let [median, min, max] = [median, min, max].map(show);
     if min == max { median } else { format!("{median} [{min}–{max}]") }
 }
@@ -374,6 +408,8 @@ mod tests {
                 text: "goodput >= 0.95".to_owned(),
                 verdicts: vec![None, Some((false, "50 %".to_owned())), Some((true, "95 %".to_owned()))],
             }],
+            causes: vec![("shed 53300 a|b".to_owned(), vec![None, None, Spread::of([50.0, 0.0, 25.0])])],
+            notes: vec!["The generator was busy.".to_owned()],
             pictures: vec![("comparison/burst-goodput.svg".to_owned(), "Goodput over time".to_owned())],
         }
     }
@@ -396,6 +432,8 @@ mod tests {
         assert_eq!(cells(burst, "goodput"), expected);
         assert_eq!(cells(burst, "shed").last(), Some(&"–"), "a ratio to nothing");
         assert_eq!(cells(burst, "`goodput"), ["`goodput >= 0.95`", "**50 %, fails**", "95 %, holds"]);
+        assert_eq!(cells(burst, "`shed"), ["`shed 53300 a b`", "–", "–", "25 [0–50]"]);
+        assert!(burst.contains("Note: The generator was busy.\n"), "{burst}");
         assert!(burst.contains("![Goodput over time](comparison/burst-goodput.svg)"), "{burst}");
     }
 
