@@ -1,5 +1,10 @@
 //! The probe against a real PostgreSQL, against a server that is away, and against one that never answers.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed; clippy.toml exempts only `#[test]`"
+)]
+
 use loadtest::postgres::{Cluster, ClusterOptions, free_port};
 use loadtest::probe::canary::{Ending, Terms};
 use loadtest::probe::invocation::Invocation;

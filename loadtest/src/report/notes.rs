@@ -26,10 +26,8 @@ pub fn notes(run: &Run) -> Vec<String> {
                 "{name}: interrupted in {interrupted} of {legs} rounds; rates are of the time that there was."
             ));
         }
-        if rounds.legs().any(|leg| leg.backends.is_empty()) {
-            notes.push(format!("{name}: PostgreSQL was not asked for its backends in every round."));
-        }
     }
+    notes.extend(unobserved(run));
     notes.extend(uncounted(run));
     notes
 }
@@ -47,6 +45,19 @@ fn saturation(rounds: &Rounds<'_>) -> Option<String> {
         seconds(of_micros(lag)),
         percent(cpu),
     ))
+}
+
+/// All targets in one sentence: without an observer there is nothing else to say of any of them.
+fn unobserved(run: &Run) -> Option<String> {
+    let blind =
+        run.targets.iter().filter(|target| run.legs_of(&target.name).any(|leg| leg.backends.is_empty()));
+    let names: Vec<_> = blind.map(|target| target.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "PostgreSQL was not asked for its backends (an observer's DSN is needed): {}.",
+            names.join(", ")
+        )
+    })
 }
 
 /// An assertion on statements needs an extension that not every server has.
@@ -88,7 +99,7 @@ mod tests {
         for told in [
             "guard: the load generator itself was probably the bottleneck in 2 of 2 rounds",
             "fifo: interrupted in 2 of 2",
-            "fifo: PostgreSQL was not asked",
+            "PostgreSQL was not asked for its backends (an observer's DSN is needed): fifo.",
             "direct: no leg was run",
             "pg_stat_statements",
         ] {

@@ -77,12 +77,17 @@ const SCOPED: &[(Metric, &str)] = &[
     (Metric::P99, "p99"),
 ];
 
-/// All groups: the whole, each phase, each function if there are several, the generator.
-pub fn summary(run: &Run) -> Vec<Group> {
+/// Of everything that was fired.
+pub fn whole(run: &Run) -> Vec<Group> {
     let rounds = Rounds::of(run);
     let all: Vec<Vec<Figures>> = rounds.iter().map(|rounds| rounds.figures(None, None)).collect();
-    let mut groups: Vec<Group> =
-        GROUPS.iter().filter_map(|(heading, metrics)| group(heading, metrics, &all)).collect();
+    GROUPS.iter().filter_map(|(heading, metrics)| group(heading, metrics, &all)).collect()
+}
+
+/// Each phase, each function if there are several, the generator.
+pub fn parts(run: &Run) -> Vec<Group> {
+    let rounds = Rounds::of(run);
+    let mut groups = Vec::new();
     for phase in &run.plan.phases {
         let figures: Vec<_> =
             rounds.iter().map(|rounds| rounds.figures(None, Some(phase.name.as_str()))).collect();
@@ -157,12 +162,21 @@ fn cell(spread: Option<Spread>, show: impl Fn(f64) -> String) -> Cell {
         return Cell { median: units::ABSENT.to_owned(), spread: None };
     };
     let (least, most) = (show(min), show(max));
-    let spread = (rounds > 1 && least != most).then(|| format!("{least} – {most}"));
+    let spread = (rounds > 1 && least != most).then(|| range(&least, &most));
     Cell { median: show(median), spread }
 }
 
+/// A unit that both have is said once: `69.8 – 72.6 %`.
+fn range(least: &str, most: &str) -> String {
+    let unit = |text: &str| text.find(|letter: char| !matches!(letter, '0'..='9' | '.' | ',' | '-'));
+    match (unit(least), unit(most)) {
+        (Some(from), Some(at)) if least[from..] == most[at..] => format!("{} – {most}", &least[..from]),
+        _ => format!("{least} – {most}"),
+    }
+}
+
 impl Cell {
-    /// On one line: `98.2 % [97.9 % – 98.4 %]`.
+    /// On one line: `98.2 % [97.9 – 98.4 %]`.
     pub fn line(&self) -> String {
         match &self.spread {
             Some(spread) => format!("{} [{spread}]", self.median),
@@ -179,7 +193,7 @@ mod tests {
     #[test]
     fn every_row_has_a_cell_per_target() {
         let run = synthetic::run(&["direct", "fifo", "guard"], 3);
-        let groups = summary(&run);
+        let groups: Vec<_> = whole(&run).into_iter().chain(parts(&run)).collect();
         let headings: Vec<_> = groups.iter().map(|group| group.heading.as_str()).collect();
         for heading in
             ["Work", "Latency", "Not served", "PostgreSQL", "Phase surge (10s to 20s)", "Function api"]
@@ -198,8 +212,16 @@ mod tests {
         run.plan.capacity = None;
         run.legs[0].statements = None;
         let labels: Vec<_> =
-            summary(&run).into_iter().flat_map(|group| group.rows).map(|row| row.label).collect();
+            whole(&run).into_iter().flat_map(|group| group.rows).map(|row| row.label).collect();
         assert!(!labels.iter().any(|label| label == "of capacity" || label.starts_with("statements")));
+    }
+
+    #[test]
+    fn a_unit_is_said_once() {
+        assert_eq!(range("69.8 %", "72.6 %"), "69.8 – 72.6 %");
+        assert_eq!(range("912 ms", "1.02 s"), "912 ms – 1.02 s");
+        assert_eq!(range("1,349/s", "1,356/s"), "1,349 – 1,356/s");
+        assert_eq!(range("3", "14"), "3 – 14");
     }
 
     #[test]

@@ -35,10 +35,10 @@ pub struct Series {
     pub causes: BTreeMap<Cause, Vec<u32>>,
     /// The most backends that two looks in a row agree on; `None` where nobody looked.
     pub backends: Vec<Option<u32>>,
-    /// The most that ran a statement.
-    pub active: Vec<Option<u32>>,
-    /// The most that waited for their client in a transaction.
-    pub idle_in_transaction: Vec<Option<u32>>,
+    /// How many of them ran a statement, on average.
+    pub active: Vec<Option<f64>>,
+    /// How many waited for their client in a transaction, on average.
+    pub idle_in_transaction: Vec<Option<f64>>,
     /// The most invocations under way, waiting ones included.
     pub in_flight: Vec<Option<u32>>,
     /// The most open connections.
@@ -94,22 +94,37 @@ impl Bins {
         counts
     }
 
-    /// The most of each bin. A bin without a look has what was seen last, up to the last look of all.
+    /// The most of each bin.
     fn most(self, looks: impl Iterator<Item = (u64, u32)>) -> Vec<Option<u32>> {
         let mut most: Vec<Option<u32>> = vec![None; self.count];
-        let mut last = None;
         for (at_us, value) in looks {
             let bin = self.of(at_us);
             most[bin] = most[bin].max(Some(value));
-            last = last.max(Some(bin));
         }
-        let mut seen = None;
-        for value in most.iter_mut().take(last.map_or(0, |last| last + 1)) {
-            seen = value.or(seen);
-            *value = seen;
-        }
-        most
+        held(most)
     }
+
+    /// The mean of each bin.
+    fn mean(self, looks: impl Iterator<Item = (u64, u32)>) -> Vec<Option<f64>> {
+        let mut sums = vec![(0.0, 0u32); self.count];
+        for (at_us, value) in looks {
+            let (sum, count) = &mut sums[self.of(at_us)];
+            *sum += f64::from(value);
+            *count = count.saturating_add(1);
+        }
+        held(sums.into_iter().map(|(sum, count)| (count > 0).then(|| sum / f64::from(count))).collect())
+    }
+}
+
+/// A bin without a look has what was seen last, up to the last look of all.
+fn held<T: Copy>(mut values: Vec<Option<T>>) -> Vec<Option<T>> {
+    let last = values.iter().rposition(Option::is_some).unwrap_or(0);
+    let mut seen = None;
+    for value in &mut values[..last] {
+        seen = value.or(seen);
+        *value = seen;
+    }
+    values
 }
 
 impl Series {
@@ -123,7 +138,7 @@ impl Series {
         let connects =
             |again: bool| bins.counts(leg.connects.iter().filter(|it| it.again == again).map(|it| it.at_us));
         let backends = |value: fn(&BackendSample) -> u32| {
-            bins.most(leg.backends.iter().map(|look| (look.at_us, value(look))))
+            bins.mean(leg.backends.iter().map(|look| (look.at_us, value(look))))
         };
         let progress = |value: fn(&ProgressSample) -> u32| {
             bins.most(leg.progress.iter().map(|look| (look.at_us, value(look))))
@@ -266,5 +281,7 @@ mod tests {
         let looks = [(12, 3), (14, 5), (41, 1)];
         let expected = [None, Some(5), Some(5), Some(5), Some(1), None];
         assert_eq!(bins.most(looks.into_iter()), expected);
+        let expected = [None, Some(4.0), Some(4.0), Some(4.0), Some(1.0), None];
+        assert_eq!(bins.mean(looks.into_iter()), expected);
     }
 }

@@ -9,6 +9,9 @@ const STYLE: &str = include_str!("plots/plot.css");
 const PADDING: f64 = 20.0;
 const GAP: f64 = 24.0;
 
+/// Documents are narrow: more, and nobody can read the letters.
+const MOST_COLUMNS: usize = 2;
+
 /// Pixels above a panel for its target's name.
 const CAPTION: f64 = 20.0;
 
@@ -31,20 +34,20 @@ pub struct Picture {
 /// A picture per plot, targets side by side.
 #[must_use]
 pub fn pictures(run: &Run) -> Vec<Picture> {
-    let pictures = plots::all(run).into_iter();
+    let columns = run.targets.len().clamp(1, MOST_COLUMNS);
+    let pictures = plots::all(run, columns).into_iter();
     pictures
         .map(|plot| Picture {
             name: format!("{}.svg", plot.name),
-            svg: picture(&plot, &run.plan.title),
+            svg: picture(&plot, columns, &run.plan.title),
             heading: plot.heading.to_owned(),
             reading: plot.reading,
         })
         .collect()
 }
 
-fn picture(plot: &Plot, title: &str) -> String {
+fn picture(plot: &Plot, columns: usize, title: &str) -> String {
     let (panel_width, panel_height) = plot.panels.first().map_or((520.0, 0.0), |panel| panel.size);
-    let columns = plots::columns(plot.panels.len());
     #[expect(clippy::cast_precision_loss, reason = "a few")]
     let (across, down) = (columns as f64, plot.panels.len().div_ceil(columns) as f64);
     let width = 2.0 * PADDING + across * panel_width + (across - 1.0) * GAP;

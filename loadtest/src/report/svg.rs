@@ -55,18 +55,23 @@ impl Axis {
     }
 }
 
-/// Round steps from 0 that reach `top`: about `about` of them. The last one is the axis' end.
+/// Round steps from 0 to at most `top`: about `about` of them.
 pub fn round_ticks(top: f64, about: u32) -> Vec<f64> {
     let top = if top.is_finite() && top > 0.0 { top } else { 1.0 };
     let rough = top / f64::from(about.max(1));
     let decade = 10f64.powf(rough.log10().floor());
-    let step =
-        [1.0, 2.0, 5.0, 10.0].map(|times| times * decade).into_iter().find(|step| *step >= rough * 0.999);
+    let step = [1.0, 2.0, 2.5, 5.0, 10.0]
+        .map(|times| times * decade)
+        .into_iter()
+        .find(|step| *step >= rough * 0.999);
     let step = step.unwrap_or(10.0 * decade);
     let mut ticks = vec![0.0];
-    while ticks.last().is_some_and(|last| *last < top * 0.999_999) && ticks.len() < 32 {
+    let mut next = step;
+    while next <= top * 1.000_001 && ticks.len() < 32 {
+        ticks.push(next);
         #[expect(clippy::cast_precision_loss, reason = "at most 32")]
-        ticks.push(step * ticks.len() as f64);
+        let count = ticks.len() as f64;
+        next = step * count;
     }
     ticks
 }
@@ -178,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_round_and_reach_the_top() {
-        assert_eq!(round_ticks(950.0, 4), [0.0, 500.0, 1000.0]);
+    fn ticks_are_round_and_do_not_pass_the_top() {
+        assert_eq!(round_ticks(950.0, 4), [0.0, 250.0, 500.0, 750.0]);
         assert_eq!(round_ticks(400.0, 4), [0.0, 100.0, 200.0, 300.0, 400.0]);
         assert_eq!(round_ticks(0.0, 4), round_ticks(1.0, 4));
         for top in [0.003, 1.0, 7.0, 19.9, 1234.5, 9e9, f64::NAN, f64::INFINITY] {
             let ticks = round_ticks(top, 4);
             assert!((2..=8).contains(&ticks.len()), "{top}: {ticks:?}");
-            assert!(!top.is_finite() || *ticks.last().unwrap() >= top * 0.999, "{top}: {ticks:?}");
+            assert!(!top.is_finite() || *ticks.last().unwrap() <= top * 1.001, "{top}: {ticks:?}");
         }
     }
 

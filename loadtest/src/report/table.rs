@@ -1,7 +1,7 @@
 //! The report for a terminal.
 
 use super::notes::INTENDED_START;
-use super::rows::{Group, Row};
+use super::rows::{Cell, Group, Row};
 use super::units::{self, clipped};
 use super::{Run, Verdict, judge, notes, rows};
 use crate::table::Table;
@@ -35,16 +35,15 @@ pub fn to_table(run: &Run) -> String {
 #[must_use]
 pub fn summary_table(run: &Run) -> Table {
     let mut table = Table::new(headings(run, ""));
-    for Group { heading, rows } in rows::summary(run) {
-        let whole =
-            ["Work", "Latency", "Not served", "PostgreSQL", "Connections"].contains(&heading.as_str());
-        if !whole {
-            table.row([heading]);
-        }
+    for Group { rows, .. } in rows::whole(run) {
         for Row { label, cells } in rows {
-            let indent = if whole { "" } else { "  " };
-            let label = format!("{indent}{label}");
-            table.row([label].into_iter().chain(cells.iter().map(super::rows::Cell::line)));
+            table.row([label].into_iter().chain(cells.iter().map(Cell::line)));
+        }
+    }
+    for Group { heading, rows } in rows::parts(run) {
+        table.row([heading]);
+        for Row { label, cells } in rows {
+            table.row([format!("  {label}")].into_iter().chain(cells.iter().map(Cell::line)));
         }
     }
     table
@@ -54,7 +53,7 @@ fn failure_table(run: &Run, failures: &[Row]) -> Table {
     let mut table = Table::new(headings(run, "failed attempts"));
     for Row { label, cells } in failures {
         let label = clipped(label, LONGEST_LABEL);
-        table.row([label].into_iter().chain(cells.iter().map(super::rows::Cell::line)));
+        table.row([label].into_iter().chain(cells.iter().map(Cell::line)));
     }
     table
 }

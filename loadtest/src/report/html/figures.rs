@@ -1,6 +1,6 @@
 //! The page's tables: verdicts, figures, failures.
 
-use crate::report::rows::{self, Cell, Row};
+use crate::report::rows::{self, Cell, Group, Row};
 use crate::report::svg::escape;
 use crate::report::{Rounds, Run, measured, units};
 
@@ -55,10 +55,39 @@ fn verdict(baseline: bool, holds: bool, value: &str) -> String {
     }
 }
 
-/// Every figure, targets side by side.
+/// The figures of everything that was fired, targets side by side.
 pub fn summary(run: &Run) -> String {
+    let how = match run.rounds() {
+        0 | 1 => "One round. Latency counts from the intended start.".to_owned(),
+        rounds => format!(
+            "Medians of {rounds} rounds; beside them, smaller, the least and the most. Latency counts from the intended \
+             start."
+        ),
+    };
+    section("Figures", &how, &table(run, "", &bodies(run, &rows::whole(run))))
+}
+
+/// Those of phases, functions and the generator.
+pub fn parts(run: &Run) -> String {
+    let groups = rows::parts(run);
+    let (heading, how) = match groups.len() {
+        0 | 1 => ("The load generator", "Whether it, and not a target, was what limited the figures."),
+        _ => (
+            "Figures by phase and function",
+            "An invocation belongs to the phase in which it was due; goodput per second counts what was completed in \
+             the phase, whenever it was due.",
+        ),
+    };
+    section(heading, how, &table(run, "", &bodies(run, &groups)))
+}
+
+fn section(heading: &str, how: &str, table: &str) -> String {
+    format!("<section>\n<h2>{heading}</h2>\n<p class=\"how\">{how}</p>\n{table}</section>\n")
+}
+
+fn bodies(run: &Run, groups: &[Group]) -> String {
     let columns = run.targets.len() + 1;
-    let groups: String = rows::summary(run)
+    groups
         .iter()
         .map(|group| {
             let heading = escape(&group.heading);
@@ -68,17 +97,7 @@ pub fn summary(run: &Run) -> String {
                  {rows}</tbody>\n"
             )
         })
-        .collect();
-    let how = match run.rounds() {
-        0 | 1 => "One round. Latency counts from the intended start.".to_owned(),
-        rounds => format!(
-            "Medians of {rounds} rounds, below them the least and the most. Latency counts from the intended start."
-        ),
-    };
-    format!(
-        "<section>\n<h2>Figures</h2>\n<p class=\"how\">{how}</p>\n{}</section>\n",
-        table(run, "", &groups)
-    )
+        .collect()
 }
 
 /// Failed attempts by cause.
@@ -99,7 +118,9 @@ fn row(Row { label, cells }: &Row) -> String {
     let cells: String = cells
         .iter()
         .map(|Cell { median, spread }| match spread {
-            Some(spread) => format!("<td>{median}<small>{spread}</small></td>"),
+            Some(spread) => {
+                format!("<td><span class=\"pair\"><small>{spread}</small> {median}</span></td>")
+            }
             None => format!("<td>{median}</td>"),
         })
         .collect();
@@ -108,6 +129,7 @@ fn row(Row { label, cells }: &Row) -> String {
 
 /// `tabindex`: what scrolls has to be reachable without a mouse.
 fn table(run: &Run, first: &str, bodies: &str) -> String {
+    let targets = run.targets.len();
     let headings: String = run
         .targets
         .iter()
@@ -117,7 +139,7 @@ fn table(run: &Run, first: &str, bodies: &str) -> String {
         })
         .collect();
     format!(
-        "<div class=\"scroll\" tabindex=\"0\">\n<table>\n<thead><tr><th scope=\"col\">{first}</th>{headings}</tr></thead>\n\
+        "<div class=\"scroll\" tabindex=\"0\">\n<table style=\"--targets:{targets}\">\n<thead><tr><th scope=\"col\">{first}</th>{headings}</tr></thead>\n\
          {bodies}</table>\n</div>\n"
     )
 }

@@ -39,17 +39,11 @@ fn facts(run: &Run) -> Vec<(&'static str, String)> {
     let targets: Vec<String> = run
         .targets
         .iter()
-        .map(|target| {
-            if target.about.is_empty() {
-                target.name.clone()
-            } else {
-                format!("{}: {}", target.name, target.about)
-            }
-        })
+        .map(|target| format!("{}{}", target.name, if target.baseline { " (baseline)" } else { "" }))
         .collect();
     vec![
         ("Begun", run.started()),
-        ("Against", targets.join("; ")),
+        ("Against", targets.join(", ")),
         ("Fired", functions.join(", ")),
         ("Length", format!("{} per round and target, seed {}", run.plan.duration, run.plan.seed)),
         ("Rounds", rounds),

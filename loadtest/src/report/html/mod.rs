@@ -16,19 +16,21 @@ const PAGE_STYLE: &str = include_str!("page.css");
 pub fn to_html(run: &Run) -> String {
     let title = escape(&run.plan.title);
     let name = escape(&run.plan.name);
+    let columns = plots::columns(run.targets.len());
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title} · load test {name}</title>\n<style>\n{PLOT_STYLE}{PAGE_STYLE}</style>\n</head>\n<body>\n\
-         {header}{cards}{notes}{verdicts}{summary}{failures}{plots}{footer}</body>\n</html>\n",
+         {header}{cards}{notes}{verdicts}{summary}{plots}{failures}{parts}{footer}</body>\n</html>\n",
         header = header::header(run),
         cards = header::cards(run),
         notes = limits(run),
         verdicts = figures::verdicts(run),
         summary = figures::summary(run),
         failures = figures::failures(run),
-        plots = plot::sections(&plots::all(run), run.targets.len()),
+        parts = figures::parts(run),
+        plots = plot::sections(&plots::all(run, columns), columns),
         footer = footer(run),
     )
 }
@@ -171,24 +173,21 @@ mod tests {
     #[test]
     fn reports_to_look_at() {
         let Some(directory) = std::env::var_os("REPORT_LOOK").map(std::path::PathBuf::from) else { return };
+        let mut runs = vec![synthetic::burst(), synthetic::run(&["pgcorral"], 1)];
         for targets in [
-            &["pgcorral"][..],
-            &["fifo", "pgcorral"],
+            &["fifo", "pgcorral"][..],
             &["direct", "fifo", "pgcorral"],
-            &["direct", "fifo", "fifo tuned", "pgcorral"],
+            &["direct", "fifo", "tuned", "pgcorral"],
         ] {
-            let mut run = synthetic::run(targets, if targets.len() == 1 { 1 } else { 5 });
-            run.targets[0].baseline = targets.len() > 1;
-            std::fs::write(directory.join(format!("report-{}.html", targets.len())), to_html(&run)).unwrap();
-            std::fs::write(
-                directory.join(format!("report-{}.txt", targets.len())),
-                crate::report::to_table(&run),
-            )
-            .unwrap();
-            if targets.len() == 4 {
-                for picture in super::super::pictures(&run) {
-                    std::fs::write(directory.join(picture.name), picture.svg).unwrap();
-                }
+            runs.push(synthetic::run(targets, 5));
+        }
+        for (number, run) in runs.iter_mut().enumerate() {
+            run.targets[0].baseline = run.targets.len() > 1;
+            let name = |ending: &str| directory.join(format!("report-{number}.{ending}"));
+            std::fs::write(name("html"), to_html(run)).unwrap();
+            std::fs::write(name("txt"), crate::report::to_table(run)).unwrap();
+            for picture in super::super::pictures(run) {
+                std::fs::write(directory.join(format!("{number}-{}", picture.name)), picture.svg).unwrap();
             }
         }
     }

@@ -1,24 +1,23 @@
 //! The page's plots: a section each, with a panel per target.
 
-use crate::report::plots::{self, Key, Panel, Plot, legend};
+use crate::report::plots::{Key, Panel, Plot, legend};
 use crate::report::svg::escape;
 
-/// All of them; a single target's are side by side.
-pub fn sections(plots: &[Plot], targets: usize) -> String {
-    let sections: String = plots.iter().map(section).collect();
-    if targets == 1 { format!("<div class=\"single\">\n{sections}</div>\n") } else { sections }
+/// All of them, with their panels in so many columns; a single target's are side by side.
+pub fn sections(plots: &[Plot], columns: usize) -> String {
+    let sections: String = plots.iter().map(|plot| section(plot, columns)).collect();
+    if columns == 1 { format!("<div class=\"single\">\n{sections}</div>\n") } else { sections }
 }
 
-fn section(plot: &Plot) -> String {
+fn section(plot: &Plot, columns: usize) -> String {
     let Plot { name, heading, reading, legend, panels } = plot;
     let keys: String = legend.iter().map(key).collect();
     let figures: String =
         panels.iter().enumerate().map(|(number, panel)| figure(name, heading, number, panel)).collect();
     format!(
         "<section class=\"plot\" id=\"{name}\">\n<h2>{heading}</h2>\n<p class=\"how\">{}</p>\n\
-         <ul class=\"legend\">{keys}</ul>\n<div class=\"panels\" style=\"--columns:{}\">\n{figures}</div>\n</section>\n",
+         <ul class=\"legend\">{keys}</ul>\n<div class=\"panels\" style=\"--columns:{columns}\">\n{figures}</div>\n</section>\n",
         escape(reading),
-        plots::columns(panels.len()),
     )
 }
 

@@ -8,10 +8,10 @@ use crate::plan::{Comparison, Metric};
 pub fn plot(view: &View<'_>) -> Option<Plot> {
     let most = view.shown.iter().flat_map(|shown| &shown.series.backends).flatten().max().copied()?;
     let bound = bound(view);
-    let scale = Scale::linear(f64::from(most).max(bound.unwrap_or(0.0)) * 1.05, "");
+    let scale = Scale::linear(f64::from(most).max(bound.unwrap_or(0.0)), "");
     let mut legend = vec![
-        Key { mark: Mark::Line("total"), label: "all backends".to_owned() },
-        Key { mark: Mark::Area("active"), label: "running a statement".to_owned() },
+        Key { mark: Mark::Line("total"), label: "all backends, at most".to_owned() },
+        Key { mark: Mark::Area("active"), label: "running a statement, on average".to_owned() },
         Key { mark: Mark::Area("idle"), label: "idle in a transaction".to_owned() },
     ];
     if bound.is_some() {
@@ -40,8 +40,8 @@ fn bound(view: &View<'_>) -> Option<f64> {
 fn draw(view: &View<'_>, scale: &Scale, bound: Option<f64>, shown: &Shown<'_>) -> (String, String) {
     let mut canvas = Canvas::new(view, scale);
     let series = &shown.series;
-    let active = filled(&looked(&series.active));
-    let idle = filled(&looked(&series.idle_in_transaction));
+    let active = filled(&series.active);
+    let idle = filled(&series.idle_in_transaction);
     let both: Vec<f64> = active.iter().zip(&idle).map(|(active, idle)| active + idle).collect();
     canvas.area("active", &vec![0.0; active.len()], &active);
     canvas.area("idle", &active, &both);

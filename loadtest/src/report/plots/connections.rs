@@ -1,7 +1,7 @@
 //! The clients' side: what is under way, and what is opened anew.
 
 use super::panel::{Canvas, Scale};
-use super::{Key, Mark, Plot, Shown, View, looked, peak, there};
+use super::{Key, Mark, Plot, Shown, View, looked, peak};
 use crate::report::units::{count, total};
 
 /// Invocations under way and connections.
@@ -57,7 +57,7 @@ pub fn attempts(view: &View<'_>) -> Option<Plot> {
             let mut canvas = Canvas::new(view, &scale);
             canvas.area("again", &vec![0.0; again.len()], &again);
             canvas.area("first", &again, &both);
-            canvas.line("retry", &there(&retries));
+            canvas.line("retry", &view.until_the_end(shown, &retries));
             let description = format!(
                 "At most {} attempts to connect and {} retries per second.",
                 count(peak(&both).round()),

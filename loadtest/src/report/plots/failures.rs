@@ -8,7 +8,7 @@ use crate::report::units::{clipped, count};
 use std::collections::BTreeMap;
 
 /// A legend holds no longer messages.
-const LONGEST_LABEL: usize = 48;
+const LONGEST_LABEL: usize = 64;
 
 /// Classes for causes of one kind; what is left over is "other causes".
 const SHED: &[&str] = &["shed0", "shed1", "shed2"];

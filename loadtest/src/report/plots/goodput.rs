@@ -1,7 +1,7 @@
 //! Goodput against what was offered.
 
 use super::panel::{Canvas, Scale};
-use super::{Key, Mark, Plot, Shown, View, peak, there};
+use super::{Key, Mark, Plot, Shown, View, peak};
 use crate::report::units::{count, of_micros};
 
 /// A burst that is offered in one bin is cut off at so many times the best goodput: a thousand at once would else make
@@ -46,7 +46,7 @@ fn draw(view: &View<'_>, scale: &Scale, shown: &Shown<'_>) -> (String, String) {
     if let Some(capacity) = view.plan.capacity {
         canvas.level("bound", capacity, "ideal");
     }
-    canvas.line("served", &there(&served));
+    canvas.line("served", &view.until_the_end(shown, &served));
     let most = peak(&offered);
     if most > scale.top()
         && let Some(bin) = offered.iter().position(|rate| *rate == most)

@@ -5,6 +5,7 @@ use super::{Key, Mark, Plot, Shown, View};
 use crate::plan::Metric;
 use crate::report::Summary;
 use crate::report::series::PER_DECADE;
+use crate::report::svg::short;
 use crate::report::units::{of_micros, seconds, total};
 use std::collections::BTreeSet;
 
@@ -21,7 +22,7 @@ pub fn plot(view: &View<'_>) -> Option<Plot> {
     let scale = scale(view, &timeouts)?;
     let mut legend =
         vec![Key { mark: Mark::Ramp, label: format!("1 to {} invocations", total(u64::from(most))) }];
-    if timeouts.iter().any(|timeout| timeout.log10() <= scale.top()) {
+    if timeouts.iter().any(|timeout| scale.has(timeout.log10())) {
         legend.push(Key {
             mark: Mark::Line("bound"),
             label: "the client's timeout (of one attempt)".to_owned(),
@@ -39,21 +40,21 @@ pub fn plot(view: &View<'_>) -> Option<Plot> {
     })
 }
 
-/// In microseconds, of all functions; not those of processes that nobody would see.
+/// In microseconds, of all functions.
 fn timeouts(view: &View<'_>) -> Vec<f64> {
     let distinct: BTreeSet<_> = view.plan.functions.iter().map(|function| function.timeout).collect();
     distinct.into_iter().map(|timeout| timeout.seconds() * 1e6).collect()
 }
 
-/// Whole decades around all cells, and up to the shortest timeout if that is not far above them.
+/// All cells, two decades at least, and up to the shortest timeout if that is not far above them.
 fn scale(view: &View<'_>, timeouts: &[f64]) -> Option<Scale> {
     let rows = || view.shown.iter().flat_map(|shown| shown.heat.cells.keys()).map(|(_, row)| *row);
     let (least, most) = (rows().min()?, rows().max()?);
-    let from = least.div_euclid(PER_DECADE);
-    let mut to = (most + PER_DECADE).div_euclid(PER_DECADE).max(from + 1);
+    let decades = |row: i32| f64::from(row) / f64::from(PER_DECADE);
+    let (from, mut to) = (decades(least - 1), decades(most + 2).max(decades(least - 1) + 2.0));
     let shortest = timeouts.iter().copied().fold(f64::INFINITY, f64::min).log10();
-    if shortest > f64::from(to) && shortest <= f64::from(to + 1) {
-        to += 1;
+    if shortest > to && shortest <= to + 1.0 {
+        to = shortest + 0.15;
     }
     Some(Scale::decades(from, to))
 }
@@ -73,7 +74,7 @@ fn draw(view: &View<'_>, scale: &Scale, most: u32, timeouts: &[f64], shown: &Sho
         canvas.path(class, path);
     }
     for timeout in timeouts {
-        canvas.level("bound", timeout.log10(), &format!("timeout {}", seconds(timeout / 1e6)));
+        canvas.level("bound", timeout.log10(), &format!("timeout {} s", short(timeout / 1e6)));
     }
     if shown.heat.cells.is_empty() {
         canvas.empty("nothing was served");

@@ -21,6 +21,7 @@ pub struct View<'a> {
     bin_us: u64,
     heat_us: u64,
     width: f64,
+    rounds: usize,
 }
 
 /// One target's round in the middle.
@@ -77,9 +78,9 @@ pub struct Panel {
     pub elements: String,
 }
 
-/// All plots that have something to show.
-pub fn all(run: &Run) -> Vec<Plot> {
-    let view = View::of(run);
+/// All plots that have something to show, for panels in so many columns.
+pub fn all(run: &Run, columns: usize) -> Vec<Plot> {
+    let view = View::of(run, columns);
     [
         Some(goodput::plot(&view)),
         latency::plot(&view),
@@ -93,7 +94,7 @@ pub fn all(run: &Run) -> Vec<Plot> {
     .collect()
 }
 
-/// As many columns as show that many targets well.
+/// As many columns as show that many targets well on a page.
 pub fn columns(targets: usize) -> usize {
     match targets {
         0 | 1 => 1,
@@ -103,7 +104,7 @@ pub fn columns(targets: usize) -> usize {
 }
 
 impl<'a> View<'a> {
-    fn of(run: &'a Run) -> Self {
+    fn of(run: &'a Run, columns: usize) -> Self {
         let rounds = Rounds::of(run);
         let middle: Vec<Option<&Leg>> = rounds.iter().map(Rounds::middle).collect();
         let horizon_us = middle.iter().flatten().map(|leg| leg.wall_us).max().unwrap_or(0).max(1);
@@ -116,12 +117,32 @@ impl<'a> View<'a> {
             series: leg.map(|leg| Series::of(leg, bin_us, horizon_us)).unwrap_or_default(),
             heat: leg.map(|leg| Heat::of(leg, heat_us, horizon_us)).unwrap_or_default(),
         });
-        let width = if columns(run.targets.len()) < 3 { 520.0 } else { 400.0 };
-        Self { plan: &run.plan, shown: shown.collect(), horizon_us, bin_us, heat_us, width }
+        // Letters keep their size, so that a panel that is shown smaller has to be smaller.
+        let width = if columns < 3 { 520.0 } else { 400.0 };
+        Self {
+            plan: &run.plan,
+            shown: shown.collect(),
+            horizon_us,
+            bin_us,
+            heat_us,
+            width,
+            rounds: run.rounds(),
+        }
     }
 
-    fn several_rounds(&self, shown: &Shown<'_>) -> String {
-        shown.leg.map_or_else(|| "no leg was run".to_owned(), |leg| format!("round {}", leg.round + 1))
+    /// A rate as a line, which ends when the leg did: after that, nothing was measured.
+    fn until_the_end(&self, shown: &Shown<'_>, values: &[f64]) -> Vec<Option<f64>> {
+        let bins = shown.leg.map_or(0, |leg| leg.wall_us.div_ceil(self.bin_us));
+        let bins = usize::try_from(bins).unwrap_or(usize::MAX);
+        values.iter().enumerate().map(|(bin, value)| (bin < bins).then_some(*value)).collect()
+    }
+
+    fn caption(&self, shown: &Shown<'_>) -> String {
+        match shown.leg {
+            None => "no leg was run".to_owned(),
+            Some(_) if self.rounds == 1 => String::new(),
+            Some(leg) => format!("round {} of {}", leg.round + 1, self.rounds),
+        }
     }
 
     /// A panel per target.
@@ -132,7 +153,7 @@ impl<'a> View<'a> {
                 let (elements, description) = draw(shown);
                 Panel {
                     target: shown.target.name.clone(),
-                    caption: self.several_rounds(shown),
+                    caption: self.caption(shown),
                     description,
                     size: (self.width, panel::HEIGHT),
                     elements,
@@ -151,10 +172,6 @@ impl<'a> View<'a> {
 /// The largest; 0 of none.
 fn peak<'v>(values: impl IntoIterator<Item = &'v f64>) -> f64 {
     values.into_iter().copied().fold(0.0, f64::max)
-}
-
-fn there(values: &[f64]) -> Vec<Option<f64>> {
-    values.iter().copied().map(Some).collect()
 }
 
 fn looked(values: &[Option<u32>]) -> Vec<Option<f64>> {

@@ -12,6 +12,9 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 24.0;
 
+/// What is kept free at the right edge for the names of levels.
+const LEVEL_LABEL: f64 = 80.0;
+
 /// How wide a letter of a label is, about.
 const LETTER: f64 = 6.0;
 
@@ -24,17 +27,28 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// From 0 to at least `top`.
+    /// From 0 to a little above `top`.
     pub fn linear(top: f64, unit: &'static str) -> Self {
+        let top = if top > 0.0 { top * 1.12 } else { 1.0 };
         let ticks = round_ticks(top, 4);
-        let end = ticks.last().copied().unwrap_or(1.0);
-        Self { range: (0.0, end), ticks: ticks.into_iter().map(|tick| (tick, amount(tick))).collect(), unit }
+        Self {
+            range: (0.0, top),
+            ticks: ticks.into_iter().map(|tick| (tick, amount(tick, top))).collect(),
+            unit,
+        }
     }
 
     /// Times from `10^from` to `10^to` µs, as their decimal logarithms.
-    pub fn decades(from: i32, to: i32) -> Self {
+    pub fn decades(from: f64, to: f64) -> Self {
         let tick = |decade: i32| (f64::from(decade), time(10f64.powi(decade) / 1e6));
-        Self { range: (f64::from(from), f64::from(to)), ticks: (from..=to).map(tick).collect(), unit: "" }
+        // A u64 of microseconds has 20 decades.
+        let ticks = (0..=20).map(tick).filter(|(decade, _)| (from..=to).contains(decade)).collect();
+        Self { range: (from, to), ticks, unit: "" }
+    }
+
+    /// A value that can be drawn.
+    pub fn has(&self, value: f64) -> bool {
+        (self.range.0..=self.range.1).contains(&value)
     }
 
     /// Its upper end.
@@ -105,7 +119,7 @@ impl<'a> Canvas<'a> {
     pub fn remark(&mut self, at_s: f64, text: &str) {
         let x = self.x.at(at_s);
         let wide = text.chars().map(|_| LETTER).sum::<f64>();
-        if x + wide > self.view.width - RIGHT {
+        if x + wide > self.view.width - RIGHT - LEVEL_LABEL {
             self.labels.text("label end", (x - 4.0, TOP + 11.0), text);
         } else {
             self.labels.text("label", (x + 4.0, TOP + 11.0), text);
@@ -180,11 +194,12 @@ impl<'a> Canvas<'a> {
     }
 }
 
-/// A tick's label: `800`, `12k`.
-fn amount(value: f64) -> String {
+/// A tick's label on an axis that reaches `top`: `800`, `12k`.
+fn amount(value: f64, top: f64) -> String {
     match value {
-        _ if value >= 1e6 => format!("{}M", short(value / 1e6)),
-        _ if value >= 1e4 => format!("{}k", short(value / 1e3)),
+        0.0 => "0".to_owned(),
+        _ if top >= 1e6 => format!("{}M", (value / 1e4).round() / 100.0),
+        _ if top >= 1e4 => format!("{}k", short(value / 1e3)),
         _ => format!("{}", (value * 1000.0).round() / 1000.0),
     }
 }
@@ -207,18 +222,18 @@ mod tests {
 
     #[test]
     fn tick_labels_are_short() {
-        assert_eq!(
-            [0.0, 0.5, 800.0, 1000.0, 12_000.0, 2e6].map(amount),
-            ["0", "0.5", "800", "1000", "12k", "2M"]
-        );
+        let amounts = [0.5, 800.0, 1000.0, 12_000.0, 2e6].map(|value| amount(value, value));
+        assert_eq!(amounts, ["0.5", "800", "1000", "12k", "2M"]);
+        assert_eq!((amount(2500.0, 10_000.0), amount(0.0, 1e6)), ("2.5k".to_owned(), "0".to_owned()));
         let times = [0.0, 1e-5, 0.01, 0.1, 1.0, 60.0, 600.0, 7200.0].map(time);
         assert_eq!(times, ["0", "10 µs", "10 ms", "100 ms", "1 s", "60 s", "10 min", "2 h"]);
     }
 
     #[test]
-    fn scales_end_at_a_tick() {
-        assert_eq!(Scale::linear(930.0, "/s").top(), 1000.0);
-        let decades = Scale::decades(3, 6);
+    fn scales_have_ticks_where_they_reach() {
+        assert!((Scale::linear(100.0, "/s").top() - 112.0).abs() < 1e-9);
+        assert!(Scale::linear(0.0, "/s").top() > 0.0);
+        let decades = Scale::decades(2.75, 6.1);
         let labels: Vec<_> = decades.ticks.iter().map(|(_, label)| label.as_str()).collect();
         assert_eq!(labels, ["1 ms", "10 ms", "100 ms", "1 s"]);
     }
