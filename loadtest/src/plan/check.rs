@@ -1,6 +1,6 @@
 //! From a plan's text to a plan that can be run.
 
-use super::{Arrival, Function, Plan, Runtime, Span};
+use super::{Arrival, End, FreezeAt, Function, Plan, Runtime, Span};
 use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
@@ -129,6 +129,14 @@ impl Plan {
     }
 }
 
+/// What needs a hand on the socket itself, which is the driver's in a process.
+fn asks_for_a_socket(function: &Function) -> bool {
+    let silent = |how: End| how == End::Silence;
+    function.freeze.as_ref().is_some_and(|freeze| freeze.when != FreezeAt::Between)
+        || function.abort.as_ref().is_some_and(|abort| silent(abort.how))
+        || silent(function.end)
+}
+
 fn function_faults(function: &Function) -> Vec<&'static str> {
     let share_of = |share: f64| !(0.0..=1.0).contains(&share);
     let rate = match function.arrival {
@@ -155,8 +163,8 @@ fn function_faults(function: &Function) -> Vec<&'static str> {
         ),
         (function.stop.is_some_and(|stop| stop <= function.start), "it stops before it starts"),
         (
-            function.runtime != Runtime::Task && (function.abort.is_some() || function.user.is_some()),
-            "processes cannot `abort` and have no `user` of their own",
+            function.runtime != Runtime::Task && asks_for_a_socket(function),
+            "a process can be frozen only `between` invocations, and cannot end in `silence`",
         ),
     ]
     .into_iter()

@@ -1,0 +1,376 @@
+//! One leg from its preparation to its end.
+
+use super::crowd::{Ended, Share, fire};
+use super::gather::{Gathered, Sorted};
+use super::hooks::Hooks;
+use super::processes::{Worker, Workers};
+use super::script::Script;
+use super::stage::{Record, Role, Stage, micros};
+use super::{Progress, RunError, usage};
+use crate::client::{ConnectTimes, Failure, Identity, Session, Target};
+use crate::leg::{GeneratorLoad, Leg};
+use crate::limits::raise_open_files;
+use crate::observe::{Observed, Observer, is_counted};
+use crate::plan::{End, Function, Plan, Protocol, Runtime};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+/// How long a statement of the plan's `setup` may take: it may fill a large table.
+const SETUP_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Open files besides the instances' sockets: standard streams, the runtime's own, the observer's, libraries, pipes.
+const OTHER_FILES: u64 = 64;
+
+/// Records that are taken from the channel at once.
+const BATCH: usize = 1024;
+
+/// How a leg is run.
+#[derive(Clone)]
+pub struct LegOptions {
+    /// What is fired at.
+    pub target: Target,
+    /// Which round this is, from 0.
+    pub round: u32,
+    /// Passwords of the roles that functions name.
+    pub passwords: BTreeMap<String, String>,
+    /// Over how many processes the instances are spread; 0 and 1 mean this one alone.
+    pub processes: u32,
+    /// How those processes are started; `None`: this program with the one argument `worker`.
+    pub worker: Option<Worker>,
+    /// What is done at the plan's events.
+    pub hooks: Hooks,
+    /// The way straight to PostgreSQL, for counting there. The plan's `setup` goes this way, too.
+    pub observer: Option<Target>,
+    /// Hosts that are not this machine may be fired at.
+    pub allow_remote: bool,
+    /// Called with what somebody who reads the figures has to know about them.
+    pub warn: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl LegOptions {
+    /// The first round, from this process alone, unobserved, with no hooks.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            round: 0,
+            passwords: BTreeMap::new(),
+            processes: 1,
+            worker: None,
+            hooks: Hooks::new(),
+            observer: None,
+            allow_remote: false,
+            warn: Arc::new(|_| ()),
+        }
+    }
+}
+
+impl fmt::Debug for LegOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LegOptions")
+            .field("target", &self.target)
+            .field("round", &self.round)
+            .field("processes", &self.processes)
+            .field("hooks", &self.hooks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of firing, the records aside.
+#[derive(Debug, Default)]
+pub(super) struct Played {
+    /// How often each statement of each function was heard of.
+    pub(super) heard: Vec<Vec<u64>>,
+    /// CPU of the processes that fired.
+    pub(super) cpu: Duration,
+}
+
+/// Runs the plan once. `progress` is called ten times a second. When `stop` completes, everything is cut off, and the leg
+/// says what there was until then. Takes no longer than the plan's `setup`, duration and grace, the observer's last
+/// look (at most the grace again), and the hooks (two minutes each).
+///
+/// # Errors
+/// See [`RunError`]. What becomes of invocations is no error.
+///
+/// Cancel safety: dropped midway, everything is cut off and nothing is left, but what hooks have done.
+pub async fn run_leg(
+    plan: &Arc<Plan>,
+    options: &LegOptions,
+    mut progress: impl FnMut(&Progress),
+    stop: impl Future<Output = ()>,
+) -> Result<Leg, RunError> {
+    let mut stop = pin!(stop);
+    options.hooks.check(plan)?;
+    let roles = roles(plan, &options.target, &options.passwords)?;
+    raise_files(plan, Share::ALL)?;
+    let mut leg = empty_leg(plan, options);
+    let prepared = tokio::select! {
+        biased;
+        () = &mut stop => {
+            leg.interrupted = true;
+            return Ok(leg);
+        }
+        prepared = prepare(plan, options) => prepared?,
+    };
+
+    leg.started_unix_ms = unix(prepared.lead).as_millis().try_into().unwrap_or(u64::MAX);
+    let started = Instant::now() + prepared.lead;
+    let crew = Crew { plan, options, roles, workers: prepared.workers, started };
+    let mut gathered = Gathered::default();
+    let (played, interrupted) = crew.play_with_events(&mut gathered, &mut progress, stop).await?;
+
+    leg.interrupted = interrupted;
+    leg.generator.cpu_us = micros(played.cpu);
+    leg.wall_us = gathered.last_us();
+    progress(&gathered.progress(leg.wall_us));
+    let Sorted { invocations, failures, connects, progress } = gathered.sorted();
+    leg = Leg { invocations, failures, connects, progress, ..leg };
+    if let Some(observer) = prepared.observer {
+        let observed = observer.finish(counted(plan, &played.heard)).await;
+        let lead = started.into_std().saturating_duration_since(prepared.observed_since);
+        add(&mut leg, observed, lead, options);
+    }
+    Ok(leg)
+}
+
+/// What stands ready when the leg starts.
+struct Prepared {
+    observer: Option<Observer>,
+    /// The zero of its samples' times.
+    observed_since: std::time::Instant,
+    workers: Option<Workers>,
+    /// How long it is until the start: all processes have to hear of it first.
+    lead: Duration,
+}
+
+async fn prepare(plan: &Arc<Plan>, options: &LegOptions) -> Result<Prepared, RunError> {
+    options.target.resolve(options.allow_remote).await.map_err(RunError::Target)?;
+    set_up(plan, options).await?;
+    let workers = match options.processes {
+        0 | 1 => None,
+        processes => Some(Workers::start(plan, options, processes).await?),
+    };
+    let observed_since = std::time::Instant::now();
+    let observer = match &options.observer {
+        Some(observer) => {
+            Some(Observer::start(observer, plan, observed_since).await.map_err(RunError::Observe)?)
+        }
+        None => None,
+    };
+    let lead = workers.as_ref().map_or(Duration::ZERO, |_| Workers::LEAD);
+    Ok(Prepared { observer, observed_since, workers, lead })
+}
+
+async fn set_up(plan: &Plan, options: &LegOptions) -> Result<(), RunError> {
+    if plan.setup.is_empty() {
+        return Ok(());
+    }
+    let failed = |statement: &str, failure| RunError::Setup { statement: statement.to_owned(), failure };
+    let target = options.observer.as_ref().unwrap_or(&options.target);
+    target.resolve(options.allow_remote).await.map_err(RunError::Target)?;
+    let identity = target.identity("loadtest-setup");
+    let mut times = ConnectTimes::default();
+    let connect = Box::pin(Session::connect(target, &identity, &mut times));
+    let timed_out = |_| Err(Failure::Timeout);
+    let mut session = timeout(SETUP_PATIENCE, connect)
+        .await
+        .unwrap_or_else(timed_out)
+        .map_err(|failure| failed("", failure))?;
+    for statement in &plan.setup {
+        let run = timeout(SETUP_PATIENCE, session.run(statement, Protocol::Simple)).await;
+        run.unwrap_or(Err(Failure::Timeout)).map_err(|failure| failed(statement, failure))?;
+    }
+    session.end(End::Terminate).await;
+    Ok(())
+}
+
+/// Who fires, and when.
+struct Crew<'leg> {
+    plan: &'leg Arc<Plan>,
+    options: &'leg LegOptions,
+    roles: Arc<[Role]>,
+    /// `None`: this process alone.
+    workers: Option<Workers>,
+    started: Instant,
+}
+
+impl Crew<'_> {
+    /// Fires while the plan's events happen; whether it was stopped. Events go on after the last outcome: who stopped
+    /// the target has to start it again.
+    async fn play_with_events(
+        self,
+        gathered: &mut Gathered,
+        progress: &mut impl FnMut(&Progress),
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(Played, bool), RunError> {
+        let Self { plan, options, started, .. } = self;
+        let mut events = pin!(options.hooks.happen(plan, &options.target.name, started));
+        let (tell, told) = watch::channel(false);
+        let mut firing = pin!(self.play(gathered, progress, wait_for(told)));
+        let (mut played, mut happened, mut stopped) = (None, false, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut stop, if !stopped => {
+                    stopped = true;
+                    tell.send_replace(true);
+                }
+                result = &mut events, if !happened => {
+                    result?;
+                    happened = true;
+                }
+                result = &mut firing, if played.is_none() => played = Some(result?),
+            }
+            if let Some(played) = played.take_if(|_| happened || stopped) {
+                return Ok((played, stopped));
+            }
+        }
+    }
+
+    async fn play(
+        self,
+        gathered: &mut Gathered,
+        progress: &mut impl FnMut(&Progress),
+        stop: impl Future<Output = ()>,
+    ) -> Result<Played, RunError> {
+        let Self { plan, options, roles, workers, started } = self;
+        if let Some(workers) = workers {
+            return workers.fire(plan, started, gathered, progress, stop).await;
+        }
+        let (records, mut recorded) = mpsc::unbounded_channel();
+        let stage = Stage::new(Arc::clone(plan), options.target.clone(), roles, started, records);
+        let gather = async {
+            let mut batch = Vec::new();
+            while recorded.recv_many(&mut batch, BATCH).await > 0 {
+                let told = batch.drain(..).filter_map(|record: Record| gathered.take(0, record));
+                told.for_each(|told| progress(&told));
+            }
+        };
+        let (played, ()) = tokio::join!(play(Arc::new(stage), Share::ALL, stop), gather);
+        played
+    }
+}
+
+/// Fires a share of the stage's plan; the stage's records end when it does.
+pub(super) async fn play(
+    stage: Arc<Stage>,
+    share: Share,
+    stop: impl Future<Output = ()>,
+) -> Result<Played, RunError> {
+    // A call among the hooks may wait for children of this process that are not the generator's, a database server.
+    let with_children = stage.plan.functions.iter().any(|function| function.runtime != Runtime::Task);
+    let before = usage::cpu(with_children);
+    let ended = fire(&stage, share, stop).await;
+    let cpu = usage::cpu(with_children).saturating_sub(before);
+    match ended {
+        Ended::InTime | Ended::Stopped => Ok(Played { heard: heard(&stage.roles), cpu }),
+        Ended::Panicked(why) => Err(RunError::Panicked { why }),
+    }
+}
+
+/// The plan's functions, made ready.
+///
+/// # Errors
+/// [`RunError::NoPassword`]
+pub(super) fn roles(
+    plan: &Plan,
+    target: &Target,
+    passwords: &BTreeMap<String, String>,
+) -> Result<Arc<[Role]>, RunError> {
+    let role = |(index, function): (usize, &Function)| {
+        Ok(Role {
+            index,
+            id: u16::try_from(index).unwrap_or(u16::MAX),
+            identity: identity(function, target, passwords)?,
+            script: Script::of(function),
+            heard: function.script.iter().map(|_| AtomicU64::new(0)).collect(),
+        })
+    };
+    plan.functions.iter().enumerate().map(role).collect()
+}
+
+/// Makes sure that a share of the plan has the sockets that it needs.
+///
+/// # Errors
+/// [`RunError::Files`]
+pub(super) fn raise_files(plan: &Plan, share: Share) -> Result<(), RunError> {
+    raise_open_files(share.sockets(plan) + OTHER_FILES).map_err(RunError::Files)
+}
+
+fn identity(
+    function: &Function,
+    target: &Target,
+    passwords: &BTreeMap<String, String>,
+) -> Result<Identity, RunError> {
+    let user = function.user.as_deref().unwrap_or_else(|| target.user());
+    let of_target = (user == target.user()).then(|| target.password());
+    let password = passwords.get(user).map(String::as_str).or(of_target);
+    let password = password.ok_or_else(|| RunError::NoPassword { role: user.to_owned() })?;
+    Ok(Identity {
+        user: user.to_owned(),
+        password: password.to_owned(),
+        application_name: function.name.clone(),
+        options: function.options.clone(),
+    })
+}
+
+fn heard(roles: &[Role]) -> Vec<Vec<u64>> {
+    let of = |role: &Role| role.heard.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+    roles.iter().map(of).collect()
+}
+
+/// How many statements were heard of, of those that PostgreSQL counts.
+fn counted(plan: &Plan, heard: &[Vec<u64>]) -> u64 {
+    let scripts = plan.functions.iter().map(|function| &function.script);
+    let lines = scripts.zip(heard).flat_map(|(script, heard)| script.iter().zip(heard));
+    lines.filter(|(line, _)| is_counted(line)).map(|(_, heard)| heard).sum()
+}
+
+/// The observer began to look `lead` before the leg started.
+fn add(leg: &mut Leg, observed: Observed, lead: Duration, options: &LegOptions) {
+    let Observed { mut backends, statements, warnings } = observed;
+    for sample in &mut backends {
+        sample.at_us = sample.at_us.saturating_sub(micros(lead));
+    }
+    leg.backends = backends;
+    leg.statements = statements;
+    for warning in warnings {
+        (options.warn)(&warning);
+    }
+}
+
+fn empty_leg(plan: &Plan, options: &LegOptions) -> Leg {
+    Leg {
+        target: options.target.name.clone(),
+        round: options.round,
+        started_unix_ms: unix(Duration::ZERO).as_millis().try_into().unwrap_or(u64::MAX),
+        wall_us: 0,
+        interrupted: false,
+        functions: plan.functions.iter().map(|function| function.name.clone()).collect(),
+        invocations: Vec::new(),
+        failures: Vec::new(),
+        connects: Vec::new(),
+        backends: Vec::new(),
+        statements: None,
+        progress: Vec::new(),
+        generator: GeneratorLoad { cpu_us: 0, cores: usage::cores() },
+    }
+}
+
+/// The time of day after `lead`, since the Unix epoch.
+pub(super) fn unix(lead: Duration) -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + lead
+}
+
+async fn wait_for(mut told: watch::Receiver<bool>) {
+    if told.wait_for(|told| *told).await.is_err() {
+        // Whoever could tell is gone, and so is the leg.
+        std::future::pending().await
+    }
+}
