@@ -88,7 +88,9 @@ fn a_small_comparison_writes_a_page_that_can_be_made_again() {
     succeeds(&place.compare(&["--plans", &plan, "--rounds", "2", "--targets", targets]));
 
     let page = place.page();
-    for said in ["## small: A small one", "goodput{late-*} >= 0.9", "max_connections = 100", "page/small-goodput.svg"] {
+    for said in
+        ["## small: A small one", "goodput{late-*} >= 0.9", "max_connections = 100", "page/small-goodput.svg"]
+    {
         assert!(page.contains(said), "{said} is missing in:\n{page}");
     }
     assert_eq!(page.contains("**PgBouncer**"), pgbouncer);
