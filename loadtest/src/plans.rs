@@ -91,6 +91,7 @@ const BUILT_IN: &[(&str, &str)] = plans![
     "retry-storm",
     "frozen",
     "noisy-neighbour",
+    "node-100",
     "soak",
     "e1",
     "e1b",
