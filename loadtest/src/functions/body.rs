@@ -132,8 +132,7 @@ impl Body for ProcessBody {
         // The plan says how often and when an invocation is tried again; the handler need not.
         let answer = instance.invoke(within_transaction(&statements), false, timeout).await;
         self.note(sent_us, &answer);
-        let at_login = answer.at_login;
-        answer.result.map_err(|failure| Failed { failure, at_login })?;
+        answer.result.map_err(|failure| Failed { failure, at_login: answer.at_login })?;
         (0..statements.len()).for_each(|statement| part.hear(statement));
         Ok(())
     }
