@@ -12,28 +12,21 @@ use loadtest::plan::{Metric, Plan};
 use loadtest::plans;
 use loadtest::postgres::{Cluster, ClusterError, ClusterOptions};
 use loadtest::report::{Cause, Summary};
-use loadtest::run::{LegOptions, Progress, run_leg};
+use loadtest::run::{LegOptions, run_leg};
 use loadtest::table::Table;
+use loadtest::terminal::{INTERRUPTED, ProgressLine, signalled};
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
+use std::time::Duration;
 
 /// What is fired: of the plans that the load-test kit brings along.
 const PLAN: &str = "lambda-1000";
 
 /// Files that are open whatever the size of the storm.
 const OTHER_FILES: u64 = 256;
-
-/// Where there is no terminal, progress is a line of its own, and fewer of them.
-const PLAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What a shell reports for a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 /// The role that invocations log in as, and its database.
 const APP: &str = "app";
@@ -74,7 +67,7 @@ where
 {
     let outcome = tokio::select! {
         biased;
-        () = interrupted() => None,
+        () = signalled() => None,
         outcome = Box::pin(compare(options, start_proxy)) => Some(outcome),
     };
     match outcome {
@@ -150,20 +143,6 @@ async fn fire(plan: &Arc<Plan>, name: &str, url: &str, cluster: &Cluster) -> Res
     Ok(leg)
 }
 
-/// Returns when somebody wants the demo to end.
-async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => drop(signals.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => (),
-        () = terminated => (),
-    }
-}
-
 /// Prints the table and says whether the proxy kept its promise.
 fn conclude(options: &DemoOptions, comparison: &Comparison) -> ExitCode {
     println!("\n{}", table(comparison).to_text());
@@ -229,44 +208,6 @@ fn causes(direct: &Leg, proxied: &Leg) -> BTreeMap<String, [u32; 2]> {
 
 fn milliseconds(duration: Duration) -> String {
     format!("{} ms", duration.as_millis())
-}
-
-/// How far a storm is: one line that is rewritten on a terminal, plain lines elsewhere.
-struct ProgressLine {
-    name: String,
-    terminal: bool,
-    shown: Option<Instant>,
-}
-
-impl ProgressLine {
-    fn new(name: String) -> Self {
-        Self { name, terminal: io::stderr().is_terminal(), shown: None }
-    }
-
-    fn show(&mut self, progress: &Progress) {
-        let text = progress_text(&self.name, progress);
-        if self.terminal {
-            eprint!("\r{text}\x1b[K");
-            let _ = io::stderr().flush();
-        } else if progress.in_flight == 0
-            || self.shown.is_none_or(|shown| shown.elapsed() >= PLAIN_PROGRESS_INTERVAL)
-        {
-            eprintln!("{text}");
-            self.shown = Some(Instant::now());
-        }
-    }
-
-    fn finish(self) {
-        if self.terminal {
-            eprintln!();
-        }
-    }
-}
-
-fn progress_text(name: &str, progress: &Progress) -> String {
-    let Progress { served, shed, failed, timeouts, in_flight, .. } = progress;
-    let refused = shed + failed + timeouts;
-    format!("{name}: {served} served, {refused} refused of {}", served + refused + in_flight)
 }
 
 #[cfg(test)]
@@ -345,12 +286,6 @@ mod tests {
         assert_eq!(code(3, 20), success);
         assert_eq!(code(3, 21), failure);
         assert_eq!(code(2, 20), failure);
-    }
-
-    #[test]
-    fn progress_names_the_run_and_its_counts() {
-        let progress = Progress { served: 57, shed: 2, timeouts: 1, in_flight: 940, ..Progress::default() };
-        assert_eq!(progress_text("directly", &progress), "directly: 57 served, 3 refused of 1000");
     }
 
     /// The whole demo with PostgreSQL in the proxy's place: enough connections for everybody, so nothing is lost.

@@ -24,3 +24,4 @@ pub mod report;
 pub mod run;
 pub mod scratch;
 pub mod table;
+pub mod terminal;

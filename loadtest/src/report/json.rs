@@ -90,7 +90,7 @@ pub fn write(run: &Run, to: impl Write) -> io::Result<()> {
     serde_json::to_writer(to, &file).map_err(io::Error::from)
 }
 
-/// Reads what [`write`] has written.
+/// Reads what [`fn@write`] has written.
 ///
 /// # Errors
 /// It is not such a file, or cannot be read.

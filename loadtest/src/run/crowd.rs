@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// How often the generator looks at itself.
 const LOOK: Duration = Duration::from_millis(100);
@@ -61,6 +61,9 @@ impl Share {
     }
 }
 
+/// The last invocations are due just before the plan's duration is over; after so long, they have begun.
+const LAST_BEGUN: Duration = Duration::from_millis(300);
+
 /// How a leg ended, as far as its instances are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
@@ -100,6 +103,7 @@ async fn watch(tasks: &mut JoinSet<Option<Kept>>, stage: &Stage, stop: impl Futu
     let Plan { duration, grace, .. } = &*stage.plan;
     let mut over = pin!(sleep_until(stage.moment(duration.duration() + grace.duration())));
     let mut stop = pin!(stop);
+    let mut served = pin!(all_outcomes(stage));
     // Silent sockets stay open until the leg's end.
     let mut kept = Vec::new();
     loop {
@@ -107,12 +111,21 @@ async fn watch(tasks: &mut JoinSet<Option<Kept>>, stage: &Stage, stop: impl Futu
             biased;
             () = &mut stop => return Ended::Stopped,
             () = &mut over => return Ended::InTime,
+            () = &mut served => return Ended::InTime,
             joined = tasks.join_next() => match joined {
                 Some(Ok(left)) => kept.extend(left),
                 Some(Err(error)) => return Ended::Panicked(said(error)),
                 None => return Ended::InTime,
             },
         }
+    }
+}
+
+/// Returns when every outcome is known. Instances that are frozen after it would only keep everybody waiting.
+async fn all_outcomes(stage: &Stage) {
+    sleep_until(stage.moment(stage.plan.duration.duration() + LAST_BEGUN)).await;
+    while stage.is_busy() {
+        sleep(LOOK).await;
     }
 }
 

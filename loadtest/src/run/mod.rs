@@ -1,8 +1,8 @@
 //! Runs one leg: one plan, once, against one target.
 //!
 //! [`run_leg`] checks what can be checked before anything is started, prepares the target, and fires: [`arrival`] says
-//! when, [`crowd`] spawns an [`instance`] per place as a task, [`line`] hands open arrivals out, [`stage`] is what they
-//! share, [`gather`] puts together what they record. With several processes, [`processes`] does that in each of them.
+//! when, [`crowd`] spawns an [`instance`] per place as a task, [`mod@line`] hands open arrivals out, [`stage`] is what they
+//! share, `gather` puts together what they record. With several processes, `processes` does that in each of them.
 //!
 //! Never more connections than the plan has instances: an instance has one at most, and closes it before it opens the
 //! next. The one exception is a CancelRequest (`on_timeout = "cancel"`), which PostgreSQL's protocol wants on a

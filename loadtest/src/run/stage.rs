@@ -108,6 +108,12 @@ impl Stage {
         let _ = self.records.send(record);
     }
 
+    /// An invocation is under way, or waits for an instance.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
     /// The generator now, `lag` after the moment `at_us` at which somebody should have looked.
     #[must_use]
     pub fn sample(&self, at_us: u64, lag: Duration) -> ProgressSample {

@@ -8,7 +8,6 @@ mod invoke;
 mod probe;
 mod run;
 mod show;
-mod terminal;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -1,12 +1,12 @@
 //! `loadtest run`: a plan, once or several times, against several targets in turn.
 
-use crate::terminal::{INTERRUPTED, ProgressLine, Stop};
 use clap::Args;
 use loadtest::client::Target;
 use loadtest::leg::Leg;
 use loadtest::plan::Plan;
 use loadtest::report::{self, Run, TargetInfo};
 use loadtest::run::{Hooks, LegOptions, run_leg};
+use loadtest::terminal::{INTERRUPTED, ProgressLine, Stop};
 use loadtest::{machine, plans};
 use std::collections::BTreeMap;
 use std::error::Error;

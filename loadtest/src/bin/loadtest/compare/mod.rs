@@ -12,10 +12,10 @@ mod page;
 mod publish;
 mod schedule;
 
-use crate::terminal::{INTERRUPTED, Stop};
 use clap::{Args, value_parser};
 use contestants::{Contestant, Kind};
 use legs::Comparison;
+use loadtest::terminal::{INTERRUPTED, Stop};
 use loadtest::{document, plans};
 use page::{Chapter, Circumstances};
 use publish::Shelf;

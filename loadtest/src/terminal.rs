@@ -1,6 +1,6 @@
 //! What a person sees while a run is going on, and how they end it.
 
-use loadtest::run::Progress;
+use crate::run::Progress;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,22 +18,29 @@ pub struct ProgressLine {
     name: String,
     terminal: bool,
     shown: Option<Instant>,
+    /// What has not been shown yet.
+    held_back: Option<String>,
 }
 
 impl ProgressLine {
     /// `name` begins every line.
+    #[must_use]
     pub fn new(name: String) -> Self {
-        Self { name, terminal: io::stderr().is_terminal(), shown: None }
+        Self { name, terminal: io::stderr().is_terminal(), shown: None, held_back: None }
     }
 
-    /// Shows it, or leaves it out where it is too soon after the last.
+    /// Shows it, or holds it back where it is too soon after the last.
     pub fn show(&mut self, progress: &Progress) {
+        let text = line(&self.name, progress);
         if self.terminal {
-            eprint!("\r{}\x1b[K", line(&self.name, progress));
+            eprint!("\r{text}\x1b[K");
             let _ = io::stderr().flush();
         } else if self.shown.is_none_or(|shown| shown.elapsed() >= PLAIN_INTERVAL) {
-            eprintln!("{}", line(&self.name, progress));
+            eprintln!("{text}");
             self.shown = Some(Instant::now());
+            self.held_back = None;
+        } else {
+            self.held_back = Some(text);
         }
     }
 
@@ -41,6 +48,8 @@ impl ProgressLine {
     pub fn finish(self) {
         if self.terminal {
             eprintln!();
+        } else if let Some(text) = self.held_back {
+            eprintln!("{text}");
         }
     }
 }
@@ -49,7 +58,8 @@ fn line(name: &str, progress: &Progress) -> String {
     let Progress { elapsed, in_flight, served, shed, timeouts, failed, p99, .. } = progress;
     let p99 = p99.map_or(String::new(), |p99| format!(", p99 {} ms", p99.as_millis()));
     format!(
-        "{name} {:5.1} s: {in_flight} in flight, {served} served, {shed} shed, {timeouts} timed out, {failed} failed{p99}",
+        "{name} {:5.1} s: {in_flight} in flight, {served} served, {shed} shed, {timeouts} timed out, \
+         {failed} failed{p99}",
         elapsed.as_secs_f64()
     )
 }
@@ -61,6 +71,7 @@ pub struct Stop(watch::Receiver<bool>);
 impl Stop {
     /// Listens to SIGINT and SIGTERM from now on. The first asks the run to end and report; a second one ends the
     /// process at once.
+    #[must_use]
     pub fn on_signals() -> Self {
         let (tell, told) = watch::channel(false);
         tokio::spawn(async move {
@@ -74,6 +85,7 @@ impl Stop {
     }
 
     /// Whether it has been asked.
+    #[must_use]
     pub fn is_asked(&self) -> bool {
         *self.0.borrow()
     }
@@ -87,7 +99,8 @@ impl Stop {
     }
 }
 
-async fn signalled() {
+/// Returns at the next SIGINT or SIGTERM. Cancel safe.
+pub async fn signalled() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
             Ok(mut signals) => drop(signals.recv().await),
@@ -97,5 +110,20 @@ async fn signalled() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => (),
         () = terminated => (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_names_the_run_and_its_counts() {
+        let mut progress =
+            Progress { served: 57, shed: 2, timeouts: 1, in_flight: 940, ..Progress::default() };
+        let text = "directly   0.0 s: 940 in flight, 57 served, 2 shed, 1 timed out, 0 failed";
+        assert_eq!(line("directly", &progress), text);
+        progress.p99 = Some(Duration::from_millis(7));
+        assert_eq!(line("directly", &progress), format!("{text}, p99 7 ms"));
     }
 }
