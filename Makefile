@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Where cargo puts its programs; honours CARGO_TARGET_DIR.
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo bench test lint
+.PHONY: build demo bench compare test lint
 
 # The release binary: $(TARGET)/release/pgcorral
 build:
@@ -19,9 +19,16 @@ demo:
 
 # pgcorral against PgBouncer on this machine; writes docs/benchmarks.md. BENCH_FLAGS="--rounds 2" for a quick one.
 bench:
-	./scripts/setup-bench.sh
+	./scripts/setup-poolers.sh
 	$(CARGO) build --release --workspace --locked
 	$(TARGET)/release/bench --pgcorral $(TARGET)/release/pgcorral --output docs/benchmarks.md $(BENCH_FLAGS)
+
+# Load plans at PostgreSQL itself, PgBouncer (as shipped, and tuned) and pgcorral on this machine; writes docs/comparison.md.
+# Some 45 minutes. COMPARE_FLAGS="--plans lambda-1000 --rounds 1" for a quick one.
+compare:
+	./scripts/setup-poolers.sh
+	$(CARGO) build --release --workspace --locked
+	$(TARGET)/release/loadtest compare --pgcorral $(TARGET)/release/pgcorral $(COMPARE_FLAGS)
 
 # All tests: unit tests, and those that need a real PostgreSQL and real drivers. PGCORRAL_SKIP_DRIVERS=pgx,lib-pq leaves
 # drivers out.

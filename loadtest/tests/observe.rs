@@ -1,5 +1,7 @@
 //! What the observer sees of a leg, against a real PostgreSQL whose connections the test itself opens.
+#![expect(clippy::unwrap_used, reason = "what a test cannot go on without")]
 
+use loadtest::client::Target;
 use loadtest::observe::{Observer, is_counted, most};
 use loadtest::plan::Plan;
 use loadtest::postgres::{Cluster, ClusterOptions};
@@ -50,7 +52,8 @@ fn plan(script: &[&str]) -> Plan {
 }
 
 async fn observe(url: &str, plan: &Plan) -> Observer {
-    Observer::start_by_dsn(url, plan, Instant::now()).await.unwrap()
+    let target = Target::parse("postgres", url).unwrap();
+    Observer::start(&target, plan, Instant::now()).await.unwrap()
 }
 
 fn counting_statements() -> ClusterOptions {
@@ -141,6 +144,45 @@ async fn statements_for_a_client_that_went_away_are_unheard() {
     assert_eq!(observed.warnings, Vec::<String>::new());
 }
 
+/// PostgreSQL's own texts are the measure of how ours are compared with them.
+#[tokio::test]
+async fn statements_of_all_kinds_are_recognised() {
+    let cluster = Cluster::start(counting_statements()).unwrap();
+    let url = cluster.superuser_url(DATABASE);
+    let script = [
+        "select pg_sleep(0.001), -1, 2 - 1, 2 -1, +3, .5, 1.5e-3, 1e5",
+        "SELECT  'it''s', E'a\\'b', $$it's$$, $tag$a $$ b$tag$, U&'d\\0061t', B'101', X'1F' ;",
+        "select null, true, FALSE, null is null, not true and false",
+        "select '1 day'::interval, interval '1 day', date '2026-01-01', cast('7' as int), array[1, 2, 3]",
+        "select 1 where 5 in (1, 2, 3) or 6 = any ('{1,2}'::int[])",
+        "/* job={invocation} */ select relname as \"A \"\" b\" -- one\n from pg_class /* in /* it */ */ where oid = 1 limit 5",
+        "with a as (select {instance} as n) select n from a order by 1 desc offset 0",
+        "values (1, 'a'), (2, 'b')",
+        "insert into t values ({random}, 'of {instance}'), (2, null)",
+        "update t set n = n+1, who = who || '!' where n between -5 and 1000000 and who like 'of%'",
+        "delete from t where n<-5 or n>-3",
+        "select * from t for update skip locked",
+        "table t",
+    ];
+    cluster.psql(DATABASE, "create table t (n int, who text)").unwrap();
+    let observer = observe(&url, &plan(&script)).await;
+    let leg = connect(&url).await;
+    for line in script {
+        assert!(is_counted(line), "{line}");
+        for number in ["7", "12345"] {
+            let sql = ["{instance}", "{invocation}", "{random}"]
+                .iter()
+                .fold(line.to_owned(), |sql, placeholder| sql.replace(placeholder, number));
+            leg.client.simple_query(&sql).await.unwrap();
+        }
+    }
+    let heard = 2 * script.len() as u64;
+    let observed = observer.finish(heard).await;
+    let texts = "select query from pg_stat_statements order by 1";
+    assert_eq!(observed.statements.unwrap().executed, heard, "{}", cluster.psql(DATABASE, texts).unwrap());
+    assert!(observed.warnings[0].contains("was created"), "{:?}", observed.warnings);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_is_seen_and_survived() {
     let mut cluster = Cluster::start(counting_statements()).unwrap();
@@ -199,8 +241,8 @@ async fn what_cannot_be_counted_is_told() {
     assert!(observed.warnings.iter().any(|warning| warning.contains("shared_preload_libraries")));
     assert!(observed.warnings.iter().any(|warning| warning.contains("had no backend")));
 
-    let refused =
-        Observer::start_by_dsn(&cluster.url("nobody", "", DATABASE), &plan(&["select 1"]), Instant::now())
-            .await;
-    assert!(refused.unwrap_err().to_string().contains("nobody"));
+    let nobody = Target::parse("postgres", &cluster.url("nobody", "", DATABASE)).unwrap();
+    let refused = Observer::start(&nobody, &plan(&["select 1"]), Instant::now()).await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("password"), "{refused}");
 }

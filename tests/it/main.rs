@@ -18,6 +18,7 @@ mod harness;
 mod limits;
 mod login;
 mod modes;
+mod poolers;
 mod queue;
 mod regressions;
 mod storm;
@@ -49,6 +50,7 @@ fn main() -> std::process::ExitCode {
         faults::trials,
         limits::trials,
         modes::trials,
+        poolers::trials,
         regressions::trials,
         transports::trials,
     ] {

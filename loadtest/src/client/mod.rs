@@ -11,6 +11,7 @@ mod failure;
 mod inbox;
 mod leaving;
 mod login;
+mod raw;
 mod scram;
 mod session;
 mod statements;

@@ -155,19 +155,17 @@ impl Session {
     /// Waits for the first bytes of the reply.
     ///
     /// # Errors
-    /// The connection is lost.
+    /// The connection is lost, or no reply is under way.
     ///
     /// Cancel safety: nothing is lost; call it again.
     pub async fn first_bytes(&mut self) -> Result<(), Failure> {
+        self.expect_a_reply()?;
         self.wire.flush().await;
         if self.wire.inbox.has_bytes() {
             return Ok(());
         }
-        let result = self.wire.inbox.fill(&mut self.wire.stream).await;
-        if result.is_err() {
-            self.state = State::Lost;
-        }
-        result
+        let filled = self.wire.inbox.fill(&mut self.wire.stream).await;
+        filled.map_err(|failure| self.lose(failure))
     }
 
     /// Reads the rest of the reply.
@@ -178,11 +176,9 @@ impl Session {
     ///
     /// Cancel safety: nothing is lost; call it again, for instance after a [`cancel`](Self::cancel).
     pub async fn finish(&mut self) -> Result<Reply, Failure> {
-        if !matches!(self.state, State::Replying(_)) {
-            return Err(Failure::Connection("no reply is under way".to_owned()));
-        }
+        self.expect_a_reply()?;
+        self.wire.flush().await;
         loop {
-            self.wire.flush().await;
             match self.wire.event().await {
                 Ok(event) => {
                     if let Some(result) = self.take(event) {
@@ -190,6 +186,9 @@ impl Session {
                     }
                 }
                 Err(failure) => return Err(self.lose(failure)),
+            }
+            if !self.wire.outbox.is_empty() {
+                self.wire.flush().await;
             }
         }
     }
@@ -252,6 +251,13 @@ impl Session {
     #[must_use]
     pub fn completed(&self) -> u64 {
         self.completed
+    }
+
+    fn expect_a_reply(&self) -> Result<(), Failure> {
+        match self.state {
+            State::Replying(_) => Ok(()),
+            State::Ready | State::Lost => Err(Failure::Connection("no reply is under way".to_owned())),
+        }
     }
 
     /// Takes one message of a reply; the result, if it was the last.

@@ -1,8 +1,8 @@
 //! Looks at `pg_stat_activity`, one after the other, for as long as a leg lasts.
 
-use super::server::{Connection, Server};
+use super::server::{Connection, ServerError};
+use crate::client::Target;
 use crate::leg::BackendSample;
-use std::io;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -65,7 +65,7 @@ impl Sampling {
     /// # Errors
     /// The server did not tell its time, or could not be asked.
     pub(super) async fn start(
-        server: Server,
+        target: Target,
         connection: Connection,
         leg_started: Instant,
         leg_lasts: Duration,
@@ -75,7 +75,7 @@ impl Sampling {
             connection.client.query_one("select clock_timestamp()", &[]).await?.try_get(0)?;
         let view = View::prepare(connection).await?;
         let (finish, told) = oneshot::channel();
-        let looker = Looker { server, since, leg_started, seen: Samples::default() };
+        let looker = Looker { target, since, leg_started, seen: Samples::default() };
         let period = PERIOD.max(leg_lasts / MOST_SAMPLES);
         Ok(Self { finish, looking: tokio::spawn(looker.run(view, period, told)) })
     }
@@ -89,7 +89,7 @@ impl Sampling {
 
 /// Who looks.
 struct Looker {
-    server: Server,
+    target: Target,
     since: SystemTime,
     leg_started: Instant,
     seen: Samples,
@@ -138,9 +138,9 @@ impl Looker {
                 Ok(Err(_)) | Err(_) => None,
             };
         }
-        match timeout(PATIENCE, View::open(&self.server)).await {
+        match timeout(PATIENCE, View::open(&self.target)).await {
             Ok(Ok(view)) => return Some(view),
-            Ok(Err(error)) if is_nobody_there(&error) => {
+            Ok(Err(error)) if error.is_nobody_there() => {
                 self.seen.taken.push(BackendSample { at_us, total: 0, active: 0, idle_in_transaction: 0 });
             }
             Ok(Err(_)) | Err(_) => {}
@@ -157,8 +157,8 @@ struct View {
 }
 
 impl View {
-    async fn open(server: &Server) -> Result<Self, Error> {
-        Self::prepare(server.connect().await?).await
+    async fn open(target: &Target) -> Result<Self, ServerError> {
+        Ok(Self::prepare(Connection::open(target).await?).await?)
     }
 
     async fn prepare(connection: Connection) -> Result<Self, Error> {
@@ -176,18 +176,6 @@ impl View {
             BackendSample { at_us: 0, total: count(0)?, active: count(1)?, idle_in_transaction: count(2)? };
         Ok((sample, count(3)?))
     }
-}
-
-/// Nothing listens on the port, or there is no socket file.
-fn is_nobody_there(error: &Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
-        }
-        source = error.source();
-    }
-    false
 }
 
 #[cfg(test)]

@@ -13,12 +13,13 @@ mod statements;
 
 pub use activity::most;
 pub use normal::is_counted;
+pub use server::ServerError;
 
 use crate::client::Target;
 use crate::leg::{BackendSample, StatementCount};
 use crate::plan::Plan;
 use activity::{Samples, Sampling};
-use server::Server;
+use server::Connection;
 use statements::{Counting, Uncounted};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ use tokio_postgres::{Client, Error};
 /// Observes one leg. Dropping it ends that.
 #[derive(Debug)]
 pub struct Observer {
-    server: Server,
+    target: Target,
     database: String,
     settle: Duration,
     sampling: Sampling,
@@ -51,26 +52,17 @@ pub struct Observed {
 /// Why nothing can be observed.
 #[derive(Debug)]
 pub enum ObserveError {
-    /// The DSN cannot be read.
-    Dsn(Error),
     /// PostgreSQL could not be reached, or refused the login.
-    Unreachable(Error),
+    Unreachable(ServerError),
     /// It does not answer what every PostgreSQL answers.
-    Unanswered(Error),
+    Unanswered(ServerError),
 }
 
 impl fmt::Display for ObserveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, error) = match self {
-            Self::Dsn(error) => ("the observer's DSN cannot be read", error),
-            Self::Unreachable(error) => ("the observer cannot connect to PostgreSQL", error),
-            Self::Unanswered(error) => ("PostgreSQL does not answer the observer", error),
-        };
-        write!(f, "{what}: {error}")?;
-        // tokio-postgres says "db error" and leaves the rest to its source.
-        match std::error::Error::source(error) {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
+        match self {
+            Self::Unreachable(error) => write!(f, "the observer cannot connect: {error}"),
+            Self::Unanswered(error) => write!(f, "the observer gets no answer: {error}"),
         }
     }
 }
@@ -78,8 +70,14 @@ impl fmt::Display for ObserveError {
 impl std::error::Error for ObserveError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Dsn(error) | Self::Unreachable(error) | Self::Unanswered(error) => Some(error),
+            Self::Unreachable(error) | Self::Unanswered(error) => Some(error),
         }
+    }
+}
+
+impl From<Error> for ObserveError {
+    fn from(error: Error) -> Self {
+        Self::Unanswered(error.into())
     }
 }
 
@@ -95,15 +93,8 @@ impl Observer {
     ///
     /// Cancel safety: dropped midway, the connection is closed and nothing goes on.
     pub async fn start(observer: &Target, plan: &Plan, leg_started: Instant) -> Result<Self, ObserveError> {
-        Self::start_by_dsn(observer.dsn(), plan, leg_started).await
-    }
-
-    /// The same by DSN.
-    #[doc(hidden)]
-    pub async fn start_by_dsn(dsn: &str, plan: &Plan, leg_started: Instant) -> Result<Self, ObserveError> {
-        let server = Server::parse(dsn).map_err(ObserveError::Dsn)?;
-        let connection = server.connect().await.map_err(ObserveError::Unreachable)?;
-        let database = database(&connection.client).await.map_err(ObserveError::Unanswered)?;
+        let connection = Connection::open(observer).await.map_err(ObserveError::Unreachable)?;
+        let database = database(&connection.client).await?;
         let mut warnings = Vec::new();
         let counting = Counting::begin(&connection.client, plan).await;
         let counting = counting.map_err(|why: Uncounted| warnings.push(why.to_string())).ok();
@@ -112,10 +103,8 @@ impl Observer {
         }
         let settle = plan.grace.duration();
         let lasts = plan.duration.duration() + settle;
-        let sampling = Sampling::start(server.clone(), connection, leg_started, lasts)
-            .await
-            .map_err(ObserveError::Unanswered)?;
-        Ok(Self { server, database, settle, sampling, counting, warnings })
+        let sampling = Sampling::start(observer.clone(), connection, leg_started, lasts).await?;
+        Ok(Self { target: observer.clone(), database, settle, sampling, counting, warnings })
     }
 
     /// Waits until no backend of the leg runs a statement any more, at most for the plan's `grace`, and tells what was
@@ -129,16 +118,16 @@ impl Observer {
 
     /// The same with another limit to the waiting.
     pub async fn finish_within(self, settle: Duration, heard: u64) -> Observed {
-        let Self { server, database, sampling, counting, mut warnings, .. } = self;
+        let Self { target, database, sampling, counting, mut warnings, .. } = self;
         let samples = sampling.finish(settle).await;
         let statements = match counting {
             None => None,
             Some(counting) => {
-                let counted = end(counting, &server, heard).await;
+                let counted = end(counting, &target, heard).await;
                 counted.map_err(|why| warnings.push(why.to_string())).ok()
             }
         };
-        warnings.extend(doubts(&samples, statements, &server, &database));
+        warnings.extend(doubts(&samples, statements, target.user(), &database));
         // A count that may lack some of the backends is worse than none: it holds every limit.
         let backends = if samples.hidden == 0 { samples.taken } else { Vec::new() };
         Observed { backends, statements, warnings }
@@ -146,8 +135,8 @@ impl Observer {
 }
 
 /// A connection of its own: the leg's may be lost by now.
-async fn end(counting: Counting, server: &Server, heard: u64) -> Result<StatementCount, Uncounted> {
-    let connection = server.connect().await?;
+async fn end(counting: Counting, target: &Target, heard: u64) -> Result<StatementCount, Uncounted> {
+    let connection = Connection::open(target).await?;
     counting.end(&connection.client, heard).await
 }
 
@@ -156,17 +145,11 @@ async fn database(client: &Client) -> Result<String, Error> {
 }
 
 /// What makes the figures doubtful.
-fn doubts(
-    samples: &Samples,
-    statements: Option<StatementCount>,
-    server: &Server,
-    database: &str,
-) -> Vec<String> {
+fn doubts(samples: &Samples, statements: Option<StatementCount>, role: &str, database: &str) -> Vec<String> {
     let mut doubts = Vec::new();
     if samples.hidden > 0 {
         doubts.push(format!(
-            "backends were not counted: role \"{}\" may not see those of other roles; grant it pg_monitor",
-            server.user()
+            "backends were not counted: role \"{role}\" may not see those of other roles; grant it pg_monitor"
         ));
     } else if samples.taken.iter().all(|sample| sample.total == 0) {
         doubts.push(format!(

@@ -1,46 +1,14 @@
 //! Connections to PostgreSQL itself, for looking at it.
 
-use std::time::Duration;
+use crate::client::Target;
+use std::fmt;
+use std::io;
 use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 /// By this name observers know each other, and do not count each other.
 const APPLICATION_NAME: &str = "loadtest-observer";
-
-/// For each address. A server that does not even accept within it hangs.
-const CONNECT_WITHIN: Duration = Duration::from_secs(3);
-
-/// A PostgreSQL server that can be connected to again.
-#[derive(Debug, Clone)]
-pub(super) struct Server {
-    config: Config,
-}
-
-impl Server {
-    /// # Errors
-    /// The DSN cannot be read.
-    pub(super) fn parse(dsn: &str) -> Result<Self, Error> {
-        let mut config: Config = dsn.parse()?;
-        config.application_name(APPLICATION_NAME).connect_timeout(CONNECT_WITHIN);
-        Ok(Self { config })
-    }
-
-    /// The role.
-    pub(super) fn user(&self) -> &str {
-        self.config.get_user().unwrap_or_default()
-    }
-
-    /// # Errors
-    /// Nobody is there, or the login failed.
-    pub(super) async fn connect(&self) -> Result<Connection, Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
-        let driving = tokio::spawn(async move {
-            // Whoever asks over the connection hears of its end.
-            let _ = connection.await;
-        });
-        Ok(Connection { client, driving })
-    }
-}
 
 /// A connection; dropping it closes it.
 #[derive(Debug)]
@@ -48,6 +16,68 @@ pub(super) struct Connection {
     /// To ask with.
     pub(super) client: Client,
     driving: JoinHandle<()>,
+}
+
+/// Why there is no connection, or no answer over it.
+#[derive(Debug)]
+pub enum ServerError {
+    /// No address of the target can be reached, or there is no agreement on TLS.
+    Unreachable(io::Error),
+    /// PostgreSQL refuses the login or the question, or the connection was lost.
+    Refused(Error),
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(error) => write!(f, "PostgreSQL cannot be reached: {error}"),
+            Self::Refused(error) => match error.as_db_error() {
+                Some(told) => write!(f, "PostgreSQL says: {}", told.message()),
+                None => write!(f, "PostgreSQL does not answer: {error}"),
+            },
+        }
+    }
+}
+
+impl std::error::Error for ServerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreachable(error) => Some(error),
+            Self::Refused(error) => Some(error),
+        }
+    }
+}
+
+impl From<Error> for ServerError {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl ServerError {
+    /// Nothing listens on the port, or there is no socket file: no server, and so no backends.
+    pub(super) fn is_nobody_there(&self) -> bool {
+        let Self::Unreachable(error) = self else { return false };
+        matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+    }
+}
+
+impl Connection {
+    /// Connects and logs in.
+    pub(super) async fn open(target: &Target) -> Result<Self, ServerError> {
+        let stream = target.open().await.map_err(ServerError::Unreachable)?;
+        let mut config = Config::new();
+        config.user(target.user()).password(target.password()).dbname(target.database());
+        config.application_name(APPLICATION_NAME);
+        // The stream is encrypted already, if it is to be.
+        config.ssl_mode(SslMode::Disable);
+        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        let driving = tokio::spawn(async move {
+            // Whoever asks over the connection hears of its end.
+            let _ = connection.await;
+        });
+        Ok(Self { client, driving })
+    }
 }
 
 impl Drop for Connection {

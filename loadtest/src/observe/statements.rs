@@ -1,6 +1,7 @@
 //! How often PostgreSQL ran a plan's statements, by `pg_stat_statements`.
 
 use super::normal::{counted_texts, normalised};
+use super::server::ServerError;
 use crate::leg::StatementCount;
 use crate::plan::Plan;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,7 @@ pub(super) enum Uncounted {
     /// The module is not in `shared_preload_libraries`.
     NotLoaded,
     /// The extension is not there, and we may not create it.
-    NotCreated(Error),
+    NotCreated(ServerError),
     /// `pg_stat_statements.track` is `none`.
     NotTracked,
     /// Texts of other roles' statements are hidden from us, and some of them ran meanwhile.
@@ -35,7 +36,7 @@ pub(super) enum Uncounted {
     /// The counts of before are gone.
     Reset,
     /// The view could not be read.
-    Unreadable(Error),
+    Unreadable(ServerError),
 }
 
 impl fmt::Display for Uncounted {
@@ -45,19 +46,25 @@ impl fmt::Display for Uncounted {
             Self::NothingToCount => f.write_str("the plan has none that can be recognised"),
             Self::NotLoaded => f.write_str("pg_stat_statements is not in its shared_preload_libraries"),
             Self::NotCreated(error) => {
-                write!(f, "the extension pg_stat_statements cannot be created: {}", told(error))
+                write!(f, "the extension pg_stat_statements is not there and cannot be created: {error}")
             }
             Self::NotTracked => f.write_str("its pg_stat_statements.track is \"none\""),
             Self::Hidden => f.write_str("the observer's role may not see other roles'; grant it pg_monitor"),
             Self::Reset => f.write_str("pg_stat_statements was reset, or forgot some of them, meanwhile"),
-            Self::Unreadable(error) => write!(f, "pg_stat_statements cannot be read: {}", told(error)),
+            Self::Unreadable(error) => write!(f, "pg_stat_statements cannot be read: {error}"),
         }
+    }
+}
+
+impl From<ServerError> for Uncounted {
+    fn from(error: ServerError) -> Self {
+        Self::Unreadable(error)
     }
 }
 
 impl From<Error> for Uncounted {
     fn from(error: Error) -> Self {
-        Self::Unreadable(error)
+        Self::Unreadable(error.into())
     }
 }
 
@@ -138,7 +145,8 @@ async fn create_extension(client: &Client) -> Result<bool, Uncounted> {
     if client.query_opt(there, &[]).await?.is_some() {
         return Ok(false);
     }
-    client.batch_execute("create extension pg_stat_statements").await.map_err(Uncounted::NotCreated)?;
+    let created = client.batch_execute("create extension pg_stat_statements").await;
+    created.map_err(|error| Uncounted::NotCreated(error.into()))?;
     Ok(true)
 }
 
@@ -161,11 +169,6 @@ async fn view(client: &Client) -> Result<String, Error> {
 
 async fn server_started(client: &Client) -> Result<SystemTime, Error> {
     client.query_one("select pg_postmaster_start_time()", &[]).await?.try_get(0)
-}
-
-/// The server's own words where it has said something.
-fn told(error: &Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 #[cfg(test)]

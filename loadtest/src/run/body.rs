@@ -3,7 +3,7 @@
 
 use super::script::Values;
 use super::stage::Counted;
-use crate::client::{ConnectTimes, Failure, Silent};
+use crate::client::{Failure, Silent};
 use crate::plan::{End, OnTimeout};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -14,28 +14,22 @@ pub trait Body: Send + 'static {
     /// It has a connection, as far as it knows.
     fn is_connected(&self) -> bool;
 
-    /// Starts what has to be started, and connects. Called when it is not connected. `times` is filled in as the
-    /// phases are completed.
-    fn connect(&mut self, times: &mut ConnectTimes) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Starts what has to be started, and connects: called when it is not connected. Records the attempt.
+    fn connect(&mut self, allowance: &mut Allowance) -> impl Future<Output = Result<(), Failed>> + Send;
 
-    /// Runs the script once. The client's timeout counts through `allowance`, freezes do not go through it.
+    /// Runs the script once. The client's timeout counts through `allowance`; freezes do not go through it.
     fn invoke(
         &mut self,
         work: Work,
         allowance: &mut Allowance,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
+    ) -> impl Future<Output = Result<(), Failed>> + Send;
 
     /// After an attempt that failed: leaves the connection in a state in which the next attempt can use it, or closes
     /// it. Takes a few seconds at most.
     fn recover(&mut self, failure: &Failure, on_timeout: OnTimeout) -> impl Future<Output = ()> + Send;
 
-    /// The invocation that just failed had not logged in. Only bodies that connect by themselves need to say so.
-    fn failed_at_login(&self) -> bool {
-        false
-    }
-
-    /// It is connected by [`invoke`](Self::invoke), and what that takes has to be started first.
-    fn is_to_be_started(&self) -> bool {
+    /// More than the connection was lost: what [`connect`](Self::connect) has to start next is a new instance.
+    fn is_gone(&self) -> bool {
         false
     }
 
@@ -45,8 +39,8 @@ pub trait Body: Send + 'static {
     /// Suspended between invocations: nothing is read.
     fn freeze(&mut self, lasting: Duration) -> impl Future<Output = ()> + Send;
 
-    /// Ends for good, also in the middle of an invocation. The next [`connect`](Self::connect) is a cold start. Takes
-    /// a few seconds at most.
+    /// Ends for good, also in the middle of an invocation. The next [`connect`](Self::connect) is that of a new
+    /// instance. Takes a few seconds at most.
     fn end(&mut self, how: End) -> impl Future<Output = Option<Kept>> + Send;
 }
 
@@ -61,6 +55,21 @@ pub struct Work {
     pub freeze_reading: Option<Duration>,
 }
 
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// What happened.
+    pub failure: Failure,
+    /// While connecting or logging in.
+    pub at_login: bool,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { failure, at_login: false }
+    }
+}
+
 /// What is left of the client's timeout in an attempt. Its clock runs only in [`within`](Self::within): a frozen
 /// process' timers stand still.
 #[derive(Debug)]
@@ -73,6 +82,12 @@ impl Allowance {
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
         Self { left: timeout }
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.left
     }
 
     /// Does something within what is left.

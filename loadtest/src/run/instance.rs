@@ -2,10 +2,10 @@
 //! followed, at the same place and with the same number, by a new cold one.
 
 use super::backoff;
-use super::body::{Allowance, Body, Kept, Work};
+use super::body::{Allowance, Body, Failed, Kept, Work};
 use super::draw::Drawn;
 use super::script::Values;
-use super::stage::{Connecting, Part, Pending};
+use super::stage::{Part, Pending};
 use crate::client::Failure;
 use crate::leg::{FailureKind, Outcome};
 use crate::plan::{End, FreezeAt};
@@ -20,7 +20,6 @@ pub struct Instance<B> {
     body: B,
     /// Invocations of this life.
     invoked: u32,
-    was_connected: bool,
     kept: Option<Kept>,
 }
 
@@ -39,14 +38,14 @@ pub enum State {
 enum Attempt {
     Served,
     Aborted,
-    Failed { failure: Failure, at_login: bool },
+    Failed(Failed),
 }
 
 impl<B: Body> Instance<B> {
     /// A cold one.
     #[must_use]
     pub fn new(part: Part, number: u32, body: B) -> Self {
-        Self { part, number, body, invoked: 0, was_connected: false, kept: None }
+        Self { part, number, body, invoked: 0, kept: None }
     }
 
     /// Its place, counted from 0 within the function.
@@ -65,7 +64,7 @@ impl<B: Body> Instance<B> {
     ///
     /// Cancel safety: dropped midway, the invocation is recorded as unfinished.
     pub async fn invoke(&mut self, mut pending: Pending, drawn: &mut Drawn) -> State {
-        pending.begin(self.invoked == 0 || self.body.is_to_be_started());
+        pending.begin(self.invoked == 0 || self.body.is_gone());
         self.attempt_until_over(&mut pending, drawn).await;
         if self.invoked == 0 {
             // It was killed.
@@ -122,20 +121,19 @@ impl<B: Body> Instance<B> {
     async fn leave(&mut self, how: End) {
         self.kept = self.body.end(how).await;
         self.invoked = 0;
-        self.was_connected = false;
     }
 
     async fn attempt_until_over(&mut self, pending: &mut Pending, drawn: &mut Drawn) {
         loop {
             pending.attempts = pending.attempts.saturating_add(1);
-            let (failure, at_login) = match self.attempt(pending.number, drawn).await {
+            let Failed { failure, at_login } = match self.attempt(pending.number, drawn).await {
                 Attempt::Served => {
                     pending.end(Outcome::Served);
                     self.invoked += 1;
                     return;
                 }
                 Attempt::Aborted => return self.die(pending).await,
-                Attempt::Failed { failure, at_login } => (failure, at_login),
+                Attempt::Failed(failed) => failed,
             };
             self.part.record_failure(&failure, at_login);
             let is_last = pending.attempts > self.part.function().retries || !is_retried(failure.kind());
@@ -155,9 +153,9 @@ impl<B: Body> Instance<B> {
     async fn attempt(&mut self, invocation: u64, drawn: &Drawn) -> Attempt {
         let mut allowance = Allowance::new(self.part.function().timeout.duration());
         if !self.body.is_connected()
-            && let Err(failure) = self.connect(&mut allowance).await
+            && let Err(failed) = self.body.connect(&mut allowance).await
         {
-            return Attempt::Failed { failure, at_login: true };
+            return Attempt::Failed(failed);
         }
         let work = Work {
             values: Values { instance: self.number, invocation, random: drawn.random },
@@ -175,16 +173,9 @@ impl<B: Body> Instance<B> {
         };
         match invoked.await {
             Some(Ok(())) => Attempt::Served,
-            Some(Err(failure)) => Attempt::Failed { failure, at_login: self.body.failed_at_login() },
+            Some(Err(failed)) => Attempt::Failed(failed),
             None => Attempt::Aborted,
         }
-    }
-
-    async fn connect(&mut self, allowance: &mut Allowance) -> Result<(), Failure> {
-        let mut connecting = Connecting::begin(&self.part, self.was_connected);
-        allowance.within(self.body.connect(&mut connecting.times)).await?;
-        self.was_connected = true;
-        Ok(())
     }
 
     /// Killed in the middle of an invocation.

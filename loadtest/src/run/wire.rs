@@ -1,8 +1,8 @@
 //! An instance as a task: its body is one connection of the load generator's own client.
 
-use super::body::{Allowance, Body, Kept, Work};
-use super::stage::{Counted, Part};
-use crate::client::{ConnectTimes, Failure, Session};
+use super::body::{Allowance, Body, Failed, Kept, Work};
+use super::stage::{Connecting, Counted, Part};
+use crate::client::{Failure, Session};
 use crate::plan::{End, OnTimeout, Protocol};
 use std::future::pending;
 use std::time::Duration;
@@ -16,6 +16,8 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Wire {
     part: Part,
     open: Option<Open>,
+    /// This instance has been connected before.
+    was_connected: bool,
 }
 
 /// Fields are dropped in their order: closed first, no longer counted then.
@@ -29,7 +31,7 @@ impl Wire {
     /// One that is not connected.
     #[must_use]
     pub fn new(part: Part) -> Self {
-        Self { part, open: None }
+        Self { part, open: None, was_connected: false }
     }
 
     /// The session, which whoever calls has made sure is there.
@@ -64,17 +66,21 @@ impl Body for Wire {
         self.open.is_some()
     }
 
-    async fn connect(&mut self, times: &mut ConnectTimes) -> Result<(), Failure> {
+    async fn connect(&mut self, allowance: &mut Allowance) -> Result<(), Failed> {
         // The old one is closed before the new one is opened: never two for one instance.
         self.open = None;
         let counted = self.part.stage.count_connection();
+        let mut connecting = Connecting::begin(&self.part, self.was_connected);
         let identity = &self.part.role().identity;
-        let session = Box::pin(Session::connect(&self.part.stage.target, identity, times)).await?;
+        let session = Session::connect(&self.part.stage.target, identity, &mut connecting.times);
+        let session = allowance.within(Box::pin(session)).await;
+        let session = session.map_err(|failure| Failed { failure, at_login: true })?;
+        self.was_connected = true;
         self.open = Some(Open { session, counted });
         Ok(())
     }
 
-    async fn invoke(&mut self, work: Work, allowance: &mut Allowance) -> Result<(), Failure> {
+    async fn invoke(&mut self, work: Work, allowance: &mut Allowance) -> Result<(), Failed> {
         let part = self.part.clone();
         let script = &part.role().script;
         for (index, sql) in script.fill(work.values).enumerate() {
@@ -123,6 +129,7 @@ impl Body for Wire {
     }
 
     async fn end(&mut self, how: End) -> Option<Kept> {
+        self.was_connected = false;
         let Open { session, counted } = self.open.take()?;
         let silent = session.end(how).await?;
         Some(Kept { silent, counted })

@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::wire::{PATIENCE, Wire};
 
 /// The binary under test: this build's, or another one (a release build) that `PGCORRAL_BINARY` names.
-fn program() -> String {
+pub fn program() -> String {
     std::env::var("PGCORRAL_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pgcorral").to_owned())
 }
 

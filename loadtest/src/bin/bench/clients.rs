@@ -1,7 +1,7 @@
 //! Clients that only log in: a storm of logins, and thousands that then stay and do nothing.
 
-use crate::process::{cpu_time, resident_kib};
-use crate::proxy::RunningProxy;
+use loadtest::poolers::RunningPooler;
+use loadtest::poolers::process::{cpu_time, resident_kib};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const SETTLING: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// A login failed.
-pub async fn login_cpu_micros(proxy: &RunningProxy, url: &str, clients: u32) -> Result<f64, Box<dyn Error>> {
+pub async fn login_cpu_micros(proxy: &RunningPooler, url: &str, clients: u32) -> Result<f64, Box<dyn Error>> {
     let config: Arc<Config> = Arc::new(url.parse()?);
     let before = cpu_time(proxy.process())?;
     for _ in 0..STORMS {
@@ -49,7 +49,7 @@ async fn log_in_and_out(config: &Config) -> Result<(), tokio_postgres::Error> {
 ///
 /// # Errors
 /// A login failed.
-pub async fn idle_client_kib(proxy: &RunningProxy, url: &str, clients: u32) -> Result<f64, Box<dyn Error>> {
+pub async fn idle_client_kib(proxy: &RunningPooler, url: &str, clients: u32) -> Result<f64, Box<dyn Error>> {
     let config: Arc<Config> = Arc::new(url.parse()?);
     warm_up(&config).await?;
     let before = resident_kib(proxy.process())?;
@@ -79,7 +79,7 @@ struct OpenClients {
 }
 
 async fn open_clients(
-    proxy: &RunningProxy,
+    proxy: &RunningPooler,
     config: &Arc<Config>,
     clients: u32,
 ) -> Result<OpenClients, Box<dyn Error>> {

@@ -5,17 +5,17 @@
 
 mod clients;
 mod pgbench;
-mod process;
-mod proxy;
 mod report;
 mod results;
 
 use clap::Parser;
 use loadtest::binaries::find_program;
+use loadtest::document;
 use loadtest::limits::raise_open_files;
+use loadtest::machine;
+use loadtest::poolers::{Assignment, Pooler, RunningPooler, Upstream};
 use loadtest::postgres::{Cluster, ClusterOptions};
 use pgbench::Protocol;
-use proxy::{Proxy, RunningProxy, Upstream};
 use report::{Circumstances, Contenders};
 use results::{Measure, Results};
 use std::error::Error;
@@ -27,6 +27,15 @@ const APP: &str = "app";
 
 /// 1 000 000 rows: in memory, and more than one page of index.
 const SCALE: u32 = 10;
+
+/// No line in the log per connection, and room for the idle clients and the storms of logins.
+const PGBOUNCER: [(&str, &str); 5] = [
+    ("max_client_conn", "12000"),
+    ("listen_backlog", "4096"),
+    ("log_connections", "0"),
+    ("log_disconnections", "0"),
+    ("log_stats", "0"),
+];
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Simple, Protocol::Extended];
 
@@ -63,8 +72,8 @@ struct Arguments {
     pgcorral: PathBuf,
     /// Measure these instead: NAME=PROGRAM ARGUMENT…; {port}, {admin}, {upstream} and {pool} are replaced, and where
     /// {port} is missing the options of `pgcorral serve` are appended
-    #[arg(long, value_parser = Proxy::parse)]
-    proxy: Vec<Proxy>,
+    #[arg(long, value_parser = Pooler::parse)]
+    proxy: Vec<Pooler>,
     /// Leave PgBouncer out; the first --proxy is what the others are compared with
     #[arg(long)]
     without_pgbouncer: bool,
@@ -86,15 +95,15 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     raise_open_files(u64::from(arguments.idle_clients.max(arguments.logins)) + 500)?;
     let proxies = proxies(arguments)?;
-    let load_before = report::load();
-    let (cluster, upstream) = start_postgres(arguments, proxies.len())?;
-    let mut bench = Bench::new(arguments, &proxies, &cluster, upstream)?;
+    let load_before = machine::load_average();
+    let (cluster, assignment) = start_postgres(arguments, proxies.len())?;
+    let mut bench = Bench::new(arguments, &proxies, &cluster, assignment)?;
     bench.measure_idle_clients()?;
     bench.measure_rounds()?;
 
     let contenders = Contenders {
         names: proxies.iter().map(|proxy| proxy.name.clone()).collect(),
-        versions: proxies.iter().map(Proxy::version).collect(),
+        versions: proxies.iter().map(Pooler::version).collect(),
     };
     let circumstances = Circumstances {
         postgres: version_of(&cluster.binaries().join("postgres")),
@@ -106,27 +115,25 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let report = report::write(&contenders, &circumstances, &bench.results);
     println!("{report}");
     if let Some(path) = &arguments.output {
-        report::save(path, &report)?;
+        document::save(path, &report, report::MARKER)?;
     }
     Ok(())
 }
 
-fn proxies(arguments: &Arguments) -> Result<Vec<Proxy>, Box<dyn Error>> {
+fn proxies(arguments: &Arguments) -> Result<Vec<Pooler>, Box<dyn Error>> {
     let mut proxies = Vec::new();
     if !arguments.without_pgbouncer {
-        let program = find_program(Path::new("/usr/sbin"), "pgbouncer")
-            .ok_or("no pgbouncer found; scripts/setup-bench.sh installs it")?;
-        proxies.push(Proxy::pgbouncer(program));
+        proxies.push(Pooler::pgbouncer("PgBouncer", &PGBOUNCER)?);
     }
     if arguments.proxy.is_empty() {
-        proxies.push(Proxy::parse(&format!("pgcorral={} serve", arguments.pgcorral.display()))?);
+        proxies.push(Pooler::parse(&format!("pgcorral={} serve", arguments.pgcorral.display()))?);
     }
     proxies.extend(arguments.proxy.iter().cloned());
     Ok(proxies)
 }
 
 /// One server for all, with room for every pool and the idle measurement's second process of each proxy.
-fn start_postgres(arguments: &Arguments, proxies: usize) -> Result<(Cluster, Upstream), Box<dyn Error>> {
+fn start_postgres(arguments: &Arguments, proxies: usize) -> Result<(Cluster, Assignment), Box<dyn Error>> {
     eprintln!("starting PostgreSQL");
     let pools = arguments.pool_size * (u32::try_from(proxies)? + 1);
     let cluster = Cluster::start(ClusterOptions {
@@ -134,13 +141,12 @@ fn start_postgres(arguments: &Arguments, proxies: usize) -> Result<(Cluster, Ups
         settings: vec![("shared_buffers".to_owned(), "256MB".to_owned())],
         ..ClusterOptions::default()
     })?;
-    let password = cluster.password().to_owned();
+    let password = cluster.password();
     cluster.psql("postgres", &format!("create role {APP} login password '{password}'"))?;
     cluster.psql("postgres", &format!("create database {APP} owner {APP}"))?;
-    let verifier =
-        cluster.psql("postgres", &format!("select rolpassword from pg_authid where rolname = '{APP}'"))?;
-    let upstream = Upstream { port: cluster.port(), user: APP.to_owned(), password, verifier };
-    Ok((cluster, upstream))
+    let upstream = Upstream::of(&cluster, APP, &[(APP, password)])?;
+    let assignment = Assignment { upstream, pool_size: arguments.pool_size, client_tls: None };
+    Ok((cluster, assignment))
 }
 
 fn version_of(program: &Path) -> String {
@@ -151,8 +157,8 @@ fn version_of(program: &Path) -> String {
 /// A run under way.
 struct Bench<'a> {
     arguments: &'a Arguments,
-    proxies: &'a [Proxy],
-    upstream: Upstream,
+    proxies: &'a [Pooler],
+    assignment: Assignment,
     pgbench: PathBuf,
     runtime: tokio::runtime::Runtime,
     results: Results,
@@ -161,14 +167,15 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(
         arguments: &'a Arguments,
-        proxies: &'a [Proxy],
+        proxies: &'a [Pooler],
         cluster: &Cluster,
-        upstream: Upstream,
+        assignment: Assignment,
     ) -> Result<Self, Box<dyn Error>> {
+        let upstream = &assignment.upstream;
         let pgbench = find_program(cluster.binaries(), "pgbench").ok_or("no pgbench found")?;
         pgbench::initialize(&pgbench, &upstream.url_at(upstream.port), SCALE)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        Ok(Self { arguments, proxies, upstream, pgbench, runtime, results: Results::default() })
+        Ok(Self { arguments, proxies, assignment, pgbench, runtime, results: Results::default() })
     }
 
     /// Each time with a proxy just started: memory that earlier clients left behind would hide what these need.
@@ -177,8 +184,8 @@ impl<'a> Bench<'a> {
         let rounds = if clients == 0 { 0 } else { self.arguments.idle_rounds };
         for _ in 0..rounds {
             for (index, proxy) in self.proxies.iter().enumerate() {
-                let running = proxy.start(&self.upstream, self.arguments.pool_size)?;
-                let url = self.upstream.url_at(running.port);
+                let running = proxy.start(&self.assignment)?;
+                let url = self.assignment.upstream.url_at(running.port);
                 let kib = self
                     .runtime
                     .block_on(clients::idle_client_kib(&running, &url, clients))
@@ -190,7 +197,7 @@ impl<'a> Bench<'a> {
     }
 
     fn measure_rounds(&mut self) -> Result<(), Box<dyn Error>> {
-        let start = |proxy: &Proxy| proxy.start(&self.upstream, self.arguments.pool_size);
+        let start = |proxy: &Pooler| proxy.start(&self.assignment);
         let running = self.proxies.iter().map(start).collect::<Result<Vec<_>, _>>()?;
         for round in 0..self.arguments.rounds {
             eprintln!("round {} of {}", round + 1, self.arguments.rounds);
@@ -209,12 +216,12 @@ impl<'a> Bench<'a> {
 
     fn measure_transactions(
         &mut self,
-        running: &[RunningProxy],
+        running: &[RunningPooler],
         protocol: Protocol,
         clients: u32,
     ) -> Result<(), Box<dyn Error>> {
         for (index, proxy) in running.iter().enumerate() {
-            let url = self.upstream.url_at(proxy.port);
+            let url = self.assignment.upstream.url_at(proxy.port);
             let run = pgbench::Run {
                 pgbench: &self.pgbench,
                 url: &url,
@@ -230,13 +237,13 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn measure_logins(&mut self, running: &[RunningProxy]) -> Result<(), Box<dyn Error>> {
+    fn measure_logins(&mut self, running: &[RunningPooler]) -> Result<(), Box<dyn Error>> {
         let clients = self.arguments.logins;
         if clients == 0 {
             return Ok(());
         }
         for (index, proxy) in running.iter().enumerate() {
-            let url = self.upstream.url_at(proxy.port);
+            let url = self.assignment.upstream.url_at(proxy.port);
             let micros = self
                 .runtime
                 .block_on(clients::login_cpu_micros(proxy, &url, clients))
@@ -255,6 +262,6 @@ impl<'a> Bench<'a> {
 }
 
 /// An error with what the proxy printed.
-fn explained(error: &dyn std::fmt::Display, proxy: &RunningProxy) -> String {
+fn explained(error: &dyn std::fmt::Display, proxy: &RunningPooler) -> String {
     format!("{}: {error}\nit printed:\n{}", proxy.name, proxy.log_tail())
 }

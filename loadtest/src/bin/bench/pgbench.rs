@@ -1,6 +1,6 @@
 //! Runs `pgbench -S` through a proxy and measures a window of it: after the logins, before the end.
 
-use crate::process::cpu_time;
+use loadtest::poolers::process::cpu_time;
 use std::error::Error;
 use std::fmt;
 use std::io::{BufRead, BufReader};

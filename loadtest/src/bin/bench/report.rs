@@ -2,10 +2,8 @@
 
 use crate::SCALE;
 use crate::results::{Measure, Results};
+use loadtest::machine;
 use loadtest::table::Table;
-use std::path::Path;
-use std::process::Command;
-use std::{fs, io};
 
 /// Whatever a document has below this line is kept when the report above it is written anew.
 pub const MARKER: &str =
@@ -49,7 +47,7 @@ pub fn write(contenders: &Contenders, circumstances: &Circumstances, results: &R
          Written by `make bench` on {date}.\n\n\
          {versions}\
          - {postgres}\n\
-         - {machine}; {load_before}\n\
+         - {machine}; load before the first round {load_before}\n\
          - `pgbench -S`, scale {SCALE}, on the same machine as the proxies and PostgreSQL; pool of {pool_size}, transaction \
          pooling; {rounds} rounds of {seconds} s per figure, the proxies in turn\n\n\
          Each figure is the median of the rounds, with the least and the most in parentheses; each ratio is the median \
@@ -58,32 +56,11 @@ pub fn write(contenders: &Contenders, circumstances: &Circumstances, results: &R
          verifier, so that it does not derive a key at every login. Memory hardly varies and is measured in the first \
          round only.\n\n\
          {table}",
-        date = today(),
-        machine = machine(),
+        date = machine::today(),
+        machine = machine::describe(),
         baseline = contenders.names.first().map_or("", String::as_str),
         table = table(contenders, results).to_markdown(),
     )
-}
-
-/// Writes `report` to `path`, and keeps what the document has below the marker.
-///
-/// # Errors
-/// What the file system says.
-pub fn save(path: &Path, report: &str) -> io::Result<()> {
-    let old = match fs::read_to_string(path) {
-        Ok(old) => old,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(error),
-    };
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    fs::write(path, with_kept_part(report, &old))
-}
-
-fn with_kept_part(report: &str, old: &str) -> String {
-    let kept = old.split_once(MARKER).map_or("\n", |(_, kept)| kept);
-    format!("{report}\n{MARKER}{kept}")
 }
 
 /// One row per measure; per proxy its figures, and but for the first its ratio and what that means for the target.
@@ -126,44 +103,10 @@ fn verdict(measure: Measure, proxy: usize, results: &Results) -> String {
     judged().unwrap_or_default()
 }
 
-fn today() -> String {
-    let output = Command::new("date").args(["-u", "+%Y-%m-%d"]).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-}
-
-/// CPU model, cores and kernel.
-fn machine() -> String {
-    let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = cpu_info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // The rest names the build of one host.
-    let kernel: String =
-        kernel.trim().chars().take_while(|letter| letter.is_ascii_digit() || *letter == '.').collect();
-    format!("{}, {cores} cores, Linux {kernel}", model.unwrap_or("unknown CPU"))
-}
-
-/// How busy the machine is: the load average of the last minute.
-pub fn load() -> String {
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    format!("load before the first round {}", load.split(' ').next().unwrap_or("unknown"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pgbench::Protocol;
-
-    #[test]
-    fn what_was_written_by_hand_below_the_marker_is_kept() {
-        let first = with_kept_part("# One\n", "");
-        let edited = format!("{first}\nBy hand.\n");
-        let second = with_kept_part("# Two\n", &edited);
-        assert!(second.starts_with("# Two\n") && second.ends_with("\nBy hand.\n"), "{second}");
-        assert_eq!(second.matches(MARKER).count(), 1);
-    }
 
     #[test]
     fn a_row_has_figures_ratio_and_verdict() {

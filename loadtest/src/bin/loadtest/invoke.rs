@@ -104,7 +104,9 @@ pub async fn run(arguments: InvokeArguments) -> ExitCode {
 
 async fn prepare(arguments: &InvokeArguments) -> Result<(Invoker, Database), String> {
     let dsn = match arguments.dsn.strip_prefix("env:") {
-        Some(variable) => std::env::var(variable).map_err(|_| format!("the variable {variable} is not set"))?,
+        Some(variable) => {
+            std::env::var(variable).map_err(|_| format!("the variable {variable} is not set"))?
+        }
         None => arguments.dsn.clone(),
     };
     let target = Target::parse("target", &dsn).map_err(|error| error.to_string())?;
@@ -178,7 +180,9 @@ fn told(answer: &Answer, took: Duration) -> String {
 
 fn reason(failure: &Failure) -> String {
     match failure {
-        Failure::Server(error) => error.reason.as_ref().map(|reason| format!(", reason={reason}")).unwrap_or_default(),
+        Failure::Server(error) => {
+            error.reason.as_ref().map(|reason| format!(", reason={reason}")).unwrap_or_default()
+        }
         Failure::Connection(_) | Failure::Protocol(_) | Failure::Timeout => String::new(),
     }
 }

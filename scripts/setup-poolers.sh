@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that what the benchmark compares with is installed: PostgreSQL, its pgbench, and PgBouncer.
-# The benchmark starts its own PgBouncer; the system's service is not started.
+# Makes sure that what the benchmark and the comparison measure is installed: PostgreSQL, its pgbench, and PgBouncer.
+# Both start their own PgBouncer; the system's service is not started.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 # shellcheck source=scripts/packages.sh

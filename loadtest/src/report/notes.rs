@@ -1,0 +1,109 @@
+//! What a reader has to know before trusting the figures.
+
+use super::units::{of_micros, percent, seconds};
+use super::{Rounds, Run, Saturation};
+use crate::plan::Metric;
+
+/// Said in every report.
+pub const INTENDED_START: &str = "Latency counts from the moment at which the plan wanted an invocation to begin, not \
+     from when the generator or the target got round to it, so that no waiting is hidden (coordinated omission).";
+
+/// What limits this run's figures, one sentence each; empty if nothing does.
+#[must_use]
+pub fn notes(run: &Run) -> Vec<String> {
+    let mut notes = Vec::new();
+    for rounds in &Rounds::of(run) {
+        let name = &rounds.target.name;
+        let legs = rounds.legs().count();
+        if legs == 0 {
+            notes.push(format!("{name}: no leg was run."));
+            continue;
+        }
+        notes.extend(saturation(rounds));
+        let interrupted = rounds.legs().filter(|leg| leg.interrupted).count();
+        if interrupted > 0 {
+            notes.push(format!(
+                "{name}: interrupted in {interrupted} of {legs} rounds; rates are of the time that there was."
+            ));
+        }
+    }
+    notes.extend(unobserved(run));
+    notes.extend(uncounted(run));
+    notes
+}
+
+fn saturation(rounds: &Rounds<'_>) -> Option<String> {
+    let likely: Vec<Saturation> = rounds.legs().map(Saturation::of).filter(Saturation::is_likely).collect();
+    let lag = likely.iter().map(|load| load.lag_us).max()?;
+    let cpu = likely.iter().map(|load| load.cpu_share).fold(0.0, f64::max);
+    Some(format!(
+        "{}: the load generator itself was probably the bottleneck in {} of {} rounds (its timers were up to {} late at \
+         the 99th percentile, its CPU {} of its cores). Use fewer invocations, more --processes or another machine.",
+        rounds.target.name,
+        likely.len(),
+        rounds.legs().count(),
+        seconds(of_micros(lag)),
+        percent(cpu),
+    ))
+}
+
+/// All targets in one sentence: without an observer there is nothing else to say of any of them.
+fn unobserved(run: &Run) -> Option<String> {
+    let blind =
+        run.targets.iter().filter(|target| run.legs_of(&target.name).any(|leg| leg.backends.is_empty()));
+    let names: Vec<_> = blind.map(|target| target.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "PostgreSQL was not asked for its backends (an observer's DSN is needed): {}.",
+            names.join(", ")
+        )
+    })
+}
+
+/// An assertion on statements needs an extension that not every server has.
+fn uncounted(run: &Run) -> Option<String> {
+    let asked = run.plan.assertions.iter().any(|assertion| assertion.metric == Metric::Unheard);
+    let counted = run.legs.iter().all(|leg| leg.statements.is_some());
+    (asked && !counted).then(|| {
+        "Statements run for clients that were gone could not be counted in every leg: PostgreSQL has to have \
+         pg_stat_statements, and the run an observer."
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::synthetic;
+    use super::*;
+
+    #[test]
+    fn nothing_to_say_of_an_ordinary_run() {
+        assert_eq!(notes(&synthetic::run(&["guard", "fifo"], 2)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn everything_that_limits_a_run_is_said() {
+        let mut run = synthetic::run(&["guard", "fifo", "direct"], 2);
+        run.legs.retain(|leg| leg.target != "direct");
+        run.plan.assertions = vec!["unheard_statements == 0".parse().unwrap()];
+        for leg in &mut run.legs {
+            leg.statements = None;
+            if leg.target == "guard" {
+                leg.generator.cpu_us = leg.wall_us * 2;
+            } else {
+                leg.interrupted = true;
+                leg.backends.clear();
+            }
+        }
+        let said = notes(&run).join("\n");
+        for told in [
+            "guard: the load generator itself was probably the bottleneck in 2 of 2 rounds",
+            "fifo: interrupted in 2 of 2",
+            "PostgreSQL was not asked for its backends (an observer's DSN is needed): fifo.",
+            "direct: no leg was run",
+            "pg_stat_statements",
+        ] {
+            assert!(said.contains(told), "{told}\n{said}");
+        }
+    }
+}
