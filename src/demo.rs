@@ -4,18 +4,27 @@
 //! The proxy itself is started by the caller's closure, so that this module knows no wiring. Everything that the demo
 //! starts ends with it, also on Ctrl-C.
 
-use loadtest::backends::{BackendCount, wait_for_none};
+use loadtest::backends::wait_for_none;
+use loadtest::client::Target;
+use loadtest::leg::Leg;
 use loadtest::limits::raise_open_files;
+use loadtest::plan::{Metric, Plan};
+use loadtest::plans;
 use loadtest::postgres::{Cluster, ClusterError, ClusterOptions};
-use loadtest::storm::{Progress, Refusal, Report, Storm};
+use loadtest::report::{Cause, Summary};
+use loadtest::run::{LegOptions, Progress, run_leg};
 use loadtest::table::Table;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+
+/// What is fired: of the plans that the load-test kit brings along.
+const PLAN: &str = "lambda-1000";
 
 /// Files that are open whatever the size of the storm.
 const OTHER_FILES: u64 = 256;
@@ -33,7 +42,7 @@ const APP: &str = "app";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DemoOptions {
     /// Cold invocations, all at once.
-    pub invocations: usize,
+    pub invocations: u32,
     /// Server connections that the proxy may open.
     pub pool_size: u32,
     /// PostgreSQL's `max_connections`; three of them are reserved for superusers.
@@ -81,15 +90,10 @@ where
     }
 }
 
-/// One storm and what PostgreSQL counted in the meantime.
-struct Run {
-    report: Report,
-    most_backends: i64,
-}
-
 struct Comparison {
-    direct: Run,
-    proxied: Run,
+    plan: Arc<Plan>,
+    direct: Leg,
+    proxied: Leg,
 }
 
 async fn compare<S, F, H>(options: &DemoOptions, start_proxy: S) -> Result<Comparison, AnyError>
@@ -98,25 +102,27 @@ where
     F: Future<Output = Result<(SocketAddr, H), AnyError>>,
 {
     // Each invocation has a client's socket and the proxy's end of it, both in this process.
-    raise_open_files(2 * u64::try_from(options.invocations)? + u64::from(options.pool_size) + OTHER_FILES)?;
-    let storm = Storm { invocations: options.invocations, ..Storm::default() };
+    raise_open_files(2 * u64::from(options.invocations) + u64::from(options.pool_size) + OTHER_FILES)?;
+    let plan = Arc::new(plans::find(PLAN)?.with_instances(options.invocations));
     let cluster = start_postgres(options.max_connections).await?;
     let upstream_url = app_url(&cluster);
 
-    eprintln!(
-        "{} invocations at once, each a login and a transaction of {:?}",
-        storm.invocations, storm.hold
-    );
-    let direct = fire(&storm, "directly", &upstream_url, &cluster).await?;
+    eprintln!("{} invocations at once, each a login and a transaction of 20 ms", plan.connections());
+    let direct = fire(&plan, "directly", &upstream_url, &cluster).await?;
     // Backends end a little after their clients; they are not the proxy's.
     wait_for_none(&cluster.superuser_url("postgres")).await?;
 
-    let order = ProxyOrder { upstream_url, pool_size: options.pool_size, patience: storm.patience };
+    let order = ProxyOrder { upstream_url, pool_size: options.pool_size, patience: patience(&plan) };
     let (address, proxy) = start_proxy(order).await?;
     let proxied_url = format!("postgres://{APP}:{}@{address}/{APP}", cluster.password());
-    let proxied = fire(&storm, "through pgcorral", &proxied_url, &cluster).await?;
+    let proxied = fire(&plan, "through pgcorral", &proxied_url, &cluster).await?;
     drop(proxy);
-    Ok(Comparison { direct, proxied })
+    Ok(Comparison { plan, direct, proxied })
+}
+
+/// When the invocations give up by themselves.
+fn patience(plan: &Plan) -> Duration {
+    plan.functions.iter().map(|function| function.timeout.duration()).max().unwrap_or_default()
 }
 
 /// A server of our own, with a role that has no right to the superuser's reserve.
@@ -135,12 +141,13 @@ fn app_url(cluster: &Cluster) -> String {
     cluster.url(APP, cluster.password(), APP)
 }
 
-async fn fire(storm: &Storm, name: &'static str, url: &str, cluster: &Cluster) -> Result<Run, AnyError> {
-    let count = BackendCount::start(&cluster.superuser_url("postgres")).await?;
-    let mut line = ProgressLine::new(name);
-    let report = storm.fire(url, |progress| line.show(progress)).await?;
+async fn fire(plan: &Arc<Plan>, name: &str, url: &str, cluster: &Cluster) -> Result<Leg, AnyError> {
+    let observer = Target::parse("observer", &cluster.superuser_url(APP))?;
+    let options = LegOptions { observer: Some(observer), ..LegOptions::new(Target::parse(name, url)?) };
+    let mut line = ProgressLine::new(name.to_owned());
+    let leg = run_leg(plan, &options, |progress| line.show(progress), std::future::pending()).await?;
     line.finish();
-    Ok(Run { report, most_backends: count.most() })
+    Ok(leg)
 }
 
 /// Returns when somebody wants the demo to end.
@@ -160,56 +167,64 @@ async fn interrupted() {
 /// Prints the table and says whether the proxy kept its promise.
 fn conclude(options: &DemoOptions, comparison: &Comparison) -> ExitCode {
     println!("\n{}", table(comparison).to_text());
-    let proxied = &comparison.proxied;
-    let lost = options.invocations - proxied.report.served();
-    let above = proxied.most_backends - i64::from(options.pool_size);
-    if lost > 0 {
+    let proxied = Summary::of(&comparison.plan, &comparison.proxied);
+    let count = |metric| proxied.value(metric, None, None).unwrap_or(0.0);
+    let lost = f64::from(options.invocations) - count(Metric::Served);
+    let backends = count(Metric::MaxBackends);
+    let above = backends - f64::from(options.pool_size);
+    if lost > 0.0 {
         println!("the proxy lost {lost} of {} invocations", options.invocations);
     }
-    if above > 0 {
+    if above > 0.0 {
         println!("PostgreSQL counted {above} backends above the pool of {}", options.pool_size);
     }
-    if lost > 0 || above > 0 {
+    if lost > 0.0 || above > 0.0 {
         return ExitCode::FAILURE;
     }
     println!(
-        "all {} invocations served through at most {} connections to PostgreSQL",
-        options.invocations, proxied.most_backends
+        "all {} invocations served through at most {backends} connections to PostgreSQL",
+        options.invocations
     );
     ExitCode::SUCCESS
 }
 
 fn table(comparison: &Comparison) -> Table {
-    let Comparison { direct, proxied } = comparison;
+    let Comparison { plan, direct, proxied } = comparison;
+    let summaries = [direct, proxied].map(|leg| Summary::of(plan, leg));
     let mut table = Table::new(["", "directly", "through pgcorral"]);
-    let mut row = |name: &str, cell: &dyn Fn(&Run) -> String| {
-        table.row([name.to_owned(), cell(direct), cell(proxied)]);
+    let mut row = |name: &str, cells: [String; 2]| {
+        let [direct, proxied] = cells;
+        table.row([name.to_owned(), direct, proxied]);
     };
-    row("served", &|run| run.report.served().to_string());
-    for refusal in refusals(comparison) {
-        let count = |run: &Run| run.report.refused.get(refusal).copied().unwrap_or(0).to_string();
-        row(&refusal_name(refusal), &count);
+    let figures = |metric| summaries.each_ref().map(|summary| summary.value(metric, None, None));
+    let counts = |metric| figures(metric).map(|count| count.unwrap_or(0.0).to_string());
+    row("served", counts(Metric::Served));
+    for (cause, counts) in causes(direct, proxied) {
+        row(&cause, counts.map(|count| count.to_string()));
     }
-    for (name, per_thousand) in [("p50", 500), ("p90", 900), ("p99", 990), ("max", 1000)] {
-        row(name, &|run| run.report.latency(per_thousand).map_or("-".to_owned(), milliseconds));
+    for (name, metric) in
+        [("p50", Metric::P50), ("p90", Metric::P90), ("p99", Metric::P99), ("max", Metric::Max)]
+    {
+        let milliseconds = |seconds| milliseconds(Duration::from_secs_f64(seconds));
+        row(name, figures(metric).map(|seconds| seconds.map_or("-".to_owned(), milliseconds)));
     }
-    row("wall time", &|run| milliseconds(run.report.wall));
-    row("most backends in PostgreSQL", &|run| run.most_backends.to_string());
+    row("wall time", [direct, proxied].map(|leg| milliseconds(Duration::from_micros(leg.wall_us))));
+    row("most backends in PostgreSQL", counts(Metric::MaxBackends));
     table
 }
 
-/// Every reason of either run.
-fn refusals(comparison: &Comparison) -> BTreeSet<&Refusal> {
-    [&comparison.direct, &comparison.proxied].into_iter().flat_map(|run| run.report.refused.keys()).collect()
-}
-
-fn refusal_name(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::Sqlstate(code) if code == "53300" => "refused, 53300 too many connections".to_owned(),
-        Refusal::Sqlstate(code) => format!("refused, {code}"),
-        Refusal::Connection => "refused, no connection".to_owned(),
-        Refusal::Timeout => "gave up waiting".to_owned(),
+/// Why invocations failed in either run, and how many; there are no retries.
+fn causes(direct: &Leg, proxied: &Leg) -> BTreeMap<String, [u32; 2]> {
+    let mut causes: BTreeMap<String, [u32; 2]> = BTreeMap::new();
+    for (column, leg) in [direct, proxied].into_iter().enumerate() {
+        for failure in &leg.failures {
+            let counts = causes.entry(Cause::of(failure).label()).or_default();
+            if let Some(count) = counts.get_mut(column) {
+                *count += 1;
+            }
+        }
     }
+    causes
 }
 
 fn milliseconds(duration: Duration) -> String {
@@ -218,23 +233,24 @@ fn milliseconds(duration: Duration) -> String {
 
 /// How far a storm is: one line that is rewritten on a terminal, plain lines elsewhere.
 struct ProgressLine {
-    name: &'static str,
+    name: String,
     terminal: bool,
     shown: Option<Instant>,
 }
 
 impl ProgressLine {
-    fn new(name: &'static str) -> Self {
+    fn new(name: String) -> Self {
         Self { name, terminal: io::stderr().is_terminal(), shown: None }
     }
 
-    fn show(&mut self, progress: Progress) {
-        let text = progress_text(self.name, progress);
-        let finished = progress.served + progress.refused == progress.total;
+    fn show(&mut self, progress: &Progress) {
+        let text = progress_text(&self.name, progress);
         if self.terminal {
             eprint!("\r{text}\x1b[K");
             let _ = io::stderr().flush();
-        } else if finished || self.shown.is_none_or(|shown| shown.elapsed() >= PLAIN_PROGRESS_INTERVAL) {
+        } else if progress.in_flight == 0
+            || self.shown.is_none_or(|shown| shown.elapsed() >= PLAIN_PROGRESS_INTERVAL)
+        {
             eprintln!("{text}");
             self.shown = Some(Instant::now());
         }
@@ -247,36 +263,71 @@ impl ProgressLine {
     }
 }
 
-fn progress_text(name: &str, progress: Progress) -> String {
-    let Progress { served, refused, total } = progress;
-    format!("{name}: {served} served, {refused} refused of {total}")
+fn progress_text(name: &str, progress: &Progress) -> String {
+    let Progress { served, shed, failed, timeouts, in_flight, .. } = progress;
+    let refused = shed + failed + timeouts;
+    format!("{name}: {served} served, {refused} refused of {}", served + refused + in_flight)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loadtest::leg::{AttemptFailure, BackendSample, FailureKind, Invocation, Outcome};
 
-    fn run_with(refused: &[(&str, usize)], most_backends: i64) -> Run {
-        let mut report = Report::default();
-        for (code, count) in refused {
-            report.refused.insert(Refusal::Sqlstate((*code).to_owned()), *count);
+    fn leg_with(served: usize, refused: &[(&str, usize)], most_backends: u32) -> Leg {
+        let invocation = Invocation {
+            function: 0,
+            intended_us: 0,
+            started_us: 0,
+            ended_us: 7000,
+            attempts: 1,
+            cold: true,
+            outcome: Outcome::Served,
+        };
+        let failure = |code: &str| AttemptFailure {
+            at_us: 1,
+            function: 0,
+            kind: FailureKind::Shed,
+            sqlstate: Some(code.to_owned()),
+            reason: "too many".to_owned(),
+            at_login: true,
+        };
+        let sample = BackendSample { at_us: 1, total: most_backends, active: 0, idle_in_transaction: 0 };
+        Leg {
+            target: String::new(),
+            round: 0,
+            started_unix_ms: 0,
+            wall_us: 7000,
+            interrupted: false,
+            functions: vec!["lambda".to_owned()],
+            invocations: vec![invocation; served],
+            failures: refused
+                .iter()
+                .flat_map(|(code, count)| std::iter::repeat_n(failure(code), *count))
+                .collect(),
+            connects: Vec::new(),
+            backends: vec![sample, sample],
+            statements: None,
+            progress: Vec::new(),
+            generator: loadtest::leg::GeneratorLoad::default(),
         }
-        Run { report, most_backends }
+    }
+
+    fn comparison(direct: Leg, proxied: Leg) -> Comparison {
+        Comparison { plan: Arc::new(plans::find(PLAN).unwrap()), direct, proxied }
     }
 
     #[test]
     fn the_table_shows_every_reason_of_either_run_and_the_count_of_postgresql() {
-        let comparison = Comparison {
-            direct: run_with(&[("53300", 943), ("28000", 1)], 57),
-            proxied: run_with(&[("08006", 2)], 20),
-        };
-        let text = table(&comparison).to_text();
+        let direct = leg_with(0, &[("53300", 943), ("28000", 1)], 57);
+        let text = table(&comparison(direct, leg_with(2, &[("08006", 2)], 20))).to_text();
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         for expected in [
-            &["refused,", "08006", "0", "2"][..],
-            &["refused,", "28000", "1", "0"],
-            &["refused,", "53300", "too", "many", "connections", "943", "0"],
-            &["p50", "-", "-"],
+            &["served", "0", "2"][..],
+            &["shed", "08006", "too", "many", "at", "login", "0", "2"],
+            &["shed", "28000", "too", "many", "at", "login", "1", "0"],
+            &["shed", "53300", "too", "many", "at", "login", "943", "0"],
+            &["p50", "-", "7", "ms"],
             &["most", "backends", "in", "PostgreSQL", "57", "20"],
         ] {
             assert!(rows.iter().any(|row| row == expected), "{expected:?} is not in\n{text}");
@@ -285,21 +336,21 @@ mod tests {
 
     #[test]
     fn a_lost_invocation_or_a_backend_too_many_fails_the_demo() {
-        let options = DemoOptions { invocations: 0, pool_size: 20, max_connections: 60 };
-        let with =
-            |most_backends| Comparison { direct: run_with(&[], 57), proxied: run_with(&[], most_backends) };
-        let code = |options: &DemoOptions, comparison| format!("{:?}", conclude(options, &comparison));
+        let options = DemoOptions { invocations: 3, pool_size: 20, max_connections: 60 };
+        let code = |served, most_backends| {
+            let comparison = comparison(leg_with(0, &[], 57), leg_with(served, &[], most_backends));
+            format!("{:?}", conclude(&options, &comparison))
+        };
         let [success, failure] = [ExitCode::SUCCESS, ExitCode::FAILURE].map(|code| format!("{code:?}"));
-        assert_eq!(code(&options, with(20)), success);
-        assert_eq!(code(&options, with(21)), failure);
-        let one_lost = DemoOptions { invocations: 1, ..options };
-        assert_eq!(code(&one_lost, with(20)), failure);
+        assert_eq!(code(3, 20), success);
+        assert_eq!(code(3, 21), failure);
+        assert_eq!(code(2, 20), failure);
     }
 
     #[test]
     fn progress_names_the_run_and_its_counts() {
-        let progress = Progress { served: 57, refused: 3, total: 1000 };
-        assert_eq!(progress_text("directly", progress), "directly: 57 served, 3 refused of 1000");
+        let progress = Progress { served: 57, shed: 2, timeouts: 1, in_flight: 940, ..Progress::default() };
+        assert_eq!(progress_text("directly", &progress), "directly: 57 served, 3 refused of 1000");
     }
 
     /// The whole demo with PostgreSQL in the proxy's place: enough connections for everybody, so nothing is lost.

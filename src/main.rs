@@ -63,7 +63,7 @@ async fn check(flags: CheckFlags) -> ExitCode {
 
 async fn demo(flags: DemoFlags) -> ExitCode {
     let options = DemoOptions {
-        invocations: flags.invocations as usize,
+        invocations: flags.invocations,
         pool_size: flags.pool_size,
         max_connections: flags.max_connections,
     };

@@ -23,5 +23,4 @@ pub mod probe;
 pub mod report;
 pub mod run;
 pub mod scratch;
-pub mod storm;
 pub mod table;

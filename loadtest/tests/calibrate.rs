@@ -15,7 +15,7 @@ use std::process::Command;
 use tokio_postgres::NoTls;
 
 /// The most of one core that the generator may need for what the shipped plans ask for. A release build was measured
-/// at 17 % and 8 % on a busy machine, a debug build at 41 % and 27 %.
+/// at up to 17 % on a busy machine, a debug build at 41 %.
 const SHARE_OF_CORE: f64 = if cfg!(debug_assertions) { 1.0 } else { 0.4 };
 
 fn start(login: Login) -> u16 {
@@ -91,7 +91,7 @@ fn the_generator_is_not_the_bottleneck() {
     assert_eq!(asked.len(), 2);
     for figure in asked {
         assert_eq!(figure.cpu_us.len(), 2);
-        let share = figure.share_of_core().unwrap();
+        let (_, share) = figure.shares_of_core().unwrap();
         assert!(share > 0.0 && share <= SHARE_OF_CORE, "{share} of a core: {figure:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! What was measured, and how it is shown.
 
 use super::cases::Case;
+use crate::machine;
 use crate::table::Table;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub struct Measured {
 pub struct Calibration {
     /// Of the generator.
     pub version: String,
+    /// What it was measured on.
+    pub machine: String,
     /// Debug assertions are on: the figures are those of a generator that is several times slower.
     pub debug_build: bool,
     /// How often each case was measured.
@@ -69,10 +72,11 @@ impl Figure {
         1e6 / self.median_cpu_us()
     }
 
-    /// The share of one core that the asked rate needs, by the least round.
+    /// The share of one core that the asked rate needs: by the median round, and by the least.
     #[must_use]
-    pub fn share_of_core(&self) -> Option<f64> {
-        Some(self.asked_per_second? * self.least_cpu_us() / 1e6)
+    pub fn shares_of_core(&self) -> Option<(f64, f64)> {
+        let share = |cpu_us| self.asked_per_second.map(|asked| asked * cpu_us / 1e6);
+        Some((share(self.median_cpu_us())?, share(self.least_cpu_us())?))
     }
 }
 
@@ -82,6 +86,7 @@ impl Calibration {
     pub fn new(rounds: u32, lasting: Duration) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            machine: machine::describe(),
             debug_build: cfg!(debug_assertions),
             rounds,
             seconds: lasting.as_secs_f64(),
@@ -120,11 +125,13 @@ impl Calibration {
     /// For a terminal.
     #[must_use]
     pub fn to_text(&self) -> String {
+        let rounds = if self.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", self.rounds) };
         let mut text = format!(
-            "How fast the load generator is (version {}), against a stub that answers at once in a process of its own; \
-             medians of {}.\nInvocations per second and core of the generator's own CPU time; no TLS.\n\n{}\n",
+            "How fast the load generator is, version {}, on {}:\n\
+             invocations per second and core of its own CPU time, against a stub that answers at once in a process\n\
+             of its own. Medians of {rounds}, without TLS.\n\n{}\n",
             self.version,
-            if self.rounds == 1 { "1 round".to_owned() } else { format!("{} rounds", self.rounds) },
+            self.machine,
             self.speeds().to_text(),
         );
         text.push_str(&format!("What the rates of the shipped plans cost:\n\n{}", self.shares().to_text()));
@@ -160,7 +167,7 @@ impl Calibration {
     fn shares(&self) -> Table {
         let mut table = Table::new(["", "asked per s", "µs CPU", "share of a core"]);
         for figure in &self.figures {
-            let (Some(asked), Some(share)) = (figure.asked_per_second, figure.share_of_core()) else {
+            let (Some(asked), Some((share, _))) = (figure.asked_per_second, figure.shares_of_core()) else {
                 continue;
             };
             table.row([
@@ -184,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_is_shown_and_the_least_is_what_a_rate_needs() {
+    fn the_median_is_shown_and_the_least_is_kept() {
         let case = CASES.iter().find(|case| case.asked().is_some()).unwrap();
         let mut calibration = Calibration::new(3, Duration::from_secs(1));
         for cpu_ms in [300, 100, 200] {
@@ -193,8 +200,9 @@ mod tests {
         let figure = &calibration.figures[0];
         assert_eq!((figure.invocations, figure.cpu_us.as_slice()), (3000, &[100.0, 200.0, 300.0][..]));
         assert!((figure.per_second_and_core() - 5000.0).abs() < 1e-6);
-        assert!((figure.share_of_core().unwrap() - 0.1).abs() < 1e-9);
-        assert!(calibration.to_text().contains("10.0 %"), "{}", calibration.to_text());
+        let (median, least) = figure.shares_of_core().unwrap();
+        assert!((median - 0.2).abs() < 1e-9 && (least - 0.1).abs() < 1e-9, "{median} {least}");
+        assert!(calibration.to_text().contains("20.0 %"), "{}", calibration.to_text());
     }
 
     #[test]

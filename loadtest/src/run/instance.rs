@@ -136,7 +136,7 @@ impl<B: Body> Instance<B> {
                 Attempt::Failed(failed) => failed,
             };
             self.part.record_failure(&failure, at_login);
-            let is_last = pending.attempts > self.part.function().retries || !is_retried(failure.kind());
+            let is_last = pending.attempts > self.part.function().retries || !is_retried(&failure, at_login);
             if is_last {
                 // Known now, however long it takes to tidy up.
                 pending.end(outcome_of(failure.kind()));
@@ -196,9 +196,14 @@ impl<B: Body> Instance<B> {
     }
 }
 
-/// What another attempt may cure.
-fn is_retried(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::Shed | FailureKind::Timeout | FailureKind::Connection)
+/// What another attempt may cure. A session that the server ended (57P01, say) is a lost connection to its client; a
+/// login that it refused for other reasons than load is refused again.
+fn is_retried(failure: &Failure, at_login: bool) -> bool {
+    match failure.kind() {
+        FailureKind::Shed | FailureKind::Timeout | FailureKind::Connection => true,
+        FailureKind::Sql => !at_login && matches!(failure, Failure::Server(error) if error.fatal),
+        FailureKind::Protocol => false,
+    }
 }
 
 fn outcome_of(kind: FailureKind) -> Outcome {
@@ -212,11 +217,23 @@ fn outcome_of(kind: FailureKind) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::ServerError;
+
+    fn error(sqlstate: &str, fatal: bool) -> Failure {
+        Failure::Server(ServerError { fatal, sqlstate: sqlstate.to_owned(), ..ServerError::default() })
+    }
 
     #[test]
     fn overload_timeouts_and_lost_connections_are_tried_again_and_nothing_else() {
-        let retried = [FailureKind::Shed, FailureKind::Timeout, FailureKind::Connection];
-        assert!(retried.into_iter().all(is_retried));
-        assert!(![FailureKind::Sql, FailureKind::Protocol].into_iter().any(is_retried));
+        for at_login in [true, false] {
+            assert!(is_retried(&error("53300", true), at_login));
+            assert!(is_retried(&error("57P03", false), at_login));
+            assert!(is_retried(&Failure::Timeout, at_login));
+            assert!(is_retried(&Failure::Connection(String::new()), at_login));
+            assert!(!is_retried(&Failure::Protocol(String::new()), at_login));
+            assert!(!is_retried(&error("42601", false), at_login));
+        }
+        assert!(is_retried(&error("57P01", true), false), "the session was ended");
+        assert!(!is_retried(&error("28P01", true), true), "wrong password");
     }
 }

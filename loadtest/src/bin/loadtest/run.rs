@@ -69,6 +69,9 @@ pub struct RunArguments {
     /// Permit targets that are not this machine. Load on other people's servers is an attack: be sure that they are yours
     #[arg(long)]
     allow_remote: bool,
+    /// Where the drivers of functions with a `runtime` are installed; the project's own target/drivers if absent
+    #[arg(long, value_name = "DIRECTORY")]
+    functions: Option<PathBuf>,
 }
 
 /// Runs it, prints the table, writes the reports.
@@ -135,6 +138,7 @@ impl Order {
         options.hooks = pairs(&arguments.hook)?
             .fold(Hooks::new(), |hooks, (name, command)| hooks.with_command(&name, &command));
         options.allow_remote = arguments.allow_remote;
+        options.functions.clone_from(&arguments.functions);
         options.warn = Arc::new(|warning| eprintln!("\nwarning: {warning}"));
         if let Some(dsn) = &arguments.observe {
             let observer =

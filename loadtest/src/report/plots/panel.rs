@@ -12,6 +12,9 @@ const RIGHT: f64 = 14.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 24.0;
 
+/// What is kept free at the right edge for the names of levels.
+const LEVEL_LABEL: f64 = 80.0;
+
 /// How wide a letter of a label is, about.
 const LETTER: f64 = 6.0;
 
@@ -116,7 +119,7 @@ impl<'a> Canvas<'a> {
     pub fn remark(&mut self, at_s: f64, text: &str) {
         let x = self.x.at(at_s);
         let wide = text.chars().map(|_| LETTER).sum::<f64>();
-        if x + wide > self.view.width - RIGHT {
+        if x + wide > self.view.width - RIGHT - LEVEL_LABEL {
             self.labels.text("label end", (x - 4.0, TOP + 11.0), text);
         } else {
             self.labels.text("label", (x + 4.0, TOP + 11.0), text);

@@ -3,6 +3,7 @@
 use super::contestants::PGCORRAL;
 use super::family::Family;
 use super::figures::{Row, Subject, rows};
+use loadtest::leg::CONTRACT;
 use loadtest::plan::{Assertion, Comparison, Metric};
 use loadtest::report::{Rounds, Run, Spread, TargetInfo, Verdict, counted, judge, notes, units};
 use loadtest::table::Table;
@@ -56,8 +57,19 @@ pub struct Chapter {
     pub causes: Vec<(String, Vec<Option<Spread>>)>,
     /// What one has to know before trusting the figures.
     pub notes: Vec<String>,
-    /// Files beside the page, and what they show.
-    pub pictures: Vec<(String, String)>,
+    /// Files beside the page.
+    pub pictures: Vec<Illustration>,
+}
+
+/// A picture, in a file beside the page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Illustration {
+    /// The file, as the page has to name it.
+    pub file: String,
+    /// What it shows.
+    pub heading: String,
+    /// How to read it; the same for every picture of this kind.
+    pub reading: String,
 }
 
 /// One assertion of the plan.
@@ -70,8 +82,8 @@ pub struct Asserted {
 }
 
 impl Chapter {
-    /// Of a run without interrupted legs. `pictures`: their files, as the page has to name them, and what they show.
-    pub fn of(run: &Run, pictures: Vec<(String, String)>) -> Self {
+    /// Of a run without interrupted legs.
+    pub fn of(run: &Run, pictures: Vec<Illustration>) -> Self {
         Self {
             plan: run.plan.name.clone(),
             title: run.plan.title.clone(),
@@ -160,6 +172,7 @@ fn worst(verdicts: &[&Verdict]) -> Option<(bool, String)> {
 pub fn write(circumstances: &Circumstances, chapters: &[Chapter]) -> String {
     let mut page = heading(circumstances, chapters);
     page.push_str(&method(circumstances));
+    page.push_str(&readings(chapters));
     page.push_str(&in_short(chapters));
     page.push_str(&losses(chapters));
     for chapter in chapters {
@@ -205,15 +218,31 @@ fn method(circumstances: &Circumstances) -> String {
          Each figure is the median of the rounds, with the least and the most in brackets. `÷` is pgcorral's figure divided by \
          the other's: the median of the rounds' ratios. Latency counts from when the plan wanted the invocation to begin, \
          retries included, and only those that were served have one: whoever serves fewer may look faster. Goodput is the share \
-         of the invocations offered that were served before the client's own timeout. Backends and statements are those that \
-         PostgreSQL counted. The contract are the SQLSTATEs with which work may be refused; PgBouncer ends the session instead, \
-         with others, and this is counted as an error outside it, as a driver would. Assertions of bounds that must never be \
+         of the invocations offered that were served before the client's own timeout. Clients retry, as often as the plan lets \
+         them, after refusals, timeouts and lost connections, those with a FATAL error included. Backends and statements are those that \
+         PostgreSQL counted. The contract are the SQLSTATEs that tell a client of overload or \
+         a lost server ({contract}); PgBouncer ends the session with 08P01, a protocol violation, \
+         and that is counted as an error outside it. Assertions of bounds that must never be \
          passed are judged by the worst round, all others by the median; PostgreSQL itself is not judged.\n\n\
          pgcorral's pools have one queue each, first come, first served, that sheds after `query_wait_timeout`. Admission by \
          deadline and fairness between functions, which several of these plans ask for, are not built yet, and the figures show \
          it.\n\n",
         rounds = circumstances.rounds,
+        contract = CONTRACT.join(", "),
     )
+}
+
+/// How to read the pictures, once for all of a kind.
+fn readings(chapters: &[Chapter]) -> String {
+    let mut told: Vec<&str> = Vec::new();
+    let mut text = String::new();
+    for Illustration { heading, reading, .. } in chapters.iter().flat_map(|chapter| &chapter.pictures) {
+        if !told.contains(&heading.as_str()) {
+            let _ = write!(text, "Picture \"{heading}\", of the round in the middle: {reading}\n\n");
+            told.push(heading);
+        }
+    }
+    text
 }
 
 /// Goodput and verdicts of all plans at a glance.
@@ -262,19 +291,33 @@ fn losses(chapters: &[Chapter]) -> String {
     format!(
         "{heading}Every figure below in which another target is better by more than the spread: its median beats all of \
          pgcorral's rounds, or pgcorral's median is beaten by all of its rounds; differences under 1 % are left out. Offered, \
-         shed and connects only describe.\n\n{}\n",
+         shed and connects only describe. †: serves less of what is offered than pgcorral, and has only the latency of that.\n\n{}\n",
         table.to_markdown()
     )
 }
 
 fn better_than(chapter: &Chapter, row: &Row, ours: usize) -> Vec<String> {
     let others = chapter.targets.iter().enumerate().filter(|(other, _)| row.is_lost_to(*other, ours));
-    others.map(|(other, target)| format!("{} {}", target.name, cell(row, other))).collect()
+    let mark = |other| {
+        if row.subject.metric.is_time() && serves_less(chapter, row, other, ours) { " †" } else { "" }
+    };
+    others.map(|(other, target)| format!("{} {}{}", target.name, cell(row, other), mark(other))).collect()
+}
+
+/// Whether the other loses in the goodput of what `row` is about; of the whole, where the page does not have that.
+fn serves_less(chapter: &Chapter, row: &Row, other: usize, ours: usize) -> bool {
+    let goodputs = || chapter.rows.iter().filter(|row| row.subject.metric == Metric::Goodput);
+    let of = |family: Option<&Family>, phase: Option<&String>| {
+        goodputs().find(|row| row.subject.family.as_ref() == family && row.subject.phase.as_ref() == phase)
+    };
+    let (family, phase) = (row.subject.family.as_ref(), row.subject.phase.as_ref());
+    let goodput = of(family, phase).or_else(|| of(family, None)).or_else(|| of(None, None));
+    goodput.is_some_and(|goodput| goodput.is_lost_to(ours, other))
 }
 
 fn section(chapter: &Chapter) -> String {
-    let Chapter { plan, title, about, .. } = chapter;
-    let mut text = format!("## {plan}: {title}\n\n");
+    let Chapter { title, about, .. } = chapter;
+    let mut text = format!("## {}\n\n", name(chapter));
     if !about.is_empty() {
         let _ = write!(text, "{about}\n\n");
     }
@@ -288,15 +331,22 @@ fn section(chapter: &Chapter) -> String {
     for note in &chapter.notes {
         let _ = write!(text, "Note: {note}\n\n");
     }
-    for (file, alt) in &chapter.pictures {
-        let _ = write!(text, "![{alt}]({file})\n\n");
+    for Illustration { file, heading, .. } in &chapter.pictures {
+        let _ = write!(text, "![{heading}: {title}]({file})\n\n");
     }
     text
 }
 
-/// How forges name the heading of a section: lower case, no punctuation, dashes for spaces.
+/// `frozen: Functions frozen between invocations`; titles of experiments begin with the plan's name already.
+fn name(chapter: &Chapter) -> String {
+    let Chapter { plan, title, .. } = chapter;
+    let named = title.split_once(':').is_some_and(|(first, _)| first.eq_ignore_ascii_case(plan));
+    if named { title.clone() } else { format!("{plan}: {title}") }
+}
+
+/// How forges name a section's heading in links: lower case, no punctuation, dashes for spaces.
 fn anchor(chapter: &Chapter) -> String {
-    let heading = format!("{}: {}", chapter.plan, chapter.title).to_lowercase();
+    let heading = name(chapter).to_lowercase();
     let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
     kept.map(|letter| if letter == ' ' { '-' } else { letter }).collect()
 }
@@ -410,7 +460,11 @@ mod tests {
             }],
             causes: vec![("shed 53300 a|b".to_owned(), vec![None, None, Spread::of([50.0, 0.0, 25.0])])],
             notes: vec!["The generator was busy.".to_owned()],
-            pictures: vec![("comparison/burst-goodput.svg".to_owned(), "Goodput over time".to_owned())],
+            pictures: vec![Illustration {
+                file: "comparison/burst-goodput.svg".to_owned(),
+                heading: "Goodput".to_owned(),
+                reading: "Higher is better.".to_owned(),
+            }],
         }
     }
 
@@ -434,7 +488,7 @@ mod tests {
         assert_eq!(cells(burst, "`goodput"), ["`goodput >= 0.95`", "**50 %, fails**", "95 %, holds"]);
         assert_eq!(cells(burst, "`shed"), ["`shed 53300 a b`", "–", "–", "25 [0–50]"]);
         assert!(burst.contains("Note: The generator was busy.\n"), "{burst}");
-        assert!(burst.contains("![Goodput over time](comparison/burst-goodput.svg)"), "{burst}");
+        assert!(burst.contains("![Goodput: A thousand at once](comparison/burst-goodput.svg)"), "{burst}");
     }
 
     #[test]
@@ -447,9 +501,25 @@ mod tests {
             "burst",
             "p50 latency of those served",
             "400 ms [200 ms–600 ms]",
-            "PgBouncer 100 ms [100 ms–300 ms]",
+            "PgBouncer 100 ms [100 ms–300 ms] †",
         ];
         assert_eq!(cells(losses, "burst"), expected);
+    }
+
+    #[test]
+    fn who_serves_as_much_gets_no_mark() {
+        let mut chapter = chapter();
+        chapter.rows[0] = row(Metric::Goodput, &[&[0.25], &[1.0], &[1.0]]);
+        let page = write(&circumstances(), &[chapter]);
+        assert!(part(&page, "Where pgcorral loses").contains("PgBouncer 100 ms [100 ms–300 ms] |"), "{page}");
+    }
+
+    #[test]
+    fn pictures_are_explained_once() {
+        let other = Chapter { plan: "e1".to_owned(), title: "E1: a surge".to_owned(), ..chapter() };
+        let page = write(&circumstances(), &[chapter(), other]);
+        assert_eq!(page.matches("Higher is better.").count(), 1);
+        assert!(page.contains("\n## E1: a surge\n") && page.contains("[e1](#e1-a-surge)"), "{page}");
     }
 
     #[test]

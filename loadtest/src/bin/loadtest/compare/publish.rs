@@ -1,7 +1,7 @@
 //! What is written: raw data and reports into one directory, pictures into that of the page.
 
 use super::Failure;
-use super::page::{Chapter, Circumstances};
+use super::page::{Chapter, Circumstances, Illustration};
 use loadtest::report::{self, Run};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -91,7 +91,7 @@ impl Shelf {
             let name = format!("{}-{}", run.plan.name, picture.name);
             fs::write(self.pictures.join(&name), picture.svg)?;
             let file = format!("{}/{name}", directory.as_deref().unwrap_or("."));
-            pictures.push((file, format!("{}. {}", picture.heading, picture.reading)));
+            pictures.push(Illustration { file, heading: picture.heading, reading: picture.reading });
         }
         Ok(Chapter::of(run, pictures))
     }
