@@ -1,8 +1,8 @@
-//! Load for PostgreSQL poolers: a throw-away PostgreSQL, storms of cold invocations, comparisons of proxies.
+//! Load for PostgreSQL poolers: function instances by the thousand, a throw-away PostgreSQL, comparisons.
 //!
-//! [`postgres`] starts a server of its own on a free port and leaves nothing behind; [`binaries`], [`account`] and
-//! [`scratch`] are what it stands on. [`storm`] fires invocations at a server or proxy, [`backends`] counts what
-//! PostgreSQL saw of them, and [`table`] shows it.
+//! [`plan`] says what is fired, [`run`] fires it with the clients of [`client`], [`observe`] asks PostgreSQL what it saw of
+//! that, [`leg`] is what is kept, and [`report`] what is made of it. [`postgres`] starts a server of its own and
+//! [`poolers`] the poolers before it; neither leaves anything behind.
 
 pub mod account;
 pub mod backends;

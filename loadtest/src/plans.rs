@@ -91,6 +91,7 @@ const BUILT_IN: &[(&str, &str)] = plans![
     "retry-storm",
     "frozen",
     "noisy-neighbour",
+    "node-100",
     "soak",
     "node-100",
     "e1",

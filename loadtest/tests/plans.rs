@@ -47,7 +47,7 @@ fn every_plan_is_explained_and_judged() {
         );
         let judged = |metric| plan.assertions.iter().any(|assertion| assertion.metric == metric);
         assert!(judged(Metric::MaxBackends), "{name}: the pool's bound is not asserted");
-        let is_short = plan.duration.duration() <= Duration::from_secs(30);
+        let is_short = plan.duration.duration() <= Duration::from_secs(40);
         assert!(is_short || name == "soak", "{name} takes {}", plan.duration);
     }
 }

@@ -2,7 +2,7 @@
 //! exit status. It serves as a watch for years, as a scheduled function and as a canary of a deployment.
 //!
 //! [`canary`] decides when a probe begins and when all is over; [`invocation`] is one probe; [`metrics`] and [`page`]
-//! are what Prometheus reads; [`line`] is what people read. There is never more than one connection.
+//! are what Prometheus reads; [`mod@line`] is what people read. There is never more than one connection.
 
 pub mod canary;
 pub mod invocation;

@@ -26,6 +26,9 @@ use tokio::time::{Instant, timeout};
 /// How long a statement of the plan's `setup` may take: it may fill a large table.
 const SETUP_PATIENCE: Duration = Duration::from_secs(600);
 
+/// Who stops a leg does not want to wait until PostgreSQL has run everything that was cut off.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+
 /// Open files besides the instances' sockets: standard streams, the runtime's own, the observer's, libraries, pipes.
 const OTHER_FILES: u64 = 64;
 
@@ -138,7 +141,9 @@ pub async fn run_leg(
     let Sorted { invocations, failures, connects, progress } = gathered.sorted();
     leg = Leg { invocations, failures, connects, progress, ..leg };
     if let Some(observer) = prepared.observer {
-        let observed = observer.finish(counted(plan, &played.heard)).await;
+        let heard = counted(plan, &played.heard);
+        let settle = if interrupted { IMPATIENCE } else { plan.grace.duration() };
+        let observed = observer.finish_within(settle, heard).await;
         let lead = started.into_std().saturating_duration_since(prepared.observed_since);
         add(&mut leg, observed, lead, options);
     }
