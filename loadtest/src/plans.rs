@@ -93,7 +93,6 @@ const BUILT_IN: &[(&str, &str)] = plans![
     "noisy-neighbour",
     "node-100",
     "soak",
-    "node-100",
     "e1",
     "e1b",
     "e2",
