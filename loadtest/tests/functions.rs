@@ -7,7 +7,7 @@ use loadtest::functions::{Answer, Database, Invoker, InvokerOptions, Launch, Pro
 use loadtest::leg::{FailureKind, Outcome};
 use loadtest::plan::{Plan, Runtime};
 use loadtest::postgres::{Cluster, ClusterOptions};
-use loadtest::run::{LegOptions, run_leg};
+use loadtest::run::{LegOptions, Worker, run_leg};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -220,7 +220,17 @@ async fn nobody_listening_is_a_failed_connection_at_login() {
 }
 
 #[tokio::test]
-async fn an_engines_leg_records_what_processes_tell() {
+async fn a_leg_records_what_processes_tell() {
+    leg_of_processes(1).await;
+}
+
+#[tokio::test]
+async fn several_generators_share_the_processes() {
+    leg_of_processes(2).await;
+}
+
+/// Fires five instances of each runtime at a PostgreSQL with few connections, and looks at what is recorded.
+async fn leg_of_processes(generators: u32) {
     let (cluster, _) = cluster(9);
     let functions = runtimes().into_iter().map(|(runtime, name)| {
         format!(
@@ -235,7 +245,10 @@ async fn an_engines_leg_records_what_processes_tell() {
         format!("title = \"t\"\nduration = \"6s\"\ngrace = \"60s\"\n{}", functions.collect::<String>());
     let plan = Arc::new(Plan::parse("t", &text, Path::new(".")).unwrap());
     let target = Target::parse("direct", &cluster.url("app", "sec/ret", "postgres")).unwrap();
-    let options = LegOptions::new(target);
+    let mut options = LegOptions::new(target);
+    options.processes = generators;
+    let program = env!("CARGO_BIN_EXE_loadtest").into();
+    options.worker = Some(Worker { program, arguments: vec!["worker".into()] });
     let leg = run_leg(&plan, &options, |_| (), std::future::pending()).await.unwrap();
 
     let count = |outcome| leg.invocations.iter().filter(|one| one.outcome == outcome).count();

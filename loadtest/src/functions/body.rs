@@ -8,7 +8,7 @@
 use super::{Answer, ConnectNote, Database, Invoker, InvokerOptions, Launch, ProcessInstance, StartError};
 use crate::client::{Failure, Target};
 use crate::leg::Connect;
-use crate::plan::{End, OnTimeout, Plan, Runtime};
+use crate::plan::{End, Function, OnTimeout, Plan, Runtime};
 use crate::run::body::{Allowance, Body, Failed, Kept, Work};
 use crate::run::stage::{Counted, Part, Record};
 use std::path::Path;
@@ -70,21 +70,9 @@ pub struct ProcessBody {
 }
 
 impl ProcessBody {
-    /// The process, started if there is none.
-    async fn started(&mut self) -> Result<&mut ProcessInstance, Failure> {
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => {
-                let launch = Launch {
-                    runtime: self.part.function().runtime,
-                    database: &self.database,
-                    function: &self.part.function().name,
-                };
-                let started = self.invoker.start(launch).await;
-                started.map_err(|error| Failure::Connection(error.to_string()))?
-            }
-        };
-        Ok(self.instance.insert(instance))
+    /// The process, which whoever calls has made sure is there.
+    fn instance(&mut self) -> Result<&mut ProcessInstance, Failure> {
+        self.instance.as_mut().ok_or_else(|| Failure::Connection("not started".to_owned()))
     }
 
     /// Keeps what an answer says of connections. `sent_us` is when the event was sent.
@@ -113,24 +101,30 @@ impl ProcessBody {
 }
 
 impl Body for ProcessBody {
-    /// Always: [`invoke`](Body::invoke) starts the process, and the process connects.
+    /// It is running, and connects when it is invoked.
     fn is_connected(&self) -> bool {
-        true
+        self.instance.is_some()
     }
 
+    /// Starts the process. The client's timeout begins when it is up, as Lambda's does.
     async fn connect(&mut self, _: &mut Allowance) -> Result<(), Failed> {
+        let Function { runtime, name, .. } = self.part.function();
+        let launch = Launch { runtime: *runtime, database: &self.database, function: name };
+        let started = self.invoker.start(launch).await;
+        let not_started =
+            |error: StartError| Failed { failure: Failure::Connection(error.to_string()), at_login: true };
+        self.instance = Some(started.map_err(not_started)?);
         Ok(())
     }
 
-    /// The client's timeout begins when the process is up, as Lambda's does, and ends the process.
+    /// The client's timeout ends the process.
     async fn invoke(&mut self, work: Work, _: &mut Allowance) -> Result<(), Failed> {
         let part = self.part.clone();
         let statements: Vec<_> = part.role().script.fill(work.values).map(String::from).collect();
         let timeout = part.function().timeout.duration();
-        let instance = self.started().await?;
         let sent_us = part.stage.now_us();
         // The plan says how often and when an invocation is tried again; the handler need not.
-        let answer = instance.invoke(within_transaction(&statements), false, timeout).await;
+        let answer = self.instance()?.invoke(within_transaction(&statements), false, timeout).await;
         self.note(sent_us, &answer);
         answer.result.map_err(|failure| Failed { failure, at_login: answer.at_login })?;
         (0..statements.len()).for_each(|statement| part.hear(statement));
@@ -143,7 +137,7 @@ impl Body for ProcessBody {
         }
     }
 
-    fn is_to_be_started(&self) -> bool {
+    fn is_gone(&self) -> bool {
         self.instance.is_none()
     }
 

@@ -28,8 +28,8 @@ pub trait Body: Send + 'static {
     /// it. Takes a few seconds at most.
     fn recover(&mut self, failure: &Failure, on_timeout: OnTimeout) -> impl Future<Output = ()> + Send;
 
-    /// It is connected by [`invoke`](Self::invoke), and what that takes has to be started first.
-    fn is_to_be_started(&self) -> bool {
+    /// More than the connection was lost: what [`connect`](Self::connect) has to start next is a new instance.
+    fn is_gone(&self) -> bool {
         false
     }
 

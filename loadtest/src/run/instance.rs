@@ -64,7 +64,7 @@ impl<B: Body> Instance<B> {
     ///
     /// Cancel safety: dropped midway, the invocation is recorded as unfinished.
     pub async fn invoke(&mut self, mut pending: Pending, drawn: &mut Drawn) -> State {
-        pending.begin(self.invoked == 0 || self.body.is_to_be_started());
+        pending.begin(self.invoked == 0 || self.body.is_gone());
         self.attempt_until_over(&mut pending, drawn).await;
         if self.invoked == 0 {
             // It was killed.
