@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Where cargo puts its programs; honours CARGO_TARGET_DIR.
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo bench compare test lint
+.PHONY: build demo loadtest bench compare test lint
 
 # The release binary: $(TARGET)/release/pgcorral
 build:
@@ -16,6 +16,10 @@ demo:
 	./scripts/setup-postgres.sh
 	$(CARGO) build --release --locked
 	$(TARGET)/release/pgcorral demo $(DEMO_FLAGS)
+
+# The load generator: $(TARGET)/release/loadtest
+loadtest:
+	$(CARGO) build --release --locked --package loadtest --bin loadtest
 
 # pgcorral against PgBouncer on this machine; writes docs/benchmarks.md. BENCH_FLAGS="--rounds 2" for a quick one.
 bench:

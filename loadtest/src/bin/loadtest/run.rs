@@ -69,7 +69,7 @@ pub struct RunArguments {
     /// Permit targets that are not this machine. Load on other people's servers is an attack: be sure that they are yours
     #[arg(long)]
     allow_remote: bool,
-    /// Where the drivers of functions with a `runtime` are installed; the project's own target/drivers if absent
+    /// Where the drivers of functions with a `runtime` are installed; LOADTEST_FUNCTIONS, or else target/functions, if absent
     #[arg(long, value_name = "DIRECTORY")]
     functions: Option<PathBuf>,
 }
