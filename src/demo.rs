@@ -248,6 +248,7 @@ mod tests {
                 .collect(),
             connects: Vec::new(),
             backends: vec![sample, sample],
+            sessions: None,
             statements: None,
             progress: Vec::new(),
             generator: loadtest::leg::GeneratorLoad::default(),

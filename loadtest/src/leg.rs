@@ -26,6 +26,8 @@ pub struct Leg {
     pub connects: Vec<Connect>,
     /// What PostgreSQL counted; empty where nobody could ask it.
     pub backends: Vec<BackendSample>,
+    /// Sessions that PostgreSQL opened during the leg, by `pg_stat_database`; `None` where nobody could ask it.
+    pub sessions: Option<u64>,
     /// What `pg_stat_statements` counted; `None` where it is not there.
     pub statements: Option<StatementCount>,
     /// Every 100 ms: what was going on in the load generator.

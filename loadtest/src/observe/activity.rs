@@ -57,6 +57,8 @@ pub(super) struct Samples {
     pub(super) taken: Vec<BackendSample>,
     /// The most backends at once whose states we may not see.
     pub(super) hidden: u32,
+    /// How often the connection was lost and opened again.
+    pub(super) reopened: u32,
 }
 
 impl Sampling {
@@ -139,7 +141,10 @@ impl Looker {
             };
         }
         match timeout(PATIENCE, View::open(&self.target)).await {
-            Ok(Ok(view)) => return Some(view),
+            Ok(Ok(view)) => {
+                self.seen.reopened += 1;
+                return Some(view);
+            }
             Ok(Err(error)) if error.is_nobody_there() => {
                 self.seen.taken.push(BackendSample { at_us, total: 0, active: 0, idle_in_transaction: 0 });
             }

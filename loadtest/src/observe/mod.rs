@@ -2,13 +2,14 @@
 //! it did.
 //!
 //! An [`Observer`] has connections of its own, straight to PostgreSQL, in the database that the target's clients end up
-//! in. It looks at `pg_stat_activity` every 20 ms, and at `pg_stat_statements` before and after. The engine starts it
+//! in. It looks at `pg_stat_activity` every 20 ms, and at `pg_stat_database` and `pg_stat_statements` before and after. The engine starts it
 //! before a leg's first client and finishes it after the last one. It never fails a leg: what it could not see is not
 //! there, and [`Observed::warnings`] say why.
 
 mod activity;
 mod normal;
 mod server;
+mod sessions;
 mod statements;
 
 pub use activity::most;
@@ -20,6 +21,7 @@ use crate::leg::{BackendSample, StatementCount};
 use crate::plan::Plan;
 use activity::{Samples, Sampling};
 use server::Connection;
+use sessions::Sessions;
 use statements::{Counting, Uncounted};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -33,6 +35,7 @@ pub struct Observer {
     settle: Duration,
     sampling: Sampling,
     counting: Option<Counting>,
+    sessions: Option<Sessions>,
     warnings: Vec<String>,
 }
 
@@ -43,6 +46,8 @@ pub struct Observed {
     /// that are gone. There are none from the time that PostgreSQL could not be asked; where nothing listened on its port
     /// any more, there are looks at no backend. Empty if the role may not see the backends of others.
     pub backends: Vec<BackendSample>,
+    /// Sessions that PostgreSQL opened for others than observers; `None` where they could not be counted.
+    pub sessions: Option<u64>,
     /// `None` where they could not be counted.
     pub statements: Option<StatementCount>,
     /// What somebody who reads the figures has to know about them; sentences without a period.
@@ -85,9 +90,6 @@ impl Observer {
     /// Connects and begins to look. Backends that begin to do something from now on are the leg's; the times of the samples
     /// count from `leg_started`, before which they are 0.
     ///
-    /// The extension `pg_stat_statements` is created in the database if its module is loaded and the role may; it stays,
-    /// and a warning says so.
-    ///
     /// # Errors
     /// See [`ObserveError`].
     ///
@@ -98,13 +100,13 @@ impl Observer {
         let mut warnings = Vec::new();
         let counting = Counting::begin(&connection.client, plan).await;
         let counting = counting.map_err(|why: Uncounted| warnings.push(why.to_string())).ok();
-        if counting.as_ref().is_some_and(|counting| counting.has_created) {
-            warnings.push(format!("the extension pg_stat_statements was created in database \"{database}\""));
-        }
+        let sessions = Sessions::begin(&connection.client).await;
+        let sessions = sessions.map_err(|why| warnings.push(why.to_string())).ok();
         let settle = plan.grace.duration();
         let lasts = plan.duration.duration() + settle;
         let sampling = Sampling::start(observer.clone(), connection, leg_started, lasts).await?;
-        Ok(Self { target: observer.clone(), database, settle, sampling, counting, warnings })
+        let target = observer.clone();
+        Ok(Self { target, database, settle, sampling, counting, sessions, warnings })
     }
 
     /// Waits until no backend of the leg runs a statement any more, at most for the plan's `grace`, and tells what was
@@ -118,26 +120,39 @@ impl Observer {
 
     /// The same with another limit to the waiting.
     pub async fn finish_within(self, settle: Duration, heard: u64) -> Observed {
-        let Self { target, database, sampling, counting, mut warnings, .. } = self;
+        let Self { target, database, sampling, counting, sessions, mut warnings, .. } = self;
         let samples = sampling.finish(settle).await;
-        let statements = match counting {
-            None => None,
-            Some(counting) => {
-                let counted = end(counting, &target, heard).await;
-                counted.map_err(|why| warnings.push(why.to_string())).ok()
+        // A connection of its own: the leg's may be lost by now.
+        let (sessions, statements) = match Connection::open(&target).await {
+            Ok(connection) => {
+                let own = samples.reopened + 1;
+                let mut warn = |why: String| warnings.push(why);
+                let sessions = match sessions {
+                    None => None,
+                    Some(sessions) => {
+                        let opened = sessions.end(&connection.client, own).await;
+                        opened.map_err(|why| warn(why.to_string())).ok()
+                    }
+                };
+                let statements = match counting {
+                    None => None,
+                    Some(counting) => {
+                        let counted = counting.end(&connection.client, heard).await;
+                        counted.map_err(|why| warn(why.to_string())).ok()
+                    }
+                };
+                (sessions, statements)
+            }
+            Err(error) => {
+                warnings.push(format!("neither sessions nor statements were counted: {error}"));
+                (None, None)
             }
         };
         warnings.extend(doubts(&samples, statements, target.user(), &database));
         // A count that may lack some of the backends is worse than none: it holds every limit.
         let backends = if samples.hidden == 0 { samples.taken } else { Vec::new() };
-        Observed { backends, statements, warnings }
+        Observed { backends, sessions, statements, warnings }
     }
-}
-
-/// A connection of its own: the leg's may be lost by now.
-async fn end(counting: Counting, target: &Target, heard: u64) -> Result<StatementCount, Uncounted> {
-    let connection = Connection::open(target).await?;
-    counting.end(&connection.client, heard).await
 }
 
 async fn database(client: &Client) -> Result<String, Error> {

@@ -3,6 +3,7 @@
 use crate::client::Target;
 use std::fmt;
 use std::io;
+use std::time::SystemTime;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, Error, NoTls};
@@ -78,6 +79,11 @@ impl Connection {
         });
         Ok(Self { client, driving })
     }
+}
+
+/// When it was started: another time than before means that it was restarted.
+pub(super) async fn server_started(client: &Client) -> Result<SystemTime, Error> {
+    client.query_one("select pg_postmaster_start_time()", &[]).await?.try_get(0)
 }
 
 impl Drop for Connection {

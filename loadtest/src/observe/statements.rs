@@ -1,7 +1,7 @@
 //! How often PostgreSQL ran a plan's statements, by `pg_stat_statements`.
 
 use super::normal::{counted_texts, normalised};
-use super::server::ServerError;
+use super::server::{ServerError, server_started};
 use crate::leg::StatementCount;
 use crate::plan::Plan;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +16,6 @@ pub(super) struct Counting {
     view: String,
     server_started: SystemTime,
     before: Calls,
-    /// The extension was not there, and was created.
-    pub(super) has_created: bool,
 }
 
 /// Why statements are not counted.
@@ -27,8 +25,8 @@ pub(super) enum Uncounted {
     NothingToCount,
     /// The module is not in `shared_preload_libraries`.
     NotLoaded,
-    /// The extension is not there, and we may not create it.
-    NotCreated(ServerError),
+    /// The extension is not in the database. It is not ours to create: it would stay.
+    NoExtension,
     /// `pg_stat_statements.track` is `none`.
     NotTracked,
     /// Texts of other roles' statements are hidden from us, and some of them ran meanwhile.
@@ -45,9 +43,7 @@ impl fmt::Display for Uncounted {
         match self {
             Self::NothingToCount => f.write_str("the plan has none that can be recognised"),
             Self::NotLoaded => f.write_str("pg_stat_statements is not in its shared_preload_libraries"),
-            Self::NotCreated(error) => {
-                write!(f, "the extension pg_stat_statements is not there and cannot be created: {error}")
-            }
+            Self::NoExtension => f.write_str("its database needs `create extension pg_stat_statements`"),
             Self::NotTracked => f.write_str("its pg_stat_statements.track is \"none\""),
             Self::Hidden => f.write_str("the observer's role may not see other roles'; grant it pg_monitor"),
             Self::Reset => f.write_str("pg_stat_statements was reset, or forgot some of them, meanwhile"),
@@ -81,10 +77,9 @@ impl Counting {
             Some("none") => return Err(Uncounted::NotTracked),
             Some(_) => {}
         }
-        let has_created = create_extension(client).await?;
         let view = view(client).await?;
         let before = Calls::read(client, &view, &texts).await?;
-        Ok(Self { texts, view, server_started: server_started(client).await?, before, has_created })
+        Ok(Self { texts, view, server_started: server_started(client).await?, before })
     }
 
     /// What was executed since, of which `heard` reached clients. Fewer than that may have been counted: a statement of
@@ -139,36 +134,21 @@ impl Calls {
     }
 }
 
-/// Returns whether it was not there before. Only superusers can create it.
-async fn create_extension(client: &Client) -> Result<bool, Uncounted> {
-    let there = "select from pg_extension where extname = 'pg_stat_statements'";
-    if client.query_opt(there, &[]).await?.is_some() {
-        return Ok(false);
-    }
-    let created = client.batch_execute("create extension pg_stat_statements").await;
-    created.map_err(|error| Uncounted::NotCreated(error.into()))?;
-    Ok(true)
-}
-
 /// How the extension's view is read, wherever it was installed and whichever version it has. Statements within functions
 /// are no statements of the plan; before version 1.9 of the extension they could not be told apart.
-async fn view(client: &Client) -> Result<String, Error> {
+async fn view(client: &Client) -> Result<String, Uncounted> {
     let find = "select extnamespace::regnamespace::text as schema, \
                        exists (select from pg_attribute join pg_class on attrelid = pg_class.oid \
                                where relname = 'pg_stat_statements' and relnamespace = extnamespace \
                                      and attname = 'toplevel') as tells_level \
                 from pg_extension where extname = 'pg_stat_statements'";
-    let row = client.query_one(find, &[]).await?;
+    let row = client.query_opt(find, &[]).await?.ok_or(Uncounted::NoExtension)?;
     let (schema, tells_level): (String, bool) = (row.try_get("schema")?, row.try_get("tells_level")?);
     let level = if tells_level { "and toplevel" } else { "" };
     Ok(format!(
         "select userid, queryid, query, calls from {schema}.pg_stat_statements \
          where dbid = (select oid from pg_database where datname = current_database()) {level}"
     ))
-}
-
-async fn server_started(client: &Client) -> Result<SystemTime, Error> {
-    client.query_one("select pg_postmaster_start_time()", &[]).await?.try_get(0)
 }
 
 #[cfg(test)]

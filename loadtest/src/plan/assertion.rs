@@ -98,6 +98,8 @@ metrics! {
     Reconnects = "reconnects",
     /// The most backends that two looks in a row at `pg_stat_activity` agree on.
     MaxBackends = "max_backends",
+    /// Sessions that PostgreSQL opened in the observer's database during the leg.
+    Sessions = "sessions",
     /// Statements that PostgreSQL ran for clients that never heard of it.
     Unheard = "unheard_statements",
 }
@@ -112,7 +114,7 @@ impl Metric {
     /// It can be told for one function or phase.
     #[must_use]
     pub fn is_scoped(self) -> bool {
-        !matches!(self, Self::MaxBackends | Self::Unheard)
+        !matches!(self, Self::MaxBackends | Self::Sessions | Self::Unheard)
     }
 }
 

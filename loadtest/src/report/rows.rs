@@ -59,7 +59,11 @@ const GROUPS: &[(&str, &[(Metric, &str)])] = &[
     ),
     (
         "PostgreSQL",
-        &[(Metric::MaxBackends, "most backends"), (Metric::Unheard, "statements for clients that were gone")],
+        &[
+            (Metric::MaxBackends, "most backends"),
+            (Metric::Sessions, "sessions opened"),
+            (Metric::Unheard, "statements for clients that were gone"),
+        ],
     ),
     (
         "Connections",

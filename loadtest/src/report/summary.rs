@@ -34,6 +34,7 @@ pub struct Figures {
     connects: u64,
     reconnects: u64,
     max_backends: Option<u32>,
+    sessions: Option<u64>,
     unheard: Option<u64>,
 }
 
@@ -78,6 +79,7 @@ impl<'a> Summary<'a> {
         let mut figures = Figures {
             capacity: self.plan.capacity,
             max_backends: max_backends(&self.leg.backends),
+            sessions: self.leg.sessions,
             unheard: self.leg.statements.map(|statements| statements.unheard()),
             ..Figures::default()
         };
@@ -166,6 +168,7 @@ impl Figures {
             Metric::Connects => Some(self.connects as f64),
             Metric::Reconnects => Some(self.reconnects as f64),
             Metric::MaxBackends => self.max_backends.map(f64::from),
+            Metric::Sessions => self.sessions.map(|sessions| sessions as f64),
             Metric::Unheard => self.unheard.map(|unheard| unheard as f64),
         }
     }

@@ -103,6 +103,7 @@ pub fn empty_leg(plan: &Plan) -> Leg {
         failures: Vec::new(),
         connects: Vec::new(),
         backends: Vec::new(),
+        sessions: None,
         statements: None,
         progress: Vec::new(),
         generator: GeneratorLoad { cpu_us: 0, cores: 2 },

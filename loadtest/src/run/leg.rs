@@ -137,7 +137,8 @@ pub async fn run_leg(
     leg.interrupted = interrupted;
     leg.generator.cpu_us = micros(played.cpu);
     leg.wall_us = gathered.last_us();
-    progress(&gathered.progress(leg.wall_us));
+    // All is over, or cut off.
+    progress(&Progress { in_flight: 0, connections: 0, ..gathered.progress(leg.wall_us) });
     let Sorted { invocations, failures, connects, progress } = gathered.sorted();
     leg = Leg { invocations, failures, connects, progress, ..leg };
     if let Some(observer) = prepared.observer {
@@ -358,11 +359,12 @@ fn counted(plan: &Plan, heard: &[Vec<u64>]) -> u64 {
 
 /// The observer began to look `lead` before the leg started.
 fn add(leg: &mut Leg, observed: Observed, lead: Duration, options: &LegOptions) {
-    let Observed { mut backends, statements, warnings } = observed;
+    let Observed { mut backends, sessions, statements, warnings } = observed;
     for sample in &mut backends {
         sample.at_us = sample.at_us.saturating_sub(micros(lead));
     }
     leg.backends = backends;
+    leg.sessions = sessions;
     leg.statements = statements;
     for warning in warnings {
         (options.warn)(&warning);
@@ -381,6 +383,7 @@ fn empty_leg(plan: &Plan, options: &LegOptions) -> Leg {
         failures: Vec::new(),
         connects: Vec::new(),
         backends: Vec::new(),
+        sessions: None,
         statements: None,
         progress: Vec::new(),
         generator: GeneratorLoad { cpu_us: 0, cores: usage::cores() },

@@ -6,7 +6,7 @@ use loadtest::report::{Run, Spread, Summary};
 use std::time::Duration;
 
 /// What every plan's table shows, where it was measured.
-const STANDARD: [Metric; 14] = [
+const STANDARD: [Metric; 15] = [
     Metric::Offered,
     Metric::Goodput,
     Metric::GoodputPerSecond,
@@ -20,6 +20,7 @@ const STANDARD: [Metric; 14] = [
     Metric::P99,
     Metric::Reconnects,
     Metric::MaxBackends,
+    Metric::Sessions,
     Metric::Unheard,
 ];
 
@@ -132,6 +133,7 @@ impl Subject {
             | Metric::Max
             | Metric::Reconnects
             | Metric::MaxBackends
+            | Metric::Sessions
             | Metric::Unheard => Better::Less,
         }
     }
@@ -145,6 +147,7 @@ fn label(metric: Metric) -> String {
         Metric::P50 | Metric::P90 | Metric::P99 => format!("{} latency of those served", metric.name()),
         Metric::Max => "longest latency of those served".to_owned(),
         Metric::MaxBackends => "most backends".to_owned(),
+        Metric::Sessions => "sessions opened in PostgreSQL".to_owned(),
         Metric::Unheard => "statements run for nobody".to_owned(),
         _ => metric.name().replace('_', " "),
     }
