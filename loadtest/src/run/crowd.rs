@@ -124,7 +124,10 @@ async fn watch(tasks: &mut JoinSet<Option<Kept>>, stage: &Stage, stop: impl Futu
 /// Returns when every outcome is known. Instances that are frozen after it would only keep everybody waiting.
 async fn all_outcomes(stage: &Stage) {
     sleep_until(stage.moment(stage.plan.duration.duration() + LAST_BEGUN)).await;
-    while stage.is_busy() {
+    // Twice in a row: where tasks are many, one that is due may not have had its turn yet.
+    let mut quiet = 0;
+    while quiet < 2 {
+        quiet = if stage.is_busy() { 0 } else { quiet + 1 };
         sleep(LOOK).await;
     }
 }
