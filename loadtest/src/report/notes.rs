@@ -49,14 +49,18 @@ fn saturation(rounds: &Rounds<'_>) -> Option<String> {
 
 /// All targets in one sentence: without an observer there is nothing else to say of any of them.
 fn unobserved(run: &Run) -> Option<String> {
+    if !run.observed {
+        return Some(
+            "PostgreSQL was not asked for backends, sessions and statements: --observe DSN, straight to it, would \
+             count them. What the plan asserts of them was not judged."
+                .to_owned(),
+        );
+    }
     let blind =
         run.targets.iter().filter(|target| run.legs_of(&target.name).any(|leg| leg.backends.is_empty()));
     let names: Vec<_> = blind.map(|target| target.name.as_str()).collect();
     (!names.is_empty()).then(|| {
-        format!(
-            "PostgreSQL was not asked for its backends (an observer's DSN is needed): {}.",
-            names.join(", ")
-        )
+        format!("PostgreSQL's backends could not be counted, in some rounds at least: {}.", names.join(", "))
     })
 }
 
@@ -64,9 +68,10 @@ fn unobserved(run: &Run) -> Option<String> {
 fn uncounted(run: &Run) -> Option<String> {
     let asked = run.plan.assertions.iter().any(|assertion| assertion.metric == Metric::Unheard);
     let counted = run.legs.iter().all(|leg| leg.statements.is_some());
-    (asked && !counted).then(|| {
-        "Statements run for clients that were gone could not be counted in every leg: PostgreSQL has to have \
-         pg_stat_statements, and the run an observer."
+    (run.observed && asked && !counted).then(|| {
+        "Statements run for clients that were gone could not be counted in every leg. PostgreSQL needs \
+         shared_preload_libraries = 'pg_stat_statements' for it, and the observer's database `create extension \
+         pg_stat_statements`."
             .to_owned()
     })
 }
@@ -99,11 +104,15 @@ mod tests {
         for told in [
             "guard: the load generator itself was probably the bottleneck in 2 of 2 rounds",
             "fifo: interrupted in 2 of 2",
-            "PostgreSQL was not asked for its backends (an observer's DSN is needed): fifo.",
+            "PostgreSQL's backends could not be counted, in some rounds at least: fifo.",
             "direct: no leg was run",
-            "pg_stat_statements",
+            "create extension pg_stat_statements",
         ] {
             assert!(said.contains(told), "{told}\n{said}");
         }
+        run.observed = false;
+        let said = notes(&run);
+        assert_eq!(said.iter().filter(|note| note.contains("--observe")).count(), 1, "{said:?}");
+        assert!(!said.iter().any(|note| note.contains("pg_stat_statements")), "{said:?}");
     }
 }
