@@ -157,7 +157,7 @@ fn conclude(options: &DemoOptions, comparison: &Comparison) -> ExitCode {
         print(format_args!("the proxy lost {lost} of {} invocations", options.invocations));
     }
     let Some(backends) = proxied.value(Metric::MaxBackends, None, None) else {
-        print("PostgreSQL's backends could not be counted, so that nothing is shown");
+        print("PostgreSQL's backends could not be counted: nothing is proven");
         return ExitCode::FAILURE;
     };
     let above = backends - f64::from(options.pool_size);
