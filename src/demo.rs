@@ -138,7 +138,7 @@ async fn fire(plan: &Arc<Plan>, name: &str, url: &str, cluster: &Cluster) -> Res
     let observer = Target::parse("observer", &cluster.superuser_url(APP))?;
     let options = LegOptions {
         observer: Some(observer),
-        warn: Arc::new(|warning| tell(format_args!("\nwarning: {warning}"))),
+        warn: Arc::new(|warning: &str| tell(format_args!("\nwarning: {warning}"))),
         ..LegOptions::new(Target::parse(name, url)?)
     };
     let mut line = ProgressLine::new(name.to_owned());

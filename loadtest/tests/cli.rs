@@ -237,9 +237,8 @@ fn targets_take_turns_and_the_report_can_be_made_again() {
     let desk = Desk::new("assert = [\"goodput >= 1\"]", EASY);
     let (a, b) = (format!("a={}", dsn(&cluster)), format!("b={}", dsn(&cluster)));
     let (html, kept) = (desk.path("report.html"), desk.path("report.json"));
-    let arguments =
-        ["--rounds", "2", "--baseline", &a, "--target", &b, "--html", &html, "--json", &kept].as_slice();
-    let ended = desk.run(arguments);
+    let ended =
+        desk.run(&["--rounds", "2", "--baseline", &a, "--target", &b, "--html", &html, "--json", &kept]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let legs = json(&kept)["run"]["legs"].clone();
     let order: Vec<_> = legs.as_array().unwrap().iter().map(|leg| leg["target"].as_str().unwrap()).collect();

@@ -215,7 +215,7 @@ impl Order {
         options.hooks.check(&plan)?;
         options.allow_remote = arguments.allow_remote;
         options.functions.clone_from(&arguments.functions);
-        options.warn = Arc::new(|warning| tell(format_args!("\nwarning: {warning}")));
+        options.warn = Arc::new(|warning: &str| tell(format_args!("\nwarning: {warning}")));
         if let Some(dsn) = &arguments.observe {
             let observer =
                 Target::parse("observer", &secret(dsn)?).map_err(|error| format!("--observe: {error}"))?;
@@ -264,11 +264,11 @@ impl Order {
         tell(format_args!("{}: {}", self.plan.name, self.plan.title));
         for round in 0..self.rounds {
             for target in rotated(&self.targets, round) {
+                if !run.legs.is_empty() {
+                    let _ = tokio::time::timeout(BETWEEN_LEGS, stop.clone().asked()).await;
+                }
                 if stop.is_asked() {
                     return Ok(());
-                }
-                if !run.legs.is_empty() {
-                    tokio::time::sleep(BETWEEN_LEGS).await;
                 }
                 let leg = self.leg(round, target, stop).await;
                 run.legs.push(leg.map_err(|error| Fault::of_leg(&target.name, &error))?);
@@ -323,7 +323,8 @@ async fn refusal(target: &Target) -> Option<Failure> {
     let identity = target.identity("loadtest-login");
     let mut times = ConnectTimes::default();
     let login = Box::pin(Session::connect(target, &identity, &mut times));
-    match tokio::time::timeout(LOGIN_PATIENCE, login).await {
+    let welcome = tokio::time::timeout(LOGIN_PATIENCE, login).await;
+    match welcome {
         Ok(Ok(session)) => {
             session.end(End::Terminate).await;
             None
