@@ -96,7 +96,7 @@ where
 {
     // Each invocation has a client's socket and the proxy's end of it, both in this process.
     raise_open_files(2 * u64::from(options.invocations) + u64::from(options.pool_size) + OTHER_FILES)?;
-    let plan = Arc::new(plans::find(PLAN)?.with_instances(options.invocations));
+    let plan = Arc::new(plans::find(PLAN)?.with_instances(options.invocations)?);
     let cluster = start_postgres(options.max_connections).await?;
     let upstream_url = app_url(&cluster);
 
@@ -260,6 +260,7 @@ mod tests {
             statements: None,
             progress: Vec::new(),
             generator: loadtest::leg::GeneratorLoad::default(),
+            warnings: Vec::new(),
         }
     }
 

@@ -34,6 +34,9 @@ pub struct Leg {
     pub progress: Vec<ProgressSample>,
     /// What the generator itself needed.
     pub generator: GeneratorLoad,
+    /// What somebody who reads the figures has to know about them; sentences without a period.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One invocation, retries included.

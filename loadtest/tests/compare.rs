@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 const PLAN: &str = r#"
 title = "A small one"
 duration = "2s"
-grace = "10s"
+grace = "30s"
 assert = ["goodput{late-*} >= 0.9", "max_backends <= 2"]
 [[function]]
 name = "early"

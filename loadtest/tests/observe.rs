@@ -2,11 +2,15 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot go on without")]
 
 use loadtest::client::Target;
-use loadtest::observe::{Observer, is_counted, most};
+use loadtest::leg::Outcome;
+use loadtest::observe::{ObserveError, Observer, is_counted, most};
 use loadtest::plan::Plan;
 use loadtest::postgres::{Cluster, ClusterOptions};
+use loadtest::run::{LegOptions, run_leg};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
@@ -246,9 +250,98 @@ async fn what_cannot_be_counted_is_told() {
     let observed = observe(&url, &plan(&["select 1"])).await.finish(0).await;
     assert!(observed.warnings.iter().any(|warning| warning.contains("shared_preload_libraries")));
     assert!(observed.warnings.iter().any(|warning| warning.contains("had no backend")));
+    // Nobody was served, so there may well have been none.
+    assert!(!observed.backends.is_empty());
 
     let nobody = Target::parse("postgres", &cluster.url("nobody", "", DATABASE)).unwrap();
     let refused = Observer::start(&nobody, &plan(&["select 1"]), Instant::now()).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("password"), "{refused}");
+}
+
+/// Backends in another database are not there to be seen, and none at all would hold every limit.
+#[tokio::test]
+async fn an_observer_in_another_database_measures_nothing_and_the_leg_says_so() {
+    let cluster = Cluster::start(counting_statements()).unwrap();
+    cluster.psql("template1", "create extension pg_stat_statements").unwrap();
+    let target = Target::parse("direct", &cluster.superuser_url(DATABASE)).unwrap();
+    let elsewhere = Target::parse("postgres", &cluster.superuser_url("template1")).unwrap();
+    let options = LegOptions { observer: Some(elsewhere), ..LegOptions::new(target) };
+    let plan = Arc::new(plan(&["select 1 as result"]));
+    let leg = run_leg(&plan, &options, |_| (), std::future::pending()).await.unwrap();
+    assert_eq!(leg.invocations.iter().map(|one| one.outcome).collect::<Vec<_>>(), [Outcome::Served]);
+    assert!(leg.backends.is_empty(), "{:?}", leg.backends);
+    assert_eq!((leg.sessions, leg.statements), (None, None));
+    assert!(leg.warnings.iter().any(|warning| warning.contains("had no backend")), "{:?}", leg.warnings);
+
+    // Where served clients hear of nothing that is counted, nothing tells that nobody was served.
+    let url = cluster.superuser_url("template1");
+    let unheard = observe(&url, &plan_without_counted_statements()).await.finish(0).await;
+    assert!(unheard.backends.is_empty());
+}
+
+fn plan_without_counted_statements() -> Plan {
+    let plan = plan(&["show server_version"]);
+    assert!(!is_counted(&plan.functions[0].script[0]));
+    plan
+}
+
+/// Passes so many connections on to that port; later ones are accepted, and nothing is ever said to them.
+async fn silent_after(passed: usize, port: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        for number in 0.. {
+            let (mut client, _) = listener.accept().await.unwrap();
+            if number >= passed {
+                kept.push(client);
+                continue;
+            }
+            let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    own
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_does_not_keep_a_run_waiting() {
+    let cluster = Cluster::start(counting_statements()).unwrap();
+    cluster.psql(DATABASE, "create extension pg_stat_statements").unwrap();
+    let through = |port: u16| {
+        let url = cluster.superuser_url(DATABASE);
+        url.replace(&format!(":{}/", cluster.port()), &format!(":{port}/"))
+    };
+    let silent = Target::parse("postgres", &through(silent_after(0, cluster.port()).await)).unwrap();
+    let error = Observer::start(&silent, &plan(&["select 1"]), Instant::now()).await.unwrap_err();
+    assert!(matches!(error, ObserveError::Unreachable(_)), "{error}");
+    assert!(error.to_string().contains("does not answer within"), "{error}");
+
+    // Later than that it costs the counts, and the looks are kept.
+    let observer = observe(&through(silent_after(1, cluster.port()).await), &plan(&["select 1"])).await;
+    let leg = connect(&cluster.superuser_url(DATABASE)).await;
+    leg.client.simple_query("select 1").await.unwrap();
+    let observed = observer.finish(1).await;
+    assert_eq!((observed.sessions, observed.statements), (None, None));
+    assert_eq!(observed.backends.last().unwrap().total, 1);
+    assert!(
+        observed.warnings.iter().any(|warning| warning.contains("does not answer within")),
+        "{observed:?}"
+    );
+}
+
+/// A connection that was opened may fall silent, too: whoever waits for a lock on a catalog says nothing either.
+#[tokio::test]
+async fn a_question_that_is_not_answered_is_given_up() {
+    let cluster = Cluster::start(counting_statements()).unwrap();
+    cluster.psql(DATABASE, "create extension pg_stat_statements").unwrap();
+    let url = cluster.superuser_url(DATABASE);
+    let locking = connect(&url).await;
+    locking.client.batch_execute("begin; lock table pg_extension in access exclusive mode").await.unwrap();
+    let target = Target::parse("postgres", &url).unwrap();
+    let error = Observer::start(&target, &plan(&["select 1"]), Instant::now()).await.unwrap_err();
+    assert!(matches!(error, ObserveError::Unanswered(_)), "{error}");
 }

@@ -92,7 +92,9 @@ fn plans_fire_what_they_say() {
     assert_eq!(connections("lambda-1000"), 1000);
     assert_eq!(connections("e1"), 2000);
     assert_eq!(connections("e1b"), 1000);
+    assert_eq!(connections("e1b-deaf"), 3000 + 10);
     assert_eq!(connections("e2"), 20 + 900 + 100);
+    assert_eq!(connections("e4"), 5000);
     assert_eq!(connections("noisy-neighbour"), 900 + 9 * 5);
     let hooks: Vec<_> = find("e5").unwrap().events.into_iter().map(|event| event.hook).collect();
     assert_eq!(hooks, ["database-stop", "database-start"]);

@@ -40,7 +40,7 @@ fn observer(cluster: &Cluster) -> Target {
 /// A plan of one function.
 fn plan(duration: &str, function: &str) -> Arc<Plan> {
     let text = format!(
-        "title = \"t\"\nduration = \"{duration}\"\ngrace = \"20s\"\n[[function]]\nname = \"api\"\n{function}"
+        "title = \"t\"\nduration = \"{duration}\"\ngrace = \"30s\"\n[[function]]\nname = \"api\"\n{function}"
     );
     Arc::new(Plan::parse("t", &text, Path::new(".")).unwrap())
 }
@@ -505,7 +505,7 @@ async fn a_leg_that_is_stopped_is_complete() {
     // Every fifth takes its instance for good, so that in the end all others wait in line.
     let plan = plan(
         "600s",
-        "instances = 4\narrival = { kind = \"steady\", per_second = 100.0 }\ntimeout = \"600s\"\n\
+        "instances = 4\narrival = { kind = \"steady\", per_second = 100.0 }\n\
          script = [\"select pg_sleep({invocation} % 5 / 4 * 600)\"]",
     );
     let (tell, told) = tokio::sync::oneshot::channel();

@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
 }
 
 fn plan(text: &str) -> Arc<Plan> {
-    let text = format!("title = \"t\"\ngrace = \"20s\"\n{text}");
+    let text = format!("title = \"t\"\ngrace = \"30s\"\n{text}");
     Arc::new(Plan::parse("t", &text, Path::new(".")).unwrap())
 }
 

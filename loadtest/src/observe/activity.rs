@@ -1,6 +1,6 @@
 //! Looks at `pg_stat_activity`, one after the other, for as long as a leg lasts.
 
-use super::server::{Connection, ServerError};
+use super::server::{Connection, PATIENCE, ServerError};
 use crate::client::Target;
 use crate::leg::BackendSample;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,9 +17,6 @@ const MOST_SAMPLES: u32 = 180_000;
 
 /// How often a server that is away is tried again.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
-
-/// A look that takes longer has met a server that hangs; a busy one answers.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Clients' backends in this database, but observers. A backend belongs to the leg if it began after the leg did, or has
 /// done something since: warm connections that nobody uses do not count, wherever they come from. What belongs to
@@ -61,6 +58,13 @@ pub(super) struct Samples {
     pub(super) reopened: u32,
 }
 
+impl Samples {
+    /// There never was a backend of the leg, hidden ones included.
+    pub(super) fn saw_none(&self) -> bool {
+        self.hidden == 0 && self.taken.iter().all(|sample| sample.total == 0)
+    }
+}
+
 impl Sampling {
     /// `leg_started` is the zero of the samples' times; a leg that lasts longer than an hour is looked at less often.
     ///
@@ -71,7 +75,7 @@ impl Sampling {
         connection: Connection,
         leg_started: Instant,
         leg_lasts: Duration,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, ServerError> {
         // The server's clock decides, since its times are compared.
         let since: SystemTime =
             connection.client.query_one("select clock_timestamp()", &[]).await?.try_get(0)?;

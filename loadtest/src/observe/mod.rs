@@ -20,12 +20,12 @@ use crate::client::Target;
 use crate::leg::{BackendSample, StatementCount};
 use crate::plan::Plan;
 use activity::{Samples, Sampling};
-use server::Connection;
+use server::{Connection, in_time};
 use sessions::Sessions;
 use statements::{Counting, Uncounted};
 use std::fmt;
 use std::time::{Duration, Instant};
-use tokio_postgres::{Client, Error};
+use tokio_postgres::Client;
 
 /// Observes one leg. Dropping it ends that.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Observer {
     sampling: Sampling,
     counting: Option<Counting>,
     sessions: Option<Sessions>,
+    /// The plan has statements that are counted: clients that are served hear of them.
+    is_heard_of: bool,
     warnings: Vec<String>,
 }
 
@@ -44,7 +46,8 @@ pub struct Observer {
 pub struct Observed {
     /// Looks at the leg's own backends, in the order of time, also while the observer waited for statements of clients
     /// that are gone. There are none from the time that PostgreSQL could not be asked; where nothing listened on its port
-    /// any more, there are looks at no backend. Empty if the role may not see the backends of others.
+    /// any more, there are looks at no backend. Empty if the role may not see the backends of others, or there never was
+    /// one though clients were served.
     pub backends: Vec<BackendSample>,
     /// Sessions that PostgreSQL opened for others than observers; `None` where they could not be counted.
     pub sessions: Option<u64>,
@@ -80,12 +83,6 @@ impl std::error::Error for ObserveError {
     }
 }
 
-impl From<Error> for ObserveError {
-    fn from(error: Error) -> Self {
-        Self::Unanswered(error.into())
-    }
-}
-
 impl Observer {
     /// Connects and begins to look. Backends that begin to do something from now on are the leg's; the times of the samples
     /// count from `leg_started`, before which they are 0.
@@ -96,17 +93,20 @@ impl Observer {
     /// Cancel safety: dropped midway, the connection is closed and nothing goes on.
     pub async fn start(observer: &Target, plan: &Plan, leg_started: Instant) -> Result<Self, ObserveError> {
         let connection = Connection::open(observer).await.map_err(ObserveError::Unreachable)?;
-        let database = database(&connection.client).await?;
+        let database = in_time(database(&connection.client)).await.map_err(ObserveError::Unanswered)?;
         let mut warnings = Vec::new();
-        let counting = Counting::begin(&connection.client, plan).await;
+        let counting = in_time(Counting::begin(&connection.client, plan)).await;
         let counting = counting.map_err(|why: Uncounted| warnings.push(why.to_string())).ok();
-        let sessions = Sessions::begin(&connection.client).await;
+        let sessions = in_time(Sessions::begin(&connection.client)).await;
         let sessions = sessions.map_err(|why| warnings.push(why.to_string())).ok();
         let settle = plan.grace.duration();
-        let lasts = plan.duration.duration() + settle;
-        let sampling = Sampling::start(observer.clone(), connection, leg_started, lasts).await?;
+        let lasts = plan.duration.duration().saturating_add(settle);
+        let sampling = in_time(Sampling::start(observer.clone(), connection, leg_started, lasts)).await;
+        let sampling = sampling.map_err(ObserveError::Unanswered)?;
+        let mut lines = plan.functions.iter().flat_map(|function| &function.script);
+        let is_heard_of = lines.any(|line| is_counted(line));
         let target = observer.clone();
-        Ok(Self { target, database, settle, sampling, counting, sessions, warnings })
+        Ok(Self { target, database, settle, sampling, counting, sessions, is_heard_of, warnings })
     }
 
     /// Waits until no backend of the leg runs a statement any more, at most for the plan's `grace`, and tells what was
@@ -120,43 +120,67 @@ impl Observer {
 
     /// The same with another limit to the waiting.
     pub async fn finish_within(self, settle: Duration, heard: u64) -> Observed {
-        let Self { target, database, sampling, counting, sessions, mut warnings, .. } = self;
+        let Self { target, database, sampling, counting, sessions, is_heard_of, mut warnings, .. } = self;
         let samples = sampling.finish(settle).await;
-        // A connection of its own: the leg's may be lost by now.
-        let (sessions, statements) = match Connection::open(&target).await {
-            Ok(connection) => {
-                let own = samples.reopened + 1;
-                let mut warn = |why: String| warnings.push(why);
-                let sessions = match sessions {
-                    None => None,
-                    Some(sessions) => {
-                        let opened = sessions.end(&connection.client, own).await;
-                        opened.map_err(|why| warn(why.to_string())).ok()
-                    }
-                };
-                let statements = match counting {
-                    None => None,
-                    Some(counting) => {
-                        let counted = counting.end(&connection.client, heard).await;
-                        counted.map_err(|why| warn(why.to_string())).ok()
-                    }
-                };
-                (sessions, statements)
-            }
-            Err(error) => {
-                warnings.push(format!("neither sessions nor statements were counted: {error}"));
-                (None, None)
-            }
+        // Whoever was served had a backend: one that was looked for where it is not.
+        let is_blind = samples.saw_none() && (heard > 0 || !is_heard_of);
+        let (sessions, statements) = if is_blind {
+            (None, None)
+        } else {
+            let before = Before { own: samples.reopened + 1, sessions, counting };
+            before.compare(&target, heard, &mut warnings).await
         };
         warnings.extend(doubts(&samples, statements, target.user(), &database));
         // A count that may lack some of the backends is worse than none: it holds every limit.
-        let backends = if samples.hidden == 0 { samples.taken } else { Vec::new() };
+        let backends = if samples.hidden > 0 || is_blind { Vec::new() } else { samples.taken };
         Observed { backends, sessions, statements, warnings }
     }
 }
 
-async fn database(client: &Client) -> Result<String, Error> {
-    client.query_one("select current_database()::text", &[]).await?.try_get(0)
+/// What was counted before the leg, as far as it could be.
+struct Before {
+    /// Our own sessions, the one that compares included.
+    own: u32,
+    sessions: Option<Sessions>,
+    counting: Option<Counting>,
+}
+
+impl Before {
+    /// What came in addition since.
+    async fn compare(
+        self,
+        target: &Target,
+        heard: u64,
+        warnings: &mut Vec<String>,
+    ) -> (Option<u64>, Option<StatementCount>) {
+        // A connection of its own: the leg's may be lost by now.
+        let connection = match Connection::open(target).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                warnings.push(format!("neither sessions nor statements were counted: {error}"));
+                return (None, None);
+            }
+        };
+        let sessions = match self.sessions {
+            Some(sessions) => {
+                let opened = in_time(sessions.end(&connection.client, self.own)).await;
+                opened.map_err(|why| warnings.push(why.to_string())).ok()
+            }
+            None => None,
+        };
+        let statements = match self.counting {
+            Some(counting) => {
+                let counted = in_time(counting.end(&connection.client, heard)).await;
+                counted.map_err(|why| warnings.push(why.to_string())).ok()
+            }
+            None => None,
+        };
+        (sessions, statements)
+    }
+}
+
+async fn database(client: &Client) -> Result<String, ServerError> {
+    Ok(client.query_one("select current_database()::text", &[]).await?.try_get(0)?)
 }
 
 /// What makes the figures doubtful.
@@ -166,7 +190,7 @@ fn doubts(samples: &Samples, statements: Option<StatementCount>, role: &str, dat
         doubts.push(format!(
             "backends were not counted: role \"{role}\" may not see those of other roles; grant it pg_monitor"
         ));
-    } else if samples.taken.iter().all(|sample| sample.total == 0) {
+    } else if samples.saw_none() {
         doubts.push(format!(
             "PostgreSQL had no backend for this in database \"{database}\": does the observer look at the server and \
              database that the clients reach?"

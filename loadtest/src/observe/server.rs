@@ -3,13 +3,17 @@
 use crate::client::Target;
 use std::fmt;
 use std::io;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, Error, NoTls};
 
 /// By this name observers know each other, and do not count each other.
 const APPLICATION_NAME: &str = "loadtest-observer";
+
+/// A server that takes longer to answer hangs; a busy one answers.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection; dropping it closes it.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub enum ServerError {
     Unreachable(io::Error),
     /// PostgreSQL refuses the login or the question, or the connection was lost.
     Refused(Error),
+    /// It accepts connections, but takes too long to say anything.
+    Silent,
 }
 
 impl fmt::Display for ServerError {
@@ -36,6 +42,9 @@ impl fmt::Display for ServerError {
                 Some(told) => write!(f, "PostgreSQL says: {}", told.message()),
                 None => write!(f, "PostgreSQL does not answer: {error}"),
             },
+            Self::Silent => {
+                write!(f, "PostgreSQL does not answer within {}", humantime::format_duration(PATIENCE))
+            }
         }
     }
 }
@@ -45,6 +54,7 @@ impl std::error::Error for ServerError {
         match self {
             Self::Unreachable(error) => Some(error),
             Self::Refused(error) => Some(error),
+            Self::Silent => None,
         }
     }
 }
@@ -64,8 +74,12 @@ impl ServerError {
 }
 
 impl Connection {
-    /// Connects and logs in.
+    /// Connects and logs in, within [`PATIENCE`].
     pub(super) async fn open(target: &Target) -> Result<Self, ServerError> {
+        in_time(Self::log_in(target)).await
+    }
+
+    async fn log_in(target: &Target) -> Result<Self, ServerError> {
         let stream = target.open().await.map_err(ServerError::Unreachable)?;
         let mut config = Config::new();
         config.user(target.user()).password(target.password()).dbname(target.database());
@@ -79,6 +93,13 @@ impl Connection {
         });
         Ok(Self { client, driving })
     }
+}
+
+/// The answer, if it comes within [`PATIENCE`]: nobody may keep a run waiting by saying nothing.
+pub(super) async fn in_time<T, E: From<ServerError>>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(ServerError::Silent.into()))
 }
 
 /// When it was started: another time than before means that it was restarted.

@@ -2,6 +2,8 @@
 
 mod assertion;
 mod check;
+mod faults;
+mod share;
 mod values;
 
 pub use assertion::{Assertion, Comparison, Metric};
@@ -302,8 +304,9 @@ pub enum Runtime {
     Go,
 }
 
+/// As long as a function's default timeout.
 fn default_grace() -> Span {
-    Span::from(Duration::from_secs(10))
+    default_timeout()
 }
 
 fn default_seed() -> u64 {

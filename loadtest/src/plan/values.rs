@@ -98,7 +98,8 @@ impl Delay {
             Self::Between { min, .. } => min.duration(),
             Self::Mean { mean } => {
                 let unit: f64 = random.random();
-                mean.duration().mul_f64((-(1.0 - unit).ln()).min(10.0))
+                let seconds = mean.seconds() * (-(1.0 - unit).ln()).min(10.0);
+                Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
             }
         }
     }
@@ -109,7 +110,7 @@ impl Delay {
         match self {
             Self::Fixed(span) => span.duration(),
             Self::Between { max, .. } => max.duration(),
-            Self::Mean { mean } => mean.duration() * 10,
+            Self::Mean { mean } => mean.duration().saturating_mul(10),
         }
     }
 }
@@ -146,5 +147,13 @@ mod tests {
         }
         let mean = sum.as_secs_f64() / 20_000.0;
         assert!((0.0097..0.0103).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn what_no_clock_can_show_is_the_end_of_time() {
+        let for_ever = Delay::Mean { mean: Span(Duration::MAX) };
+        assert_eq!(for_ever.longest(), Duration::MAX);
+        let mut random = SmallRng::seed_from_u64(7);
+        assert!((0..100).any(|_| for_ever.draw(&mut random) == Duration::MAX));
     }
 }

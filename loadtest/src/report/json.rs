@@ -173,6 +173,9 @@ struct Columns {
     statements: Option<StatementCount>,
     progress: Progress,
     generator: GeneratorLoad,
+    /// Absent in files of before.
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 /// Columns of unequal length, or a failure by an unknown cause.
@@ -283,6 +286,7 @@ impl Columns {
             statements: leg.statements,
             progress: Progress::of(&leg.progress),
             generator: leg.generator,
+            warnings: leg.warnings.clone(),
         }
     }
 
@@ -302,6 +306,7 @@ impl Columns {
             statements: self.statements,
             progress: self.progress.records()?,
             generator: self.generator,
+            warnings: self.warnings,
         })
     }
 }
@@ -349,10 +354,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        let run = synthetic::run(&["direct", "fifo", "guard"], 2);
+        let mut run = synthetic::run(&["direct", "fifo", "guard"], 2);
+        run.legs[1].warnings.push("statements were not counted".to_owned());
         let text = written(&run);
         assert!(run.legs.iter().any(|leg| !leg.failures.is_empty()));
         assert_eq!(read(text.as_bytes()).unwrap(), run);
+        let of_before = text.replace(",\"warnings\":[]", "");
+        assert_ne!(of_before, text);
+        assert_eq!(read(of_before.as_bytes()).unwrap(), run);
     }
 
     #[test]

@@ -108,6 +108,7 @@ pub fn empty_leg(plan: &Plan) -> Leg {
         statements: None,
         progress: Vec::new(),
         generator: GeneratorLoad { cpu_us: 0, cores: 2 },
+        warnings: Vec::new(),
     }
 }
 

@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_function_that_starts_when_it_has_to_stop_is_never_due() {
-        let plan = plan("instances = 3\nstart = \"10s\"\narrival = { kind = \"at_once\" }");
+        let mut plan = plan("instances = 3\narrival = { kind = \"at_once\" }");
+        plan.functions[0].start = plan.duration;
         assert_eq!(starts_of(&plan), []);
     }
 

@@ -128,7 +128,7 @@ mod tests {
     fn plan(events: &str) -> Plan {
         let text = format!(
             "title = \"t\"\nduration = \"100ms\"\ngrace = \"1s\"\n[[function]]\nname = \"f\"\ninstances = 1\n\
-             script = [\"select 1\"]\narrival = {{ kind = \"at_once\" }}\n{events}"
+             timeout = \"1s\"\nscript = [\"select 1\"]\narrival = {{ kind = \"at_once\" }}\n{events}"
         );
         Plan::parse("t", &text, Path::new(".")).unwrap()
     }

@@ -366,9 +366,10 @@ fn add(leg: &mut Leg, observed: Observed, lead: Duration, options: &LegOptions) 
     leg.backends = backends;
     leg.sessions = sessions;
     leg.statements = statements;
-    for warning in warnings {
-        (options.warn)(&warning);
+    for warning in &warnings {
+        (options.warn)(warning);
     }
+    leg.warnings = warnings;
 }
 
 fn empty_leg(plan: &Plan, options: &LegOptions) -> Leg {
@@ -387,6 +388,7 @@ fn empty_leg(plan: &Plan, options: &LegOptions) -> Leg {
         statements: None,
         progress: Vec::new(),
         generator: GeneratorLoad { cpu_us: 0, cores: usage::cores() },
+        warnings: Vec::new(),
     }
 }
 

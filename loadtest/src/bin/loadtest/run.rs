@@ -346,7 +346,7 @@ fn is_for_ever(failure: &Failure, times: ConnectTimes) -> bool {
 fn plan(arguments: &RunArguments) -> Result<Plan, Box<dyn Error>> {
     let mut plan = plans::find(&arguments.plan)?;
     if let Some(instances) = arguments.instances {
-        plan = plan.with_instances(instances);
+        plan = plan.with_instances(instances)?;
     }
     if let Some(seed) = arguments.seed {
         plan.seed = seed;
