@@ -4,6 +4,9 @@ use super::units::{of_micros, percent, seconds};
 use super::{Rounds, Run, Saturation};
 use crate::plan::Metric;
 
+/// The engine's warnings may hold figures, so that no two rounds have the same; of each target, so many are told.
+const MOST_WARNINGS: usize = 3;
+
 /// Said in every report.
 pub const INTENDED_START: &str = "Latency counts from the moment at which the plan wanted an invocation to begin, not \
      from when the generator or the target got round to it, so that no waiting is hidden (coordinated omission).";
@@ -20,6 +23,7 @@ pub fn notes(run: &Run) -> Vec<String> {
             continue;
         }
         notes.extend(saturation(rounds));
+        notes.extend(warnings(rounds));
         let interrupted = rounds.legs().filter(|leg| leg.interrupted).count();
         if interrupted > 0 {
             notes.push(format!(
@@ -45,6 +49,18 @@ fn saturation(rounds: &Rounds<'_>) -> Option<String> {
         seconds(of_micros(lag)),
         percent(cpu),
     ))
+}
+
+/// What was said while the legs ran: a report outlives the terminal.
+fn warnings(rounds: &Rounds<'_>) -> Vec<String> {
+    let mut known: Vec<&str> = Vec::new();
+    for warning in rounds.legs().flat_map(|leg| &leg.warnings) {
+        if !known.contains(&warning.as_str()) {
+            known.push(warning);
+        }
+    }
+    let name = &rounds.target.name;
+    known.into_iter().take(MOST_WARNINGS).map(|warning| format!("{name}: {warning}.")).collect()
 }
 
 /// All targets in one sentence: without an observer there is nothing else to say of any of them.
@@ -84,6 +100,17 @@ mod tests {
     #[test]
     fn nothing_to_say_of_an_ordinary_run() {
         assert_eq!(notes(&synthetic::run(&["guard", "fifo"], 2)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_said_meanwhile_is_said_once_per_target() {
+        let mut run = synthetic::run(&["guard", "fifo"], 5);
+        for (number, leg) in run.legs.iter_mut().enumerate().filter(|(_, leg)| leg.target == "guard") {
+            leg.warnings = vec!["sessions were not counted".to_owned(), format!("{number} were strange")];
+        }
+        let said = notes(&run);
+        assert_eq!(said[0], "guard: sessions were not counted.");
+        assert_eq!(said.len(), MOST_WARNINGS, "{said:?}");
     }
 
     #[test]
