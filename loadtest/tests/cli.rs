@@ -159,7 +159,9 @@ fn a_target_that_hangs_fails() {
     let cluster = server();
     let desk = Desk::new(
         "grace = \"300ms\"\nassert = [\"goodput >= 0.5\"]",
-        "script = [\"select pg_sleep(60)\"]\ntimeout = \"60s\"",
+        // The second attempt is under way at the end.
+        "script = [\"select pg_sleep(60)\"]\ntimeout = \"400ms\"\nretries = 1\n\
+         backoff = { base = \"1ms\", max = \"1ms\" }",
     );
     let ended = desk.run(&["--target", &target(&cluster)]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
