@@ -43,13 +43,14 @@ pub struct RunArguments {
     /// A built-in plan (see `loadtest plans`) or a TOML file
     plan: String,
     /// NAME=DSN: what is tested; the plan's assertions have to hold for it. A DSN of the form env:VARIABLE is read from
-    /// the environment, so that no password is on the command line. Can be given several times
+    /// the environment, so that no password is on the command line. At least one; can be given several times
     #[arg(long, value_name = "NAME=DSN")]
     target: Vec<String>,
     /// NAME=DSN: what the targets are compared with; no assertion has to hold for it
     #[arg(long, value_name = "NAME=DSN")]
     baseline: Vec<String>,
-    /// DSN straight to PostgreSQL, to count backends and statements there; best as a member of pg_monitor
+    /// DSN straight to PostgreSQL, to count backends and statements there; best as a member of pg_monitor. Without it, what
+    /// the plan asserts of them is not judged
     #[arg(long, value_name = "DSN")]
     observe: Option<String>,
     /// How often the plan runs against every target
