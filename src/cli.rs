@@ -139,7 +139,7 @@ pub struct CheckFlags {
 #[command(after_help = DEMO_EXAMPLES)]
 pub struct DemoFlags {
     /// Clients that come at once
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub invocations: u32,
     /// Server connections of the proxy
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -214,6 +214,7 @@ mod tests {
             ("pgcorral serve --upstream postgres://h --listen localhost:1", ErrorKind::ValueValidation),
             ("pgcorral serve --upstream postgres://h --pool-size many", ErrorKind::ValueValidation),
             ("pgcorral demo --invocations 0", ErrorKind::ValueValidation),
+            ("pgcorral demo --invocations 60001", ErrorKind::ValueValidation),
             ("pgcorral completions basic", ErrorKind::InvalidValue),
             ("pgcorral stampede", ErrorKind::InvalidSubcommand),
         ];

@@ -122,16 +122,17 @@ impl Observer {
     pub async fn finish_within(self, settle: Duration, heard: u64) -> Observed {
         let Self { target, database, sampling, counting, sessions, is_heard_of, mut warnings, .. } = self;
         let samples = sampling.finish(settle).await;
-        // Whoever was served had a backend: one that was looked for where it is not.
+        let before = Before { own: samples.reopened + 1, sessions, counting };
+        let (mut sessions, mut statements) = before.compare(&target, heard, &mut warnings).await;
+        // Whoever was served had a backend: one that was looked for where it is not. No count is better than zeros, which
+        // hold every limit.
         let is_blind = samples.saw_none() && (heard > 0 || !is_heard_of);
-        let (sessions, statements) = if is_blind {
-            (None, None)
-        } else {
-            let before = Before { own: samples.reopened + 1, sessions, counting };
-            before.compare(&target, heard, &mut warnings).await
-        };
+        if is_blind {
+            sessions = sessions.filter(|opened| *opened > 0);
+            statements = statements.filter(|statements| statements.executed > 0);
+        }
         warnings.extend(doubts(&samples, statements, target.user(), &database));
-        // A count that may lack some of the backends is worse than none: it holds every limit.
+        // Nor is one that may lack some of the backends.
         let backends = if samples.hidden > 0 || is_blind { Vec::new() } else { samples.taken };
         Observed { backends, sessions, statements, warnings }
     }

@@ -325,8 +325,10 @@ mod tests {
     fn all_faults_are_told_at_once() {
         let head = "duration = \"0s\"\nassert = [\"goodput{web} >= 1\", \"of_capacity@late >= 1\"]\n\
                     [[phase]]\nname = \"early\"\nfrom = \"2s\"\nto = \"1s\"";
-        let again = format!("{CLOSED}\n[[function]]\nname = \"f\"\ninstances = 1\n{CLOSED}\nscript = []");
-        let faults = plan(head, &again).unwrap_err().to_string();
+        let twice = format!(
+            "script = []\n{CLOSED}\n[[function]]\nname = \"f\"\ninstances = 1\nscript = [\"select 1\"]\n{CLOSED}"
+        );
+        let faults = plan(head, &twice).unwrap_err().to_string();
         for told in [
             "`duration` is zero",
             "two functions are called \"f\"",
