@@ -61,10 +61,11 @@ impl Gathered {
         }
     }
 
-    /// It has as many records as it should.
+    /// It has as many records as it should, with those that invocations under way will be.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.invocations.len() + self.failures.len() + self.connects.len() >= self.most
+        let coming: usize = self.newest.values().map(|sample| sample.in_flight as usize).sum();
+        self.invocations.len() + self.failures.len() + self.connects.len() + coming >= self.most
     }
 
     /// A record of the process with this number. Returns what is to be told, ten times a second.
@@ -197,9 +198,10 @@ mod tests {
 
     #[test]
     fn everything_that_is_kept_for_each_invocation_fills_it() {
-        let mut gathered = Gathered::new(2);
+        let mut gathered = Gathered::new(4);
         gathered.take(0, sample(100, 3, 20));
-        gathered.take(0, sample(200, 3, 20));
+        gathered.take(0, sample(200, 1, 20));
+        gathered.take(1, sample(200, 1, 20));
         gathered.take(0, invocation(30, 5, Outcome::Shed));
         assert!(!gathered.is_full());
         let (at_us, function, again) = (10, 0, false);
