@@ -14,7 +14,7 @@ use loadtest::postgres::{Cluster, ClusterError, ClusterOptions};
 use loadtest::report::{Cause, Summary};
 use loadtest::run::{LegOptions, run_leg};
 use loadtest::table::Table;
-use loadtest::terminal::{INTERRUPTED, ProgressLine, signalled};
+use loadtest::terminal::{INTERRUPTED, ProgressLine, print, signalled, tell};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
@@ -72,11 +72,11 @@ where
     };
     match outcome {
         None => {
-            eprintln!("\ninterrupted");
+            tell(format_args!("\ninterrupted"));
             ExitCode::from(INTERRUPTED)
         }
         Some(Err(error)) => {
-            eprintln!("pgcorral demo: {error}");
+            tell(format_args!("pgcorral demo: {error}"));
             ExitCode::FAILURE
         }
         Some(Ok(comparison)) => conclude(options, &comparison),
@@ -100,7 +100,7 @@ where
     let cluster = start_postgres(options.max_connections).await?;
     let upstream_url = app_url(&cluster);
 
-    eprintln!("{} invocations at once, each a login and a transaction of 20 ms", plan.connections());
+    tell(format_args!("{} invocations at once, each a login and a transaction of 20 ms", plan.connections()));
     let direct = fire(&plan, "directly", &upstream_url, &cluster).await?;
     // Backends end a little after their clients; they are not the proxy's.
     wait_for_none(&cluster.superuser_url("postgres")).await?;
@@ -120,7 +120,7 @@ fn patience(plan: &Plan) -> Duration {
 
 /// A server of our own, with a role that has no right to the superuser's reserve.
 async fn start_postgres(max_connections: u32) -> Result<Cluster, AnyError> {
-    eprintln!("starting a throw-away PostgreSQL with max_connections = {max_connections}");
+    tell(format_args!("starting a throw-away PostgreSQL with max_connections = {max_connections}"));
     let starting = tokio::task::spawn_blocking(move || -> Result<Cluster, ClusterError> {
         let cluster = Cluster::start(ClusterOptions { max_connections, ..ClusterOptions::default() })?;
         cluster.psql("postgres", &format!("create role {APP} login password '{}'", cluster.password()))?;
@@ -136,7 +136,11 @@ fn app_url(cluster: &Cluster) -> String {
 
 async fn fire(plan: &Arc<Plan>, name: &str, url: &str, cluster: &Cluster) -> Result<Leg, AnyError> {
     let observer = Target::parse("observer", &cluster.superuser_url(APP))?;
-    let options = LegOptions { observer: Some(observer), ..LegOptions::new(Target::parse(name, url)?) };
+    let options = LegOptions {
+        observer: Some(observer),
+        warn: Arc::new(|warning: &str| tell(format_args!("\nwarning: {warning}"))),
+        ..LegOptions::new(Target::parse(name, url)?)
+    };
     let mut line = ProgressLine::new(name.to_owned());
     let leg = run_leg(plan, &options, |progress| line.show(progress), std::future::pending()).await?;
     line.finish();
@@ -145,25 +149,28 @@ async fn fire(plan: &Arc<Plan>, name: &str, url: &str, cluster: &Cluster) -> Res
 
 /// Prints the table and says whether the proxy kept its promise.
 fn conclude(options: &DemoOptions, comparison: &Comparison) -> ExitCode {
-    println!("\n{}", table(comparison).to_text());
+    print(format_args!("\n{}", table(comparison).to_text()));
     let proxied = Summary::of(&comparison.plan, &comparison.proxied);
-    let count = |metric| proxied.value(metric, None, None).unwrap_or(0.0);
-    let lost = f64::from(options.invocations) - count(Metric::Served);
-    let backends = count(Metric::MaxBackends);
-    let above = backends - f64::from(options.pool_size);
+    let served = proxied.value(Metric::Served, None, None).unwrap_or(0.0);
+    let lost = f64::from(options.invocations) - served;
     if lost > 0.0 {
-        println!("the proxy lost {lost} of {} invocations", options.invocations);
+        print(format_args!("the proxy lost {lost} of {} invocations", options.invocations));
     }
+    let Some(backends) = proxied.value(Metric::MaxBackends, None, None) else {
+        print("PostgreSQL's backends could not be counted: nothing is proven");
+        return ExitCode::FAILURE;
+    };
+    let above = backends - f64::from(options.pool_size);
     if above > 0.0 {
-        println!("PostgreSQL counted {above} backends above the pool of {}", options.pool_size);
+        print(format_args!("PostgreSQL counted {above} backends above the pool of {}", options.pool_size));
     }
     if lost > 0.0 || above > 0.0 {
         return ExitCode::FAILURE;
     }
-    println!(
+    print(format_args!(
         "all {} invocations served through at most {backends} connections to PostgreSQL",
         options.invocations
-    );
+    ));
     ExitCode::SUCCESS
 }
 
@@ -176,7 +183,8 @@ fn table(comparison: &Comparison) -> Table {
         table.row([name.to_owned(), direct, proxied]);
     };
     let figures = |metric| summaries.each_ref().map(|summary| summary.value(metric, None, None));
-    let counts = |metric| figures(metric).map(|count| count.unwrap_or(0.0).to_string());
+    let counts =
+        |metric| figures(metric).map(|count| count.map_or("-".to_owned(), |count| count.to_string()));
     row("served", counts(Metric::Served));
     for (cause, counts) in causes(direct, proxied) {
         row(&cause, counts.map(|count| count.to_string()));
@@ -288,6 +296,15 @@ mod tests {
         assert_eq!(code(3, 20), success);
         assert_eq!(code(3, 21), failure);
         assert_eq!(code(2, 20), failure);
+    }
+
+    #[test]
+    fn a_demo_that_saw_no_backend_shows_nothing() {
+        let options = DemoOptions { invocations: 3, pool_size: 20, max_connections: 60 };
+        let mut blind = comparison(leg_with(0, &[], 57), leg_with(3, &[], 20));
+        blind.proxied.backends.clear();
+        assert_eq!(format!("{:?}", conclude(&options, &blind)), format!("{:?}", ExitCode::FAILURE));
+        assert!(table(&blind).to_text().lines().any(|line| line.ends_with('-') && line.contains("backends")));
     }
 
     /// The whole demo with PostgreSQL in the proxy's place: enough connections for everybody, so nothing is lost.

@@ -73,7 +73,8 @@ pub enum Outcome {
     Failed,
     /// The plan killed the instance in the middle of it: neither a success nor a failure of the target.
     Aborted,
-    /// The leg ended first: neither a success nor a failure of the target.
+    /// The leg ended first: the target did not serve it. Where somebody interrupted the leg, this says nothing of the
+    /// target.
     Unfinished,
 }
 

@@ -1,6 +1,7 @@
 //! What a person sees while a run is going on, and how they end it.
 
 use crate::run::Progress;
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +12,17 @@ const PLAIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a shell reports for a program that Ctrl-C ended.
 pub const INTERRUPTED: u8 = 130;
+
+/// A line on standard output. Who reads it may have gone (`| head -1`): that is nobody's fault, and no reason to panic as
+/// `println!` does.
+pub fn print(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// A line on standard error, likewise.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// How far a leg is: one line that is rewritten on a terminal, plain lines elsewhere.
 #[derive(Debug)]
@@ -33,10 +45,9 @@ impl ProgressLine {
     pub fn show(&mut self, progress: &Progress) {
         let text = line(&self.name, progress);
         if self.terminal {
-            eprint!("\r{text}\x1b[K");
-            let _ = io::stderr().flush();
+            let _ = write!(io::stderr(), "\r{text}\x1b[K");
         } else if self.shown.is_none_or(|shown| shown.elapsed() >= PLAIN_INTERVAL) {
-            eprintln!("{text}");
+            tell(text);
             self.shown = Some(Instant::now());
             self.held_back = None;
         } else {
@@ -47,9 +58,9 @@ impl ProgressLine {
     /// The last word on the leg.
     pub fn finish(self) {
         if self.terminal {
-            eprintln!();
+            tell("");
         } else if let Some(text) = self.held_back {
-            eprintln!("{text}");
+            tell(text);
         }
     }
 }
@@ -76,7 +87,7 @@ impl Stop {
         let (tell, told) = watch::channel(false);
         tokio::spawn(async move {
             signalled().await;
-            eprintln!("\nstopping; once more ends it at once");
+            tell("\nstopping; once more ends it at once");
             let _ = tell.send(true);
             signalled().await;
             std::process::exit(i32::from(INTERRUPTED));

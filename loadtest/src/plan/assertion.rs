@@ -66,7 +66,8 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Invocations that were due, without those that the plan aborted and those that the leg's end cut off.
+    /// Invocations that were due, without those that the plan aborted, and without those that were cut off when somebody
+    /// interrupted the leg.
     Offered = "offered",
     /// Invocations that were served before the client's timeout.
     Served = "served",
@@ -80,6 +81,8 @@ metrics! {
     Shed = "shed",
     /// Invocations whose last attempt timed out.
     Timeouts = "timeouts",
+    /// Invocations that had no outcome when the leg's time and grace were over.
+    Unfinished = "unfinished",
     /// Invocations whose last attempt failed in another way.
     Failed = "failed",
     /// Failed attempts that were neither shed nor timed out.
@@ -212,6 +215,7 @@ mod tests {
             "p99{api}@surge <= 120ms",
             "of_capacity@after >= 0.9",
             "served{web} == 1000",
+            "unfinished{api}@surge == 0",
         ] {
             assert_eq!(text.parse::<Assertion>().unwrap().to_string(), text);
         }

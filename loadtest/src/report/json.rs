@@ -7,10 +7,11 @@
 //!  "run": {"plan": {}, "targets": [], "legs": [{"target": "pgcorral", "invocations": {"intended_us": [0, 120]}}]}}
 //! ```
 //!
-//! `verdicts` and `figures` are for scripts and are computed anew when the file is read. Records are columns of equal
+//! `verdicts` and `figures` are for scripts and are computed anew when the file is read; `holds` is null where nobody was to
+//! measure it. Records are columns of equal
 //! length, about 50 bytes per invocation, and what a data frame is made of.
 
-use super::{Run, Summary, judge};
+use super::{Ruling, Run, Summary, judge};
 use crate::leg::{
     AttemptFailure, BackendSample, Connect, FailureKind, GeneratorLoad, Invocation, Leg, Outcome,
     ProgressSample, StatementCount,
@@ -60,7 +61,8 @@ struct Judged {
     assertion: String,
     target: String,
     value: Option<f64>,
-    holds: bool,
+    /// `None` where nobody was to measure it.
+    holds: Option<bool>,
 }
 
 #[derive(Serialize)]
@@ -81,13 +83,15 @@ struct Kept {
     run: Run,
 }
 
-/// Writes the whole run. Not buffered: give it a `BufWriter`.
+/// Writes the whole run, and flushes. Not buffered: give it a `BufWriter`.
 ///
 /// # Errors
 /// What the writer says.
-pub fn write(run: &Run, to: impl Write) -> io::Result<()> {
+pub fn write(run: &Run, mut to: impl Write) -> io::Result<()> {
     let file = File { format: FORMAT, verdicts: judged(run), figures: figures(run), run };
-    serde_json::to_writer(to, &file).map_err(io::Error::from)
+    serde_json::to_writer(&mut to, &file).map_err(io::Error::from)?;
+    // A `BufWriter` that is dropped forgets what went wrong with the rest.
+    to.flush()
 }
 
 /// Reads what [`fn@write`] has written.
@@ -114,7 +118,11 @@ fn judged(run: &Run) -> Vec<Judged> {
             assertion: verdict.assertion.to_string(),
             target: verdict.target,
             value: verdict.value,
-            holds: verdict.holds,
+            holds: match verdict.ruling {
+                Ruling::Holds => Some(true),
+                Ruling::Fails => Some(false),
+                Ruling::NotMeasured => None,
+            },
         })
         .collect()
 }
@@ -354,6 +362,23 @@ mod tests {
         let of_before = text.replace(",\"warnings\":[]", "");
         assert_ne!(of_before, text);
         assert_eq!(read(of_before.as_bytes()).unwrap(), run);
+    }
+
+    #[test]
+    fn a_disk_that_is_full_at_the_last_byte_is_told() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut run = synthetic::run(&["guard"], 1);
+        run.legs.clear();
+        let all = io::BufWriter::with_capacity(1 << 20, Full);
+        assert_eq!(write(&run, all).unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]

@@ -10,10 +10,44 @@ pub struct Verdict {
     pub assertion: Assertion,
     /// Of which target.
     pub target: String,
-    /// What was measured; `None` if it was not (nobody asked PostgreSQL, nothing was served), and then it does not hold.
+    /// What was measured; `None` if it was not (nobody asked PostgreSQL, nothing was served).
     pub value: Option<f64>,
+    /// Whether it is as it should be.
+    pub ruling: Ruling,
+}
+
+/// What is to be said of an assertion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ruling {
     /// It is as it should be.
-    pub holds: bool,
+    Holds,
+    /// It is not, or could not be measured by those who were to.
+    Fails,
+    /// Nobody was to measure it.
+    NotMeasured,
+}
+
+impl Ruling {
+    /// Of what [`measured`] says.
+    #[must_use]
+    pub fn of(run: &Run, rounds: &Rounds<'_>, assertion: &Assertion, value: Option<f64>) -> Self {
+        match value {
+            Some(value) if assertion.comparison.holds(value, assertion.limit) => Self::Holds,
+            None if is_excused(run, rounds, assertion.metric) => Self::NotMeasured,
+            _ => Self::Fails,
+        }
+    }
+}
+
+/// There was a leg, and nobody in it who could count this: no observer, or a server without `pg_stat_statements`. That
+/// the extension is missing shows in that no leg has a count.
+fn is_excused(run: &Run, rounds: &Rounds<'_>, metric: Metric) -> bool {
+    let excused = match metric {
+        Metric::MaxBackends | Metric::Sessions => !run.observed,
+        Metric::Unheard => !run.observed || run.legs.iter().all(|leg| leg.statements.is_none()),
+        _ => false,
+    };
+    excused && rounds.legs().next().is_some()
 }
 
 /// Every assertion of the plan at every target but the baselines.
@@ -29,7 +63,7 @@ pub fn judge(run: &Run) -> Vec<Verdict> {
                     assertion: assertion.clone(),
                     target: rounds.target.name.clone(),
                     value,
-                    holds: value.is_some_and(|value| assertion.comparison.holds(value, assertion.limit)),
+                    ruling: Ruling::of(run, rounds, assertion, value),
                 }
             })
         })
@@ -89,10 +123,10 @@ mod tests {
         let failing = most([20, 21, 19]);
         assert_eq!(failing.len(), 1);
         assert_eq!(
-            (failing[0].target.as_str(), failing[0].value, failing[0].holds),
-            ("guard", Some(21.0), false)
+            (failing[0].target.as_str(), failing[0].value, failing[0].ruling),
+            ("guard", Some(21.0), Ruling::Fails)
         );
-        assert!(most([20, 20, 19])[0].holds);
+        assert_eq!(most([20, 20, 19])[0].ruling, Ruling::Holds);
     }
 
     #[test]
@@ -110,9 +144,9 @@ mod tests {
                 leg.failures = vec![failure; counts[leg.round as usize]];
             })
         };
-        assert!(errors([0, 0, 0])[0].holds);
+        assert_eq!(errors([0, 0, 0])[0].ruling, Ruling::Holds);
         let failing = &errors([0, 2, 0])[0];
-        assert_eq!((failing.value, failing.holds), (Some(2.0), false));
+        assert_eq!((failing.value, failing.ruling), (Some(2.0), Ruling::Fails));
     }
 
     #[test]
@@ -124,24 +158,47 @@ mod tests {
             };
             verdicts("served >= 50", value).remove(0)
         };
-        assert_eq!((served([10, 60, 70]).value, served([10, 60, 70]).holds), (Some(60.0), true));
-        assert_eq!((served([10, 40, 70]).value, served([10, 40, 70]).holds), (Some(40.0), false));
+        let told = |verdict: Verdict| (verdict.value, verdict.ruling);
+        assert_eq!(told(served([10, 60, 70])), (Some(60.0), Ruling::Holds));
+        assert_eq!(told(served([10, 40, 70])), (Some(40.0), Ruling::Fails));
     }
 
     #[test]
-    fn what_was_not_measured_does_not_hold() {
+    fn what_was_to_be_measured_and_was_not_fails() {
         let blind = &verdicts("max_backends <= 20", |leg| leg.backends.clear())[0];
-        assert_eq!((blind.value, blind.holds), (None, false));
+        assert_eq!((blind.value, blind.ruling), (None, Ruling::Fails));
         let once_blind = |leg: &mut Leg| if leg.round == 1 { leg.backends.clear() } else { backends(leg, 3) };
-        assert!(!verdicts("max_backends <= 20", once_blind)[0].holds);
+        assert_eq!(verdicts("max_backends <= 20", once_blind)[0].ruling, Ruling::Fails);
         // Two of three rounds served something: the median is the slower of them.
         let dead = |leg: &mut Leg| {
             if leg.round == 0 {
                 leg.invocations.clear()
             }
         };
-        assert!(verdicts("p50 <= 1h", dead)[0].holds);
-        assert!(!verdicts("p50 <= 1h", |leg| leg.invocations.clear())[0].holds);
+        assert_eq!(verdicts("p50 <= 1h", dead)[0].ruling, Ruling::Holds);
+        assert_eq!(verdicts("p50 <= 1h", |leg| leg.invocations.clear())[0].ruling, Ruling::Fails);
+    }
+
+    #[test]
+    fn what_nobody_was_to_measure_is_not_judged() {
+        let mut run = synthetic::run(&["guard"], 1);
+        run.observed = false;
+        run.plan.assertions =
+            ["max_backends <= 20", "sessions <= 20", "unheard_statements == 0", "p50 <= 1h"]
+                .map(|text| text.parse().unwrap())
+                .to_vec();
+        let leg = &mut run.legs[0];
+        (leg.sessions, leg.statements) = (None, None);
+        leg.backends.clear();
+        leg.invocations.clear();
+        let rulings = |run: &Run| judge(run).iter().map(|verdict| verdict.ruling).collect::<Vec<_>>();
+        let (unknown, fails) = (Ruling::NotMeasured, Ruling::Fails);
+        assert_eq!(rulings(&run), [unknown, unknown, unknown, fails]);
+        run.observed = true;
+        assert_eq!(rulings(&run), [fails, fails, unknown, fails], "the extension may be missing");
+        let counted = Leg { target: "else".to_owned(), ..synthetic::leg("guard", 0, 1) };
+        run.legs.push(counted);
+        assert_eq!(rulings(&run), [fails; 4], "the extension is there");
     }
 
     #[test]
@@ -149,6 +206,9 @@ mod tests {
         let mut run = synthetic::run(&["guard"], 1);
         run.legs.clear();
         run.plan.assertions = vec!["shed <= 3".parse().unwrap()];
-        assert!(!judge(&run)[0].holds);
+        assert_eq!(judge(&run)[0].ruling, Ruling::Fails);
+        run.observed = false;
+        run.plan.assertions = vec!["max_backends <= 3".parse().unwrap()];
+        assert_eq!(judge(&run)[0].ruling, Ruling::Fails);
     }
 }

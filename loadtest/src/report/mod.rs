@@ -24,7 +24,7 @@ pub mod units;
 pub use causes::{Cause, Counted, counted};
 pub use generator::Saturation;
 pub use html::to_html;
-pub use judge::{Verdict, judge, measured};
+pub use judge::{Ruling, Verdict, judge, measured};
 pub use notes::notes;
 pub use rounds::{Rounds, Spread};
 pub use series::Series;
@@ -46,6 +46,9 @@ pub struct Run {
     /// Everything that was recorded, in the order in which it happened.
     #[serde(with = "json::legs")]
     pub legs: Vec<Leg>,
+    /// Somebody was to ask PostgreSQL itself (`--observe`): what could not be counted there is a fault then.
+    #[serde(default)]
+    pub observed: bool,
     /// The machine that the generator ran on, for people.
     pub machine: String,
     /// When the first leg began: milliseconds since the Unix epoch.

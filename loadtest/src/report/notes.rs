@@ -4,6 +4,9 @@ use super::units::{of_micros, percent, seconds};
 use super::{Rounds, Run, Saturation};
 use crate::plan::Metric;
 
+/// The engine's warnings may hold figures, so that no two rounds have the same; of each target, so many are told.
+const MOST_WARNINGS: usize = 3;
+
 /// Said in every report.
 pub const INTENDED_START: &str = "Latency counts from the moment at which the plan wanted an invocation to begin, not \
      from when the generator or the target got round to it, so that no waiting is hidden (coordinated omission).";
@@ -20,6 +23,7 @@ pub fn notes(run: &Run) -> Vec<String> {
             continue;
         }
         notes.extend(saturation(rounds));
+        notes.extend(warnings(rounds));
         let interrupted = rounds.legs().filter(|leg| leg.interrupted).count();
         if interrupted > 0 {
             notes.push(format!(
@@ -47,16 +51,32 @@ fn saturation(rounds: &Rounds<'_>) -> Option<String> {
     ))
 }
 
+/// What was said while the legs ran: a report outlives the terminal.
+fn warnings(rounds: &Rounds<'_>) -> Vec<String> {
+    let mut known: Vec<&str> = Vec::new();
+    for warning in rounds.legs().flat_map(|leg| &leg.warnings) {
+        if !known.contains(&warning.as_str()) {
+            known.push(warning);
+        }
+    }
+    let name = &rounds.target.name;
+    known.into_iter().take(MOST_WARNINGS).map(|warning| format!("{name}: {warning}.")).collect()
+}
+
 /// All targets in one sentence: without an observer there is nothing else to say of any of them.
 fn unobserved(run: &Run) -> Option<String> {
+    if !run.observed {
+        return Some(
+            "PostgreSQL was not asked for backends, sessions and statements: --observe DSN, straight to it, would \
+             count them. What the plan asserts of them was not judged."
+                .to_owned(),
+        );
+    }
     let blind =
         run.targets.iter().filter(|target| run.legs_of(&target.name).any(|leg| leg.backends.is_empty()));
     let names: Vec<_> = blind.map(|target| target.name.as_str()).collect();
     (!names.is_empty()).then(|| {
-        format!(
-            "PostgreSQL was not asked for its backends (an observer's DSN is needed): {}.",
-            names.join(", ")
-        )
+        format!("PostgreSQL's backends could not be counted, in some rounds at least: {}.", names.join(", "))
     })
 }
 
@@ -64,9 +84,10 @@ fn unobserved(run: &Run) -> Option<String> {
 fn uncounted(run: &Run) -> Option<String> {
     let asked = run.plan.assertions.iter().any(|assertion| assertion.metric == Metric::Unheard);
     let counted = run.legs.iter().all(|leg| leg.statements.is_some());
-    (asked && !counted).then(|| {
-        "Statements run for clients that were gone could not be counted in every leg: PostgreSQL has to have \
-         pg_stat_statements, and the run an observer."
+    (run.observed && asked && !counted).then(|| {
+        "Statements run for clients that were gone could not be counted in every leg. PostgreSQL needs \
+         shared_preload_libraries = 'pg_stat_statements' for it, and the observer's database `create extension \
+         pg_stat_statements`."
             .to_owned()
     })
 }
@@ -79,6 +100,17 @@ mod tests {
     #[test]
     fn nothing_to_say_of_an_ordinary_run() {
         assert_eq!(notes(&synthetic::run(&["guard", "fifo"], 2)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_said_meanwhile_is_said_once_per_target() {
+        let mut run = synthetic::run(&["guard", "fifo"], 5);
+        for (number, leg) in run.legs.iter_mut().enumerate().filter(|(_, leg)| leg.target == "guard") {
+            leg.warnings = vec!["sessions were not counted".to_owned(), format!("{number} were strange")];
+        }
+        let said = notes(&run);
+        assert_eq!(said[0], "guard: sessions were not counted.");
+        assert_eq!(said.len(), MOST_WARNINGS, "{said:?}");
     }
 
     #[test]
@@ -99,11 +131,15 @@ mod tests {
         for told in [
             "guard: the load generator itself was probably the bottleneck in 2 of 2 rounds",
             "fifo: interrupted in 2 of 2",
-            "PostgreSQL was not asked for its backends (an observer's DSN is needed): fifo.",
+            "PostgreSQL's backends could not be counted, in some rounds at least: fifo.",
             "direct: no leg was run",
-            "pg_stat_statements",
+            "create extension pg_stat_statements",
         ] {
             assert!(said.contains(told), "{told}\n{said}");
         }
+        run.observed = false;
+        let said = notes(&run);
+        assert_eq!(said.iter().filter(|note| note.contains("--observe")).count(), 1, "{said:?}");
+        assert!(!said.iter().any(|note| note.contains("pg_stat_statements")), "{said:?}");
     }
 }

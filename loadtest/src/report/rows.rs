@@ -53,6 +53,7 @@ const GROUPS: &[(&str, &[(Metric, &str)])] = &[
         &[
             (Metric::Shed, "shed"),
             (Metric::Timeouts, "timed out"),
+            (Metric::Unfinished, "cut off"),
             (Metric::Failed, "failed otherwise"),
             (Metric::ErrorsOutsideContract, "errors outside the contract"),
         ],

@@ -15,7 +15,7 @@ const MOST_BINS: u64 = 240;
 pub struct Series {
     /// The length of a bin.
     pub bin_us: u64,
-    /// Invocations that were due. Like [`crate::plan::Metric::Offered`], without those aborted or cut off.
+    /// Invocations that were due, as [`crate::plan::Metric::Offered`] counts them.
     pub offered: Vec<u32>,
     /// Served, by their ends: goodput.
     pub served: Vec<u32>,
@@ -145,7 +145,7 @@ impl Series {
         };
         Self {
             bin_us,
-            offered: bins.counts(with(leg, is_offered).map(|it| it.intended_us)),
+            offered: bins.counts(with(leg, |it| is_offered(leg, it)).map(|it| it.intended_us)),
             served: ends(Outcome::Served),
             shed: ends(Outcome::Shed),
             timeouts: ends(Outcome::Timeout),
@@ -187,8 +187,12 @@ fn latency_bin(latency_us: u64) -> i32 {
     bin
 }
 
-fn is_offered(invocation: &Invocation) -> bool {
-    !matches!(invocation.outcome, Outcome::Aborted | Outcome::Unfinished)
+fn is_offered(leg: &Leg, invocation: &Invocation) -> bool {
+    match invocation.outcome {
+        Outcome::Aborted => false,
+        Outcome::Unfinished => !leg.interrupted,
+        Outcome::Served | Outcome::Shed | Outcome::Timeout | Outcome::Failed => true,
+    }
 }
 
 fn with(leg: &Leg, which: impl Fn(&Invocation) -> bool) -> impl Iterator<Item = &Invocation> {
@@ -231,7 +235,11 @@ mod tests {
     fn series_sum_to_the_legs_totals() {
         let plan = synthetic::surge();
         for (target, seed) in [("direct", 1), ("fifo", 2), ("guard", 3)] {
-            let leg = synthetic::leg(target, 0, seed);
+            let mut leg = synthetic::leg(target, 0, seed);
+            for invocation in leg.invocations.iter_mut().step_by(7) {
+                invocation.outcome = Outcome::Unfinished;
+            }
+            leg.interrupted = target == "fifo";
             // The second horizon is shorter than the leg: nothing is lost all the same.
             for horizon_us in [leg.wall_us, 7_000_000] {
                 let series = Series::of(&leg, bin_us(horizon_us), horizon_us);

@@ -18,10 +18,12 @@ pub struct Summary<'a> {
 /// within the phase, whenever it was due: a rate is of a time.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Figures {
-    /// Invocations by what became of them; `Aborted` and `Unfinished` are in none of them.
+    /// Invocations by what became of them. `Aborted` ones are in none of them, nor are `Unfinished` ones of a leg that was
+    /// interrupted.
     offered: u64,
     shed: u64,
     timeouts: u64,
+    unfinished: u64,
     failed: u64,
     /// Latency of those served, ascending: from the intended start to the end.
     latencies_us: Vec<u64>,
@@ -110,6 +112,8 @@ impl<'a> Summary<'a> {
                 Outcome::Shed => figures.shed += 1,
                 Outcome::Timeout => figures.timeouts += 1,
                 Outcome::Failed => figures.failed += 1,
+                // A target that hangs has not served: else only whoever answers could fail.
+                Outcome::Unfinished if !self.leg.interrupted => figures.unfinished += 1,
                 Outcome::Aborted | Outcome::Unfinished => continue,
             }
             figures.offered += 1;
@@ -159,6 +163,7 @@ impl Figures {
             }
             Metric::Shed => Some(self.shed as f64),
             Metric::Timeouts => Some(self.timeouts as f64),
+            Metric::Unfinished => Some(self.unfinished as f64),
             Metric::Failed => Some(self.failed as f64),
             Metric::ErrorsOutsideContract => Some(self.errors_outside_contract as f64),
             Metric::P50 => self.percentile(50),
@@ -258,21 +263,37 @@ mod tests {
         of.iter().map(|metric| figures.value(*metric).unwrap_or(-1.0)).collect()
     }
 
-    const OUTCOMES: [Metric; 5] =
-        [Metric::Offered, Metric::Served, Metric::Shed, Metric::Timeouts, Metric::Failed];
+    const OUTCOMES: [Metric; 6] =
+        [Metric::Offered, Metric::Served, Metric::Shed, Metric::Timeouts, Metric::Failed, Metric::Unfinished];
 
     #[test]
     fn what_the_target_is_not_to_blame_for_is_not_offered() {
         let (plan, leg) = small();
-        assert_eq!(values(&plan, &leg, None, None, &OUTCOMES), [7.0, 4.0, 1.0, 1.0, 1.0]);
-        assert_eq!(values(&plan, &leg, Some("batch"), None, &OUTCOMES), [3.0, 1.0, 0.0, 1.0, 1.0]);
+        assert_eq!(values(&plan, &leg, None, None, &OUTCOMES), [8.0, 4.0, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(values(&plan, &leg, Some("batch"), None, &OUTCOMES), [4.0, 1.0, 0.0, 1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn a_target_that_hangs_has_no_goodput() {
+        let (plan, mut leg) = small();
+        for invocation in &mut leg.invocations {
+            invocation.outcome = Outcome::Unfinished;
+        }
+        let read = [Metric::Goodput, Metric::Unfinished];
+        assert_eq!(values(&plan, &leg, None, None, &read), [0.0, 9.0]);
+        assert_eq!(Summary::of(&plan, &leg).value(Metric::P50, None, None), None);
+        leg.interrupted = true;
+        assert_eq!(values(&plan, &leg, None, None, &[Metric::Offered, Metric::Unfinished]), [0.0, 0.0]);
     }
 
     #[test]
     fn an_invocation_belongs_to_the_phase_that_it_was_due_in() {
         let (plan, leg) = small();
-        assert_eq!(values(&plan, &leg, None, Some("calm"), &OUTCOMES), [3.0, 3.0, 0.0, 0.0, 0.0]);
-        assert_eq!(values(&plan, &leg, Some("api"), Some("surge"), &OUTCOMES), [1.0, 0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(values(&plan, &leg, None, Some("calm"), &OUTCOMES), [3.0, 3.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(
+            values(&plan, &leg, Some("api"), Some("surge"), &OUTCOMES),
+            [1.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+        );
     }
 
     #[test]

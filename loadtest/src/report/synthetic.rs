@@ -63,6 +63,7 @@ pub fn run(targets: &[&str], rounds: u32) -> Run {
         plan: surge(),
         targets: targets.iter().map(target).collect(),
         legs,
+        observed: true,
         machine: "2 cores, 8 GB, Linux 6.1".to_owned(),
         started_unix_ms: 1_767_225_600_000,
         version: "0.1.0".to_owned(),

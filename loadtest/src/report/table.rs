@@ -3,7 +3,7 @@
 use super::notes::INTENDED_START;
 use super::rows::{Cell, Group, Row};
 use super::units::{self, clipped};
-use super::{Run, Verdict, judge, notes, rows};
+use super::{Ruling, Run, Verdict, judge, notes, rows};
 use crate::table::Table;
 use std::fmt::Write;
 
@@ -81,8 +81,12 @@ fn heading(run: &Run) -> String {
 
 fn verdicts(verdicts: &[Verdict]) -> String {
     let mut text = String::new();
-    for Verdict { assertion, target, value, holds } in verdicts {
-        let mark = if *holds { "PASS" } else { "FAIL" };
+    for Verdict { assertion, target, value, ruling } in verdicts {
+        let mark = match ruling {
+            Ruling::Holds => "PASS",
+            Ruling::Fails => "FAIL",
+            Ruling::NotMeasured => "----",
+        };
         let value =
             value.map_or_else(|| "not measured".to_owned(), |value| units::metric(assertion.metric, value));
         let _ = writeln!(text, "{mark}  {target}: {assertion}  ({value})");
@@ -121,6 +125,18 @@ mod tests {
             assert!(text.contains(told), "{told}\n{text}");
         }
         assert!(!text.contains("PASS  direct") && !text.contains("FAIL  direct"));
+    }
+
+    #[test]
+    fn what_nobody_measured_neither_passes_nor_fails() {
+        let mut run = synthetic::run(&["guard"], 1);
+        run.plan.assertions = vec!["max_backends <= 20".parse().unwrap()];
+        run.legs[0].backends.clear();
+        assert!(to_table(&run).contains("FAIL  guard: max_backends <= 20  (not measured)"));
+        run.observed = false;
+        let text = to_table(&run);
+        assert!(text.contains("----  guard: max_backends <= 20  (not measured)"), "{text}");
+        assert!(text.contains("--observe"), "{text}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use loadtest::client::{Failure, Target};
 use loadtest::functions::{Answer, Database, Invoker, InvokerOptions, Launch, ProcessInstance};
 use loadtest::plan::{Runtime, Span};
+use loadtest::terminal::{print, tell};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,7 +80,7 @@ pub async fn run(arguments: InvokeArguments) -> ExitCode {
     let (invoker, database) = match prepared {
         Ok(prepared) => prepared,
         Err(why) => {
-            eprintln!("loadtest: {why}");
+            tell(format_args!("loadtest: {why}"));
             return ExitCode::from(CANNOT_BEGIN);
         }
     };
@@ -97,7 +98,12 @@ pub async fn run(arguments: InvokeArguments) -> ExitCode {
     }
     starts.sort_unstable();
     if let (Some(median), Some(longest)) = (starts.get(starts.len() / 2), starts.last()) {
-        println!("started {} in {} median, {} longest", starts.len(), millis(*median), millis(*longest));
+        print(format_args!(
+            "started {} in {} median, {} longest",
+            starts.len(),
+            millis(*median),
+            millis(*longest)
+        ));
     }
     if all_served { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -133,7 +139,7 @@ async fn live(
     let mut instance = match invoker.start(launch).await {
         Ok(instance) => instance,
         Err(error) => {
-            println!("{number}: {error}");
+            print(format_args!("{number}: {error}"));
             return (None, false);
         }
     };
@@ -144,11 +150,11 @@ async fn live(
             && let Some(span) = arguments.freeze
             && let Err(error) = suspend(&mut instance, span.duration()).await
         {
-            println!("{number}: it cannot be suspended: {error}");
+            print(format_args!("{number}: it cannot be suspended: {error}"));
         }
         let begun = Instant::now();
         let answer = instance.invoke(&arguments.script, true, arguments.timeout.duration()).await;
-        println!("{number}: {}", told(&answer, begun.elapsed()));
+        print(format_args!("{number}: {}", told(&answer, begun.elapsed())));
         all_served &= answer.result.is_ok();
         if !instance.is_usable() {
             break;

@@ -10,6 +10,7 @@ mod run;
 mod show;
 
 use clap::{Parser, Subcommand};
+use loadtest::terminal::tell;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
@@ -26,7 +27,8 @@ Examples:
   # Is production well? One invocation every ten seconds; ends with 1 after three failures in a row
   PGCORRAL_PROBE_DSN=postgres://app:secret@db.internal/app loadtest probe --every 10s
 
-Exit codes: 0 done and every assertion holds, 1 an assertion or the run failed, 2 usage or plan, 130 ended by Ctrl-C.";
+Exit codes: 0 done and no assertion fails, 1 an assertion or the run failed, 2 it could not begin (usage, plan, login),
+130 ended by Ctrl-C.";
 
 /// Load tests for PostgreSQL and its poolers: function instances by the thousand, judged by what PostgreSQL counts.
 #[derive(Debug, Parser)]
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("loadtest: {error}");
+            tell(format_args!("loadtest: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -93,7 +95,7 @@ async fn worker() -> ExitCode {
     match loadtest::run::worker_main().await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("loadtest worker: {error}");
+            tell(format_args!("loadtest worker: {error}"));
             ExitCode::FAILURE
         }
     }

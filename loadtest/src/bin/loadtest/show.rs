@@ -2,6 +2,8 @@
 
 use clap::Args;
 use loadtest::plan::Plan;
+use loadtest::report::Ruling;
+use loadtest::terminal::{print, tell};
 use loadtest::{plans, report};
 use std::error::Error;
 use std::fs::File;
@@ -29,15 +31,15 @@ pub struct ReportArguments {
 pub fn plans(arguments: &PlansArguments) -> ExitCode {
     let Some(wanted) = &arguments.plan else {
         for (name, text) in plans::built_in() {
-            println!("{}", described(name, text));
+            print(described(name, text));
         }
         return ExitCode::SUCCESS;
     };
     if let Some((_, text)) = plans::built_in().iter().find(|(name, _)| name == wanted) {
-        print!("{text}");
+        print(text.trim_end());
         return ExitCode::SUCCESS;
     }
-    eprintln!("loadtest: there is no plan {wanted:?}; `loadtest plans` lists them");
+    tell(format_args!("loadtest: there is no plan {wanted:?}; `loadtest plans` lists them"));
     ExitCode::from(2)
 }
 
@@ -64,7 +66,7 @@ pub fn report(arguments: &ReportArguments) -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("loadtest: {}: {error}", arguments.json.display());
+            tell(format_args!("loadtest: {}: {error}", arguments.json.display()));
             ExitCode::from(2)
         }
     }
@@ -72,10 +74,10 @@ pub fn report(arguments: &ReportArguments) -> ExitCode {
 
 fn show(arguments: &ReportArguments) -> Result<bool, Box<dyn Error>> {
     let run = report::json::read(File::open(&arguments.json)?)?;
-    println!("{}", report::to_table(&run));
     if let Some(path) = &arguments.html {
         std::fs::write(path, report::to_html(&run))
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    Ok(report::judge(&run).iter().all(|verdict| verdict.holds))
+    print(report::to_table(&run));
+    Ok(report::judge(&run).iter().all(|verdict| verdict.ruling != Ruling::Fails))
 }

@@ -2,7 +2,7 @@
 
 use crate::report::rows::{self, Cell, Group, Row};
 use crate::report::svg::escape;
-use crate::report::{Rounds, Run, measured, units};
+use crate::report::{Rounds, Ruling, Run, measured, units};
 
 /// A row per assertion, a column per target; baselines show their value.
 pub fn verdicts(run: &Run) -> String {
@@ -19,12 +19,12 @@ pub fn verdicts(run: &Run) -> String {
                 .iter()
                 .map(|rounds| {
                     let value = measured(run, rounds, assertion);
-                    let holds = value.is_some_and(|value| assertion.comparison.holds(value, assertion.limit));
+                    let ruling = Ruling::of(run, rounds, assertion, value);
                     let value = value.map_or_else(
                         || "not measured".to_owned(),
                         |value| units::metric(assertion.metric, value),
                     );
-                    verdict(rounds.target.baseline, holds, &value)
+                    verdict(rounds.target.baseline, ruling, &value)
                 })
                 .collect();
             format!(
@@ -47,11 +47,11 @@ pub fn verdicts(run: &Run) -> String {
     )
 }
 
-fn verdict(baseline: bool, holds: bool, value: &str) -> String {
-    match (baseline, holds) {
-        (true, _) => format!("<td class=\"quiet\">{value}</td>"),
-        (false, true) => format!("<td class=\"pass\"><b>PASS</b> {value}</td>"),
-        (false, false) => format!("<td class=\"fail\"><b>FAIL</b> {value}</td>"),
+fn verdict(baseline: bool, ruling: Ruling, value: &str) -> String {
+    match (baseline, ruling) {
+        (true, _) | (false, Ruling::NotMeasured) => format!("<td class=\"quiet\">{value}</td>"),
+        (false, Ruling::Holds) => format!("<td class=\"pass\"><b>PASS</b> {value}</td>"),
+        (false, Ruling::Fails) => format!("<td class=\"fail\"><b>FAIL</b> {value}</td>"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::plan::Metric;
 use crate::report::svg::escape;
-use crate::report::{Rounds, Run, Spread, Verdict, judge, units};
+use crate::report::{Rounds, Ruling, Run, Spread, Verdict, judge, units};
 use std::fmt::Write;
 
 /// Title and facts.
@@ -71,6 +71,7 @@ fn card(rounds: &Rounds<'_>, verdicts: &[Verdict]) -> String {
         ("most backends", Metric::MaxBackends),
         ("shed", Metric::Shed),
         ("timed out", Metric::Timeouts),
+        ("cut off", Metric::Unfinished),
     ]
     .into_iter()
     .map(|(label, metric)| format!("<dt>{label}</dt><dd>{}</dd>", median(metric)))
@@ -94,11 +95,16 @@ fn outcome(rounds: &Rounds<'_>, verdicts: &[Verdict]) -> String {
         return text;
     }
     let own = || verdicts.iter().filter(|verdict| verdict.target == rounds.target.name);
-    let (all, failed) = (own().count(), own().filter(|verdict| !verdict.holds).count());
-    let _ = match (all, failed) {
-        (0, _) => Ok(()),
-        (_, 0) => writeln!(text, "<p class=\"verdict pass\"><b>PASS</b> all {all} assertions hold</p>"),
-        _ => writeln!(text, "<p class=\"verdict fail\"><b>FAIL</b> {failed} of {all} assertions</p>"),
+    let ruled = |ruling| own().filter(|verdict| verdict.ruling == ruling).count();
+    let (all, failed, unknown) = (own().count(), ruled(Ruling::Fails), ruled(Ruling::NotMeasured));
+    let aside = if unknown == 0 { String::new() } else { format!(", {unknown} not measured") };
+    let _ = match (all - unknown, failed) {
+        (0, _) if unknown == 0 => Ok(()),
+        (0, _) => writeln!(text, "<p class=\"verdict quiet\">{unknown} assertions, not measured</p>"),
+        (judged, 0) => {
+            writeln!(text, "<p class=\"verdict pass\"><b>PASS</b> all {judged} assertions hold{aside}</p>")
+        }
+        _ => writeln!(text, "<p class=\"verdict fail\"><b>FAIL</b> {failed} of {all} assertions{aside}</p>"),
     };
     text
 }

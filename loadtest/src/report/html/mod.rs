@@ -48,8 +48,8 @@ fn limits(run: &Run) -> String {
 fn footer(run: &Run) -> String {
     format!(
         "<footer>\n<p>{INTENDED_START}</p>\n<p>Goodput is the share of the invocations that were due and were served \
-         before their client gave up; those that the plan itself killed and those that the end of the run cut off are \
-         not counted. Rates count what was completed within the time. Backends are counted when two looks in a row at \
+         before their client gave up; those that the plan itself killed are not counted, those that the end of the leg \
+         cut off count as not served (but not if somebody interrupted it). Rates count what was completed within the time. Backends are counted when two looks in a row at \
          pg_stat_activity, 20 ms apart, agree.</p>\n<p>Written by loadtest {}.</p>\n</footer>\n",
         escape(&run.version)
     )
@@ -167,6 +167,23 @@ mod tests {
         let mut run = synthetic::run(&["guard"], 1);
         run.legs[0].generator.cpu_us = run.legs[0].wall_us * 2;
         assert!(to_html(&run).contains("the load generator itself was probably the bottleneck"));
+    }
+
+    #[test]
+    fn what_nobody_measured_neither_passes_nor_fails() {
+        let mut run = synthetic::run(&["guard"], 1);
+        run.plan.assertions =
+            ["max_backends <= 20", "offered >= 1"].map(|text| text.parse().unwrap()).to_vec();
+        run.legs[0].backends.clear();
+        run.observed = false;
+        let page = to_html(&run);
+        for told in
+            ["<td class=\"quiet\">not measured</td>", "all 1 assertions hold, 1 not measured", "--observe"]
+        {
+            assert!(page.contains(told), "{told}");
+        }
+        run.plan.assertions.truncate(1);
+        assert!(to_html(&run).contains("1 assertions, not measured"));
     }
 
     /// With `REPORT_LOOK=DIRECTORY`, pages and pictures are left there to be looked at.

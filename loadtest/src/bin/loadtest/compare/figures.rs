@@ -6,13 +6,14 @@ use loadtest::report::{Run, Spread, Summary};
 use std::time::Duration;
 
 /// What every plan's table shows, where it was measured.
-const STANDARD: [Metric; 15] = [
+const STANDARD: [Metric; 16] = [
     Metric::Offered,
     Metric::Goodput,
     Metric::GoodputPerSecond,
     Metric::OfCapacity,
     Metric::Shed,
     Metric::Timeouts,
+    Metric::Unfinished,
     Metric::Failed,
     Metric::ErrorsOutsideContract,
     Metric::P50,
@@ -125,6 +126,7 @@ impl Subject {
             Metric::Served | Metric::Goodput | Metric::GoodputPerSecond | Metric::OfCapacity => Better::More,
             Metric::Offered | Metric::Shed | Metric::Connects => Better::Neither,
             Metric::Timeouts
+            | Metric::Unfinished
             | Metric::Failed
             | Metric::ErrorsOutsideContract
             | Metric::P50
@@ -146,6 +148,7 @@ fn label(metric: Metric) -> String {
         Metric::ErrorsOutsideContract => "errors outside the contract".to_owned(),
         Metric::P50 | Metric::P90 | Metric::P99 => format!("{} latency of those served", metric.name()),
         Metric::Max => "longest latency of those served".to_owned(),
+        Metric::Unfinished => "cut off".to_owned(),
         Metric::MaxBackends => "most backends".to_owned(),
         Metric::Sessions => "sessions opened in PostgreSQL".to_owned(),
         Metric::Unheard => "statements run for nobody".to_owned(),

@@ -104,6 +104,7 @@ impl Comparison {
             plan: Plan::clone(&self.plans[plan]),
             targets: self.contestants.iter().map(|contestant| contestant.info.clone()).collect(),
             legs: Vec::new(),
+            observed: true,
             machine: self.circumstances.machine.clone(),
             started_unix_ms: now_unix_ms(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -5,7 +5,7 @@ use super::family::Family;
 use super::figures::{Row, Subject, rows};
 use loadtest::leg::CONTRACT;
 use loadtest::plan::{Assertion, Comparison, Metric};
-use loadtest::report::{Rounds, Run, Spread, TargetInfo, Verdict, counted, judge, notes, units};
+use loadtest::report::{Rounds, Ruling, Run, Spread, TargetInfo, Verdict, counted, judge, notes, units};
 use loadtest::table::Table;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -157,7 +157,7 @@ fn text(subject: &Subject, assertion: &Assertion) -> String {
 
 /// Whether all hold, and the value that is farthest from holding; `None` if none was judged.
 fn worst(verdicts: &[&Verdict]) -> Option<(bool, String)> {
-    let holds = verdicts.iter().all(|verdict| verdict.holds);
+    let holds = verdicts.iter().all(|verdict| verdict.ruling == Ruling::Holds);
     let badness = |verdict: &&&Verdict| match (verdict.value, verdict.assertion.comparison) {
         (None, _) => f64::INFINITY,
         (Some(value), Comparison::AtMost) => value,
