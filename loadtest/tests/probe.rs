@@ -120,11 +120,11 @@ async fn a_wrong_password_fails_at_the_login_with_its_sqlstate() {
     assert_eq!((summary.ending, outcomes.len()), (Ending::TooManyFailures, 2));
     assert!(!summary.is_success());
     let fault = summary.last_fault.unwrap();
-    assert_eq!((fault.phase, fault.reason), (Phase::Login, Reason::Sqlstate("28")));
+    assert_eq!((fault.phase, fault.reason), (Phase::Login, Reason::Sqlstate("28P01")));
     assert_eq!(fault.sqlstate.as_deref(), Some("28P01"));
     assert!(outcomes[0].phases.connect.is_some() && outcomes[0].phases.login.is_none());
     let page = metrics.render(Instant::now()).unwrap();
-    assert!(page.contains("pgcorral_probe_failures_total{reason=\"28\"} 2\n"), "{page}");
+    assert!(page.contains("pgcorral_probe_failures_total{reason=\"28P01\"} 2\n"), "{page}");
     assert!(!page.contains("hunter2"));
 }
 
@@ -193,7 +193,7 @@ async fn a_probe_that_is_stopped_before_it_ends_is_none() {
     let probe = invocation(&format!("postgres://app@127.0.0.1:{}/app", free_port().unwrap()));
     let summary = probe::run(&probe, terms(), &metrics(), |_, _| (), ready(())).await;
     assert_eq!((summary.ending, summary.tally.failed), (Ending::Stopped, 0));
-    assert!(summary.is_success());
+    assert!(!summary.is_success(), "nothing was shown to work");
 }
 
 #[tokio::test]
@@ -251,6 +251,9 @@ fn the_exit_status_tells_how_it_went() {
     assert!(text(&well.stdout).contains("probe 1 ok"), "{well:?}");
     assert_no_secret(&well);
 
+    let named = command(&["--once", "--dsn", "env:SOME_DSN"]).env("SOME_DSN", &dsn).output().unwrap();
+    assert_eq!(named.status.code(), Some(0), "{named:?}");
+
     let file = std::env::temp_dir().join(format!("loadtest-probe-{}.dsn", std::process::id()));
     std::fs::File::create(&file).unwrap().write_all(format!("{dsn}\n").as_bytes()).unwrap();
     let file_name = file.to_str().unwrap();
@@ -286,6 +289,7 @@ fn a_mistake_is_told_without_the_password() {
         (&["--dsn", dsn, "--every", "1ms"], "from 10ms to 1day"),
         (&["--dsn", dsn, "--name", "o'brien"], "a name is 1 to 63"),
         (&["--dsn", dsn, "--once", "--count", "3"], "cannot be used with"),
+        (&["--dsn", "env:LOADTEST_NO_SUCH_VARIABLE"], "the variable LOADTEST_NO_SUCH_VARIABLE is not set"),
         (&["--once"], "--dsn"),
     ] {
         let output = command(arguments).output().unwrap();
@@ -326,4 +330,23 @@ fn a_signal_ends_a_watch_with_a_summary() {
         );
         assert_no_secret(&output);
     }
+}
+
+/// A canary of a deployment that is ended while its first probe hangs must not pass for a success.
+#[test]
+fn a_signal_before_the_first_probe_is_over_is_no_success() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dsn = format!("postgres://app:secret@{}/app?sslmode=disable", silent.local_addr().unwrap());
+    let watch = command(&["--timeout", "1day", "--metrics", "off"])
+        .env("PGCORRAL_PROBE_DSN", &dsn)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _connection = silent.accept().unwrap();
+    let process = rustix::process::Pid::from_child(&watch);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    let output = watch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("before the first probe was over; 0 succeeded"), "{output:?}");
 }

@@ -3,8 +3,9 @@
 use clap::{Args, ValueEnum};
 use loadtest::client::{Failure, Target};
 use loadtest::functions::{Answer, Database, Invoker, InvokerOptions, Launch, ProcessInstance};
+use loadtest::limits::raise_open_files;
 use loadtest::plan::{Runtime, Span};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -14,9 +15,16 @@ use tokio::time::sleep;
 /// It could not begin: exit status 2, as for a mistake in the options.
 const CANNOT_BEGIN: u8 = 2;
 
+/// Of each process: its standard input, output and error, and the handle by which its end is heard of.
+const FILES_OF_INSTANCE: u64 = 4;
+
+/// Ours, and both ends of the pipes of those that are just being started.
+const OTHER_FILES: u64 = 200;
+
 const EXAMPLES: &str = "\
 The handlers are those of loadtest/functions, made ready by scripts/setup-functions.sh in target/functions. A handler of
-your own can take their place there.
+your own goes into a copy of that directory (`cp -a`), which --functions or LOADTEST_FUNCTIONS names: the script writes
+its own over whatever is in target/functions.
 
 Exit status: 0 if every invocation was served, 1 if one was not, 2 if it cannot begin.
 
@@ -97,18 +105,15 @@ pub async fn run(arguments: InvokeArguments) -> ExitCode {
     }
     starts.sort_unstable();
     if let (Some(median), Some(longest)) = (starts.get(starts.len() / 2), starts.last()) {
-        println!("started {} in {} median, {} longest", starts.len(), millis(*median), millis(*longest));
+        say(&format!("started {} in {} median, {} longest", starts.len(), millis(*median), millis(*longest)));
     }
     if all_served { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 async fn prepare(arguments: &InvokeArguments) -> Result<(Invoker, Database), String> {
-    let dsn = match arguments.dsn.strip_prefix("env:") {
-        Some(variable) => {
-            std::env::var(variable).map_err(|_| format!("the variable {variable} is not set"))?
-        }
-        None => arguments.dsn.clone(),
-    };
+    let needed = u64::from(arguments.instances) * FILES_OF_INSTANCE + OTHER_FILES;
+    raise_open_files(needed).map_err(|error| error.to_string())?;
+    let dsn = from_environment(&arguments.dsn)?;
     let target = Target::parse("target", &dsn).map_err(|error| error.to_string())?;
     target.resolve(arguments.allow_remote).await.map_err(|error| error.to_string())?;
     let database = Database::parse(&dsn).map_err(|error| error.to_string())?;
@@ -122,6 +127,14 @@ async fn prepare(arguments: &InvokeArguments) -> Result<(Invoker, Database), Str
     Ok((invoker, database))
 }
 
+/// The text itself, or what the environment variable holds that `env:VARIABLE` names.
+pub fn from_environment(text: &str) -> Result<String, String> {
+    match text.strip_prefix("env:") {
+        Some(variable) => std::env::var(variable).map_err(|_| format!("the variable {variable} is not set")),
+        None => Ok(text.to_owned()),
+    }
+}
+
 /// One instance's life; how long its start took, and whether all its invocations were served.
 async fn live(
     number: u32,
@@ -133,7 +146,7 @@ async fn live(
     let mut instance = match invoker.start(launch).await {
         Ok(instance) => instance,
         Err(error) => {
-            println!("{number}: {error}");
+            say(&format!("{number}: {error}"));
             return (None, false);
         }
     };
@@ -144,11 +157,11 @@ async fn live(
             && let Some(span) = arguments.freeze
             && let Err(error) = suspend(&mut instance, span.duration()).await
         {
-            println!("{number}: it cannot be suspended: {error}");
+            say(&format!("{number}: it cannot be suspended: {error}"));
         }
         let begun = Instant::now();
         let answer = instance.invoke(&arguments.script, true, arguments.timeout.duration()).await;
-        println!("{number}: {}", told(&answer, begun.elapsed()));
+        say(&format!("{number}: {}", told(&answer, begun.elapsed())));
         all_served &= answer.result.is_ok();
         if !instance.is_usable() {
             break;
@@ -162,6 +175,11 @@ async fn suspend(instance: &mut ProcessInstance, lasting: Duration) -> io::Resul
     instance.freeze()?;
     sleep(lasting).await;
     instance.thaw()
+}
+
+/// A reader that has gone away (`| head`) must not end the invocations.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 fn told(answer: &Answer, took: Duration) -> String {
