@@ -96,7 +96,7 @@ mod tests {
             }
             let found = command(&directory, runtime).unwrap();
             // Whether this machine has Node.js is another matter.
-            assert!(found.as_ref().is_ok() || found == Err(PathBuf::from("node")), "{found:?}");
+            assert!(found.is_ok() || found == Err(PathBuf::from("node")), "{found:?}");
         }
         std::fs::remove_dir_all(&directory).unwrap();
     }

@@ -236,7 +236,7 @@ mod tests {
     /// The label of a metric; none has several.
     fn labels<'a>(page: &'a str, name: &str) -> Option<&'a str> {
         let series = page.lines().find(|line| line.starts_with(name) && line.contains('{'))?;
-        let rest = series.strip_prefix(name)?.trim_start_matches(|c| c != '{');
+        let rest = series.strip_prefix(name)?.trim_start_matches(|c: char| c != '{');
         Some(rest.strip_prefix('{')?.split_once('=')?.0)
     }
 

@@ -123,9 +123,9 @@ async fn watch(args: ProbeArguments) -> Result<bool, String> {
     let metrics = Metrics::new(Instant::now()).map_err(|error| error.to_string())?;
     let metrics = Arc::new(metrics);
     let stop = stopped().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let invocation = args.invocation()?;
     // Held until the end; dropping it closes the page.
     let _page = args.page(&metrics).await?;
-    let invocation = args.invocation()?;
     let told = |number, outcome: &_| {
         say(&mut io::stdout(), &format.line(number, SystemTime::now(), outcome));
     };
@@ -140,13 +140,13 @@ impl ProbeArguments {
         Terms { every: self.every, timeout: self.timeout, failures: self.failures, probes }
     }
 
-    fn invocation(self) -> Result<Invocation, String> {
-        let dsn = match (&self.dsn_file, self.dsn) {
+    fn invocation(&self) -> Result<Invocation, String> {
+        let dsn = match (&self.dsn_file, &self.dsn) {
             (Some(file), _) => read(file)?,
-            (None, dsn) => from_environment(&dsn.unwrap_or_default())?,
+            (None, dsn) => from_environment(dsn.as_deref().unwrap_or_default())?,
         };
         Target::parse("probe", &dsn).map_err(|error| format!("the DSN: {error}"))?;
-        Ok(Invocation { dsn, name: self.name, write: self.write })
+        Ok(Invocation { dsn, name: self.name.clone(), write: self.write })
     }
 
     async fn page(&self, metrics: &Arc<Metrics>) -> Result<Option<Page>, String> {
