@@ -111,6 +111,11 @@ fn a_small_comparison_writes_a_page_that_can_be_made_again() {
     fs::write(place.path("page.md"), format!("{page}\nBy hand.\n")).unwrap();
     succeeds(&place.compare(&["--again", "--plans", &plan]));
     assert_eq!(place.page(), format!("{page}\nBy hand.\n"));
+    assert!(!page.contains("was changed since"), "{page}");
+    fs::write(&plan, fs::read_to_string(&plan).unwrap().replace("A small one", "Another")).unwrap();
+    succeeds(&place.compare(&["--again", "--plans", &plan]));
+    let older = place.page();
+    assert!(older.contains("## small: A small one") && older.contains("was changed since"), "{older}");
 
     what_was_kept_before_plans_had_circumstances_is_published(&place, &plan);
 }
