@@ -95,6 +95,7 @@ const BUILT_IN: &[(&str, &str)] = plans![
     "soak",
     "e1",
     "e1b",
+    "e1b-deaf",
     "e2",
     "e3",
     "e4",
