@@ -338,9 +338,9 @@ fn method(chapters: &[Chapter]) -> String {
          invocation that a later attempt served counts, however long that is after the first one's timeout. Invocations that \
          the plan kills midway, or that its end cuts off, are not among those offered. Clients retry, as often as the plan lets \
          them, after refusals, timeouts and lost connections, sessions that a FATAL error ended included; not after a FATAL \
-         error at login that is outside the contract. Backends and statements are those that \
+         error at login that is outside the contract, and PgBouncer's 08P01 is one where it comes at login. Backends and statements are those that \
          PostgreSQL counted. Statements run to their end for nobody are those of `pg_stat_statements` of which no client heard: \
-         one that was cancelled, or whose backend was ended, is in neither, whatever it has cost until then. \
+         one that was cancelled, or whose backend was ended, counts as none, whatever it has cost until then. \
          The contract are the SQLSTATEs that tell a client of overload or \
          a lost server ({contract}); PgBouncer ends the session with 08P01, a protocol violation, \
          and that is counted as an error outside it. Assertions of bounds that must never be \
