@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn rounds_in_which_only_the_other_had_nothing_speak_against_us() {
-        let ratio = |theirs, ours| row(Metric::Failed, &[theirs, ours]).ratio(1, 0);
+        let ratio = |theirs: &[f64], ours: &[f64]| row(Metric::Failed, &[theirs, ours]).ratio(1, 0);
         assert_eq!(ratio(&[0.0, 0.0, 3.0], &[5.0, 5.0, 1.0]), None, "not a third");
         assert_eq!(ratio(&[0.0, 2.0, 4.0], &[5.0, 4.0, 1.0]), Some(Ratio { median: 2.0, rounds: 3, of: 3 }));
     }

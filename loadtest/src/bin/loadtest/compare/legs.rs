@@ -133,7 +133,8 @@ impl Comparison {
         self.remaining.leg_is_over(place.plan, began.elapsed());
         let name = self.name(place);
         match &leg {
-            Ok(leg) if leg.interrupted => {}
+            Ok(leg) if leg.interrupted && stop.is_asked() => {}
+            Ok(leg) if leg.interrupted => self.miss(&name, &"it ended early".into()),
             Ok(leg) => self.tell(&name, place, leg),
             Err(error) => self.miss(&name, error),
         }
