@@ -3,7 +3,8 @@
 # drivers, as they would be deployed, into target/functions. The drivers are those of setup-drivers.sh, installed once.
 # Quick when nothing has changed since the last time.
 #
-# To fire a handler of one's own: put it in the place of target/functions/python/handler.py or node/handler.mjs.
+# What is in target/functions is overwritten, and nothing else is, whatever LOADTEST_FUNCTIONS says. A handler of one's
+# own goes into a copy of that directory, which `--functions` or LOADTEST_FUNCTIONS names to `loadtest`.
 set -euo pipefail
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -11,7 +12,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 . "$here/drivers.sh"
 
 function_sources=$here/../loadtest/functions
-functions=${LOADTEST_FUNCTIONS:-$here/../target/functions}
+functions=$here/../target/functions
 mkdir -p "$functions"
 functions=$(cd "$functions" && pwd)
 

@@ -62,6 +62,9 @@ async fn our_client_runs_a_transaction_in_every_protocol() {
             assert_eq!(session.run("select 1", protocol).await.unwrap().rows, 1);
             session.run("commit", protocol).await.unwrap();
             assert!(!session.in_transaction());
+            let refused = session.run("refuse", protocol).await.unwrap_err();
+            assert_eq!((refused.sqlstate(), refused.reason()), (Some("53300"), "queue_full"));
+            assert!(session.is_usable());
         }
         assert!(session.end(End::Terminate).await.is_none());
     }
@@ -88,7 +91,7 @@ fn the_generator_is_not_the_bottleneck() {
     assert_eq!(calibration.figures.len(), CASES.len());
     let asked: Vec<_> =
         calibration.figures.iter().filter(|figure| figure.asked_per_second.is_some()).collect();
-    assert_eq!(asked.len(), 2);
+    assert_eq!(asked.len(), 3);
     for figure in asked {
         assert_eq!(figure.cpu_us.len(), 2);
         let (_, share) = figure.shares_of_core().unwrap();

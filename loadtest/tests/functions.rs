@@ -44,8 +44,13 @@ fn cluster(max_connections: u32) -> (Cluster, Database) {
     (cluster, database)
 }
 
+/// The functions of this repository, whatever LOADTEST_FUNCTIONS says: somebody's own are another matter.
+fn installed() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/functions"))
+}
+
 fn invoker(directory: Option<&Path>) -> Invoker {
-    let directory = directory.map(Path::to_owned);
+    let directory = Some(directory.map_or_else(installed, Path::to_owned));
     Invoker::new(&InvokerOptions { directory, most: 20, starting: None }).unwrap()
 }
 
@@ -247,6 +252,7 @@ async fn leg_of_processes(generators: u32) {
     let target = Target::parse("direct", &cluster.url("app", "sec/ret", "postgres")).unwrap();
     let mut options = LegOptions::new(target);
     options.processes = generators;
+    options.functions = Some(installed());
     let program = env!("CARGO_BIN_EXE_loadtest").into();
     options.worker = Some(Worker { program, arguments: vec!["worker".into()] });
     let leg = run_leg(&plan, &options, |_| (), std::future::pending()).await.unwrap();
@@ -424,6 +430,67 @@ async fn invoker_that_waits_to_be_killed() {
     std::thread::sleep(Duration::from_secs(300));
 }
 
+#[tokio::test]
+async fn a_process_is_told_what_the_documentation_says_and_nothing_else() {
+    const ALLOWED: [&str; 6] =
+        ["DATABASE_URL", "AWS_LAMBDA_FUNCTION_NAME", "PYTHONDONTWRITEBYTECODE", "PATH", "HOME", "TMPDIR"];
+    let (_directory, instance) = fake(STUBBORN).await;
+    let file = format!("/proc/{}/environ", instance.process_id().unwrap());
+    let environment = String::from_utf8(fs::read(file).unwrap()).unwrap();
+    let names: Vec<_> =
+        environment.split_terminator('\0').map(|pair| pair.split('=').next().unwrap()).collect();
+    assert!(names.contains(&"DATABASE_URL") && names.iter().all(|name| ALLOWED.contains(name)), "{names:?}");
+    let documentation = include_str!("../functions/README.md");
+    assert!(ALLOWED.iter().all(|name| documentation.contains(&format!("`{name}`"))));
+}
+
+/// `loadtest invoke go` with a shell script in the Go program's place.
+fn invoke(directory: &Directory, dsn: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["invoke", "go", "--dsn", dsn, "--functions"]).arg(&directory.0);
+    command
+}
+
+/// Nobody connects there: the script does not.
+const NOWHERE: &str = "postgres://app@127.0.0.1:1/app";
+
+#[test]
+fn a_host_that_was_not_checked_is_refused() {
+    let directory = Directory::with_function("exit 1");
+    let output = invoke(&directory, "host=db.example hostaddr=127.0.0.1 user=app").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("hostaddr"), "{output:?}");
+}
+
+/// Every process waits until all of them are there, so their pipes are open at the same time.
+#[test]
+fn many_processes_need_more_files_than_a_shell_allows() {
+    let directory = Directory::with_function(
+        "here=\"${0%/*}/here\"; mkdir -p \"$here\"; echo '{\"init\":true}'; read -r event; : > \"$here/$$\"\n\
+         until [ \"$(ls \"$here\" | wc -l)\" -ge 30 ]; do sleep 0.05; done; echo '{\"ok\":true}'; read -r event",
+    );
+    let plain = invoke(&directory, NOWHERE);
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", "ulimit -Sn 64 && exec \"$@\"", "limited"])
+        .arg(plain.get_program())
+        .args(plain.get_args())
+        .args(["--instances", "30", "--timeout", "60s"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_reader_that_has_gone_away_does_not_end_the_invocations() {
+    let directory = Directory::with_function(
+        "echo '{\"init\":true}'; read -r event; echo '{\"ok\":true}'; read -r event; echo '{\"ok\":true}'",
+    );
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = invoke(&directory, NOWHERE).args(["--invocations", "2"]).stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
 /// A shell script in the place of the Go program.
 async fn fake(body: &str) -> (Directory, ProcessInstance) {
     let directory = Directory::with_function(body);
@@ -457,14 +524,10 @@ impl Directory {
 
     /// The installed directory of `file`'s runtime, with everything but that file.
     fn with_copies(file: &str) -> Self {
-        let installed = std::env::var_os("LOADTEST_FUNCTIONS").map_or_else(
-            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/functions")),
-            PathBuf::from,
-        );
         let directory = Self::new();
         let runtime = Path::new(file).parent().unwrap();
         fs::create_dir(directory.0.join(runtime)).unwrap();
-        for entry in fs::read_dir(installed.join(runtime)).expect("scripts/setup-functions.sh") {
+        for entry in fs::read_dir(installed().join(runtime)).expect("scripts/setup-functions.sh") {
             let from = entry.unwrap().path();
             let to = directory.0.join(runtime).join(from.file_name().unwrap());
             if from.is_dir() { symlink(&from, to).unwrap() } else { fs::copy(&from, to).map(|_| ()).unwrap() }

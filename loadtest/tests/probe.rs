@@ -17,7 +17,7 @@ use std::future::{pending, ready};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -46,6 +46,12 @@ fn cluster() -> Cluster {
     let cluster = Cluster::start(ClusterOptions::default()).unwrap();
     cluster.psql("postgres", "create role app login password 'secret'").unwrap();
     cluster
+}
+
+/// The server of all tests that do not stop it; its janitor ends it when this process is over.
+fn shared() -> &'static Cluster {
+    static CLUSTER: LazyLock<Cluster> = LazyLock::new(cluster);
+    &CLUSTER
 }
 
 /// Runs to the end of the terms; every outcome, in order.
@@ -80,7 +86,7 @@ fn sample(line: &str) -> (String, f64) {
 
 #[tokio::test]
 async fn a_healthy_server_is_a_success_and_the_page_moves() {
-    let cluster = cluster();
+    let cluster = shared();
     let metrics = metrics();
     let page = Page::serve("127.0.0.1:0".parse().unwrap(), Arc::clone(&metrics)).await.unwrap();
     let before = scrape(&page).await;
@@ -111,7 +117,7 @@ async fn a_healthy_server_is_a_success_and_the_page_moves() {
 
 #[tokio::test]
 async fn a_wrong_password_fails_at_the_login_with_its_sqlstate() {
-    let cluster = cluster();
+    let cluster = shared();
     let metrics = metrics();
     let probe = invocation(&cluster.url("app", "hunter2", "postgres"));
 
@@ -120,11 +126,11 @@ async fn a_wrong_password_fails_at_the_login_with_its_sqlstate() {
     assert_eq!((summary.ending, outcomes.len()), (Ending::TooManyFailures, 2));
     assert!(!summary.is_success());
     let fault = summary.last_fault.unwrap();
-    assert_eq!((fault.phase, fault.reason), (Phase::Login, Reason::Sqlstate("28")));
+    assert_eq!((fault.phase, fault.reason), (Phase::Login, Reason::Sqlstate("28P01")));
     assert_eq!(fault.sqlstate.as_deref(), Some("28P01"));
     assert!(outcomes[0].phases.connect.is_some() && outcomes[0].phases.login.is_none());
     let page = metrics.render(Instant::now()).unwrap();
-    assert!(page.contains("pgcorral_probe_failures_total{reason=\"28\"} 2\n"), "{page}");
+    assert!(page.contains("pgcorral_probe_failures_total{reason=\"28P01\"} 2\n"), "{page}");
     assert!(!page.contains("hunter2"));
 }
 
@@ -193,31 +199,32 @@ async fn a_probe_that_is_stopped_before_it_ends_is_none() {
     let probe = invocation(&format!("postgres://app@127.0.0.1:{}/app", free_port().unwrap()));
     let summary = probe::run(&probe, terms(), &metrics(), |_, _| (), ready(())).await;
     assert_eq!((summary.ending, summary.tally.failed), (Ending::Stopped, 0));
-    assert!(summary.is_success());
+    assert!(!summary.is_success(), "nothing was shown to work");
 }
 
 #[tokio::test]
 async fn writing_makes_the_table_once_and_keeps_one_row_for_each_name() {
-    let cluster = cluster();
-    cluster.psql("postgres", "grant create on schema public to app").unwrap();
-    let dsn = cluster.url("app", "secret", "postgres");
+    let cluster = shared();
+    cluster.psql("postgres", "create database shop").unwrap();
+    cluster.psql("shop", "grant create on schema public to app").unwrap();
+    let dsn = cluster.url("app", "secret", "shop");
     let named = |name: &str| Invocation { write: true, name: name.parse().unwrap(), ..invocation(&dsn) };
 
     let (summary, outcomes) = run(&named("a"), probes(4), &metrics()).await;
     assert_eq!(summary.tally.succeeded, 4, "{summary:?}");
     assert!(outcomes[0].phases.write.is_some());
     // Who may not make tables may still write to one.
-    cluster.psql("postgres", "revoke create on schema public from app").unwrap();
+    cluster.psql("shop", "revoke create on schema public from app").unwrap();
     let (summary, _) = run(&named("b-1.x"), probes(2), &metrics()).await;
     assert_eq!(summary.tally.succeeded, 2, "{summary:?}");
 
-    let rows = cluster.psql("postgres", "select name, probes from loadtest_probe order by name").unwrap();
+    let rows = cluster.psql("shop", "select name, probes from loadtest_probe order by name").unwrap();
     assert_eq!(rows, "a|4\nb-1.x|2");
 }
 
 #[tokio::test]
 async fn a_write_that_is_not_allowed_fails_as_the_write() {
-    let cluster = cluster();
+    let cluster = shared();
     let probe = Invocation { write: true, ..invocation(&cluster.url("app", "secret", "postgres")) };
     let (summary, outcomes) = run(&probe, probes(1), &metrics()).await;
     let fault = summary.last_fault.unwrap();
@@ -250,6 +257,9 @@ fn the_exit_status_tells_how_it_went() {
     assert_eq!(well.status.code(), Some(0), "{well:?}");
     assert!(text(&well.stdout).contains("probe 1 ok"), "{well:?}");
     assert_no_secret(&well);
+
+    let named = command(&["--once", "--dsn", "env:SOME_DSN"]).env("SOME_DSN", &dsn).output().unwrap();
+    assert_eq!(named.status.code(), Some(0), "{named:?}");
 
     let file = std::env::temp_dir().join(format!("loadtest-probe-{}.dsn", std::process::id()));
     std::fs::File::create(&file).unwrap().write_all(format!("{dsn}\n").as_bytes()).unwrap();
@@ -286,6 +296,7 @@ fn a_mistake_is_told_without_the_password() {
         (&["--dsn", dsn, "--every", "1ms"], "from 10ms to 1day"),
         (&["--dsn", dsn, "--name", "o'brien"], "a name is 1 to 63"),
         (&["--dsn", dsn, "--once", "--count", "3"], "cannot be used with"),
+        (&["--dsn", "env:LOADTEST_NO_SUCH_VARIABLE"], "the variable LOADTEST_NO_SUCH_VARIABLE is not set"),
         (&["--once"], "--dsn"),
     ] {
         let output = command(arguments).output().unwrap();
@@ -298,7 +309,7 @@ fn a_mistake_is_told_without_the_password() {
 /// A watch that is ended tells how things stand: 0 while all is well, 1 in the middle of an outage.
 #[test]
 fn a_signal_ends_a_watch_with_a_summary() {
-    let cluster = cluster();
+    let cluster = shared();
     let well = cluster.url("app", "secret", "postgres");
     let away = format!("postgres://app:secret@127.0.0.1:{}/app", free_port().unwrap());
     for (dsn, signal, status) in [
@@ -326,4 +337,23 @@ fn a_signal_ends_a_watch_with_a_summary() {
         );
         assert_no_secret(&output);
     }
+}
+
+/// A canary of a deployment that is ended while its first probe hangs must not pass for a success.
+#[test]
+fn a_signal_before_the_first_probe_is_over_is_no_success() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dsn = format!("postgres://app:secret@{}/app?sslmode=disable", silent.local_addr().unwrap());
+    let watch = command(&["--timeout", "1day", "--metrics", "off"])
+        .env("PGCORRAL_PROBE_DSN", &dsn)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _connection = silent.accept().unwrap();
+    let process = rustix::process::Pid::from_child(&watch);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    let output = watch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("before the first probe was over; 0 succeeded"), "{output:?}");
 }

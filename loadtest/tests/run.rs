@@ -300,9 +300,13 @@ async fn a_thinking_instance_sees_its_connection_go() {
 
     let killed = killed.load(Ordering::SeqCst);
     assert!(killed > 0, "nobody was idle");
-    // Noticed while thinking: the next invocation connects, and does not fail first.
+    // Noticed while thinking: the next invocation connects, and does not fail first. What the server said is kept.
     assert_eq!(leg.connects.iter().filter(|connect| connect.again).count(), killed, "{:?}", leg.failures);
-    assert_eq!(leg.failures, []);
+    assert_eq!(leg.failures.len(), killed);
+    for failure in &leg.failures {
+        let told = (failure.kind, failure.sqlstate.as_deref(), failure.at_login);
+        assert_eq!(told, (FailureKind::Sql, Some("57P01"), false), "{failure:?}");
+    }
     assert_eq!(leg.connects.len(), 4 + killed);
     assert_eq!(count(&leg, Outcome::Served), leg.invocations.len());
 }
@@ -527,6 +531,59 @@ async fn a_leg_that_is_stopped_is_complete() {
     assert!(count(&leg, Outcome::Unfinished) > 10);
     assert_eq!(count(&leg, Outcome::Served) + count(&leg, Outcome::Unfinished), leg.invocations.len());
     assert!(!leg.backends.is_empty() && !leg.progress.is_empty());
+}
+
+/// A leg that nobody but a hook ends.
+fn endless(events: &[(&str, &str)]) -> Arc<Plan> {
+    let mut plan = Plan::clone(&plan(
+        "600s",
+        "instances = 1\narrival = { kind = \"closed\" }\nscript = [\"select 1\"]\nthink = \"50ms\"",
+    ));
+    plan.events = events.iter().map(|(at, hook)| toml_event(at, hook)).collect();
+    Arc::new(plan)
+}
+
+#[tokio::test]
+async fn a_stop_leaves_no_event_undone() {
+    let cluster = cluster(20);
+    let plan = endless(&[("10ms", "stop"), ("590s", "start"), ("591s", "check")]);
+    let stopping = Arc::new(tokio::sync::Notify::new());
+    let stopped = Arc::clone(&stopping);
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let (first, second) = (Arc::clone(&done), Arc::clone(&done));
+    let hooks = Hooks::new()
+        .with_call("stop", move || {
+            first.lock().unwrap().push("stop");
+            stopping.notify_one();
+            Ok(())
+        })
+        .with_call("start", move || {
+            second.lock().unwrap().push("start");
+            Ok(())
+        })
+        .with_command("check", "exit 9");
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let warned = Arc::clone(&warnings);
+    let warn = Arc::new(move |text: &str| warned.lock().unwrap().push(text.to_owned()));
+    let options = LegOptions { hooks, warn, ..options(&cluster) };
+    let leg = run_leg(&plan, &options, |_| (), stopped.notified()).await.unwrap();
+    assert!(leg.interrupted);
+    assert_eq!(*done.lock().unwrap(), ["stop", "start"]);
+    // One that fails then does not take the leg's figures with it.
+    assert_eq!(*warnings.lock().unwrap(), ["hook \"check\" failed: exit status: 9"]);
+}
+
+#[tokio::test]
+async fn a_leg_with_too_many_records_ends_early() {
+    let cluster = cluster(20);
+    let warnings = Arc::new(Mutex::new(Vec::new()));
+    let warned = Arc::clone(&warnings);
+    let warn = Arc::new(move |text: &str| warned.lock().unwrap().push(text.to_owned()));
+    let options = LegOptions { most_records: 10, warn, ..options(&cluster) };
+    let leg = run(&endless(&[]), &options).await;
+    assert!(leg.interrupted && leg.invocations.len() + leg.connects.len() >= 10);
+    let [warning] = &warnings.lock().unwrap()[..] else { panic!("{warnings:?}") };
+    assert!(warning.contains("more than 10 records"), "{warning}");
 }
 
 #[tokio::test]

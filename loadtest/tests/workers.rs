@@ -12,6 +12,7 @@ use std::future::pending;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -26,7 +27,10 @@ async fn main() -> ExitCode {
     all_workers_stop_when_the_leg_is_stopped(&target, &cluster).await;
     a_worker_that_ends_before_its_time_is_an_error(&target).await;
     what_a_worker_cannot_do_is_told_in_its_words(&target).await;
-    println!("5 passed");
+    a_worker_that_does_not_stop_is_not_waited_for(&target).await;
+    // Nobody gets these files back: it has to be the last.
+    every_worker_needs_the_files_of_its_own_share_alone(&target).await;
+    println!("7 passed");
     ExitCode::SUCCESS
 }
 
@@ -116,9 +120,9 @@ async fn all_workers_stop_when_the_leg_is_stopped(target: &Target, cluster: &Clu
     assert!(leg.invocations.len() > 20);
     // Nobody is left who would connect again.
     let left = "select count(*) from pg_stat_activity where usename = 'app' and state = 'active'";
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let patience = Instant::now() + Duration::from_secs(30);
     while cluster.psql("postgres", left).unwrap() != "0" {
-        assert!(std::time::Instant::now() < patience, "workers go on");
+        assert!(Instant::now() < patience, "workers go on");
     }
 }
 
@@ -147,4 +151,35 @@ async fn what_a_worker_cannot_do_is_told_in_its_words(target: &Target) {
     let options = with_shell(target, "ulimit -n 90; exec \"$0\" worker");
     let error = run_leg(&plan, &options, |_| (), pending()).await.unwrap_err();
     assert!(error.to_string().contains("open files are needed"), "{error}");
+}
+
+async fn a_worker_that_does_not_stop_is_not_waited_for(target: &Target) {
+    let plan = plan(
+        "duration = \"600s\"\n[[function]]\nname = \"f\"\ninstances = 4\narrival = { kind = \"closed\" }\n\
+         script = [\"select 1\"]\n",
+    );
+    let sample = r#"{"records":[{"progress":{"at_us":100000,"in_flight":0,"connections":0,"lag_us":0}}]}"#;
+    let deaf = format!("read order; echo '\"ready\"'; read start; echo '{sample}'; exec sleep 900");
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let mut tell = Some(tell);
+    let progress = |_: &Progress| drop(tell.take().map(|tell| tell.send(())));
+    let stop = async { drop(told.await) };
+    let options = with_shell(target, &deaf);
+    let leg = tokio::time::timeout(Duration::from_secs(120), run_leg(&plan, &options, progress, stop)).await;
+    let error = leg.expect("waited for").unwrap_err();
+    assert!(matches!(error, RunError::Worker { .. }), "{error:?}");
+}
+
+async fn every_worker_needs_the_files_of_its_own_share_alone(target: &Target) {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // A share of 30, and the others that a process has; not all 60.
+    setrlimit(Resource::Nofile, Rlimit { current: Some(100), maximum: Some(100) }).unwrap();
+    let plan = plan(
+        "duration = \"1s\"\n[[function]]\nname = \"f\"\ninstances = 60\n\
+         arrival = { kind = \"closed\", within = \"1s\" }\nscript = [\"select 1\"]\nthink = \"10s\"\n",
+    );
+    let error = run_leg(&plan, &with_processes(target, 1), |_| (), pending()).await.unwrap_err();
+    assert!(matches!(error, RunError::Files(_)), "{error:?}");
+    let leg = run_leg(&plan, &with_processes(target, 2), |_| (), pending()).await.unwrap();
+    assert_eq!(leg.invocations.len(), 60);
 }

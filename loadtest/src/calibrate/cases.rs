@@ -1,6 +1,7 @@
 //! What is measured: plans like any others, fired by the engine as any others.
 
 use super::stub::Login;
+use crate::leg::Outcome;
 use crate::plan::{Plan, PlanError, Protocol};
 use std::path::Path;
 use std::time::Duration;
@@ -35,13 +36,20 @@ pub enum Load {
     Burst,
     /// Two thousand callers in a closed loop that together ask for 400 invocations per second.
     Crowd,
+    /// Two thousand callers that are all refused at once and try twice more: the surge of the plan `e1` at a target that
+    /// serves nobody.
+    Refused,
 }
+
+/// [`Load::Refused`]: three attempts in the second that callers think and the 150 ms that they wait between them, on
+/// average.
+const REFUSED_PER_SECOND: f64 = 2000.0 * 3.0 / 1.15;
 
 const STATEMENT: &[&str] = &["select 1"];
 const TRANSACTION: &[&str] = &["begin", "select 1", "select 1", "commit"];
 
 /// Everything that is measured, in the order of the report.
-pub const CASES: [Case; 11] = [
+pub const CASES: [Case; 12] = [
     case("cold, trust", Login::Trust, Protocol::Simple, Load::Cold),
     case("cold, SCRAM", Login::Scram, Protocol::Simple, Load::Cold),
     case("cold, SCRAM", Login::Scram, Protocol::Extended, Load::Cold),
@@ -53,6 +61,7 @@ pub const CASES: [Case; 11] = [
     case("warm, 4 statements", Login::Scram, Protocol::Prepared, Load::Warm { script: TRANSACTION }),
     case("1000 cold at once", Login::Scram, Protocol::Simple, Load::Burst),
     case("2000 callers", Login::Scram, Protocol::Simple, Load::Crowd),
+    case("2000 callers, refused", Login::Scram, Protocol::Simple, Load::Refused),
 ];
 
 const fn case(name: &'static str, login: Login, protocol: Protocol, load: Load) -> Case {
@@ -60,14 +69,22 @@ const fn case(name: &'static str, login: Login, protocol: Protocol, load: Load) 
 }
 
 impl Case {
-    /// Invocations per second that the shipped plans ask for in this way; `None`: as many as it goes.
+    /// Attempts per second (invocations, where none is refused) that the shipped plans ask for in this way; `None`: as
+    /// many as it goes.
     #[must_use]
     pub fn asked(&self) -> Option<f64> {
         match self.load {
             Load::Cold | Load::Warm { .. } => None,
             Load::Burst => Some(1000.0),
             Load::Crowd => Some(400.0),
+            Load::Refused => Some(REFUSED_PER_SECOND),
         }
+    }
+
+    /// What becomes of its invocations.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        if self.load == Load::Refused { Outcome::Shed } else { Outcome::Served }
     }
 
     /// The plan; `lasting` is for how long those go that go as fast as they can.
@@ -80,6 +97,7 @@ impl Case {
             Load::Warm { script } => (lasting, closed(CALLERS, None, script)),
             Load::Burst => (Duration::from_secs(1), burst()),
             Load::Crowd => (Duration::from_secs(6), crowd()),
+            Load::Refused => (Duration::from_secs(6), refused()),
         };
         let text = format!(
             "title = {:?}\nduration = \"{}\"\n[[function]]\nname = \"calibrate\"\nprotocol = \"{}\"\n{function}",
@@ -118,6 +136,12 @@ fn crowd() -> String {
     format!("instances = 2000\n{arrival}\nscript = {STATEMENT:?}\n")
 }
 
+/// The callers of `e1`, with its timeout, its retries and its pauses.
+fn refused() -> String {
+    let arrival = "arrival = { kind = \"closed\", within = \"1s\" }\nthink = { mean = \"1s\" }";
+    format!("instances = 2000\n{arrival}\ntimeout = \"3s\"\nretries = 2\nscript = [\"refuse\"]\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +151,22 @@ mod tests {
         for case in CASES {
             let plan = case.plan(Duration::from_millis(1500)).unwrap();
             assert_eq!(plan.functions[0].protocol, case.protocol);
+        }
+    }
+
+    /// Else "the rates of the shipped plans" would be those of other plans.
+    #[test]
+    fn those_who_are_refused_behave_as_e1_has_it() {
+        let e1 = crate::plans::find("e1").unwrap();
+        let case = CASES.iter().find(|case| case.load == Load::Refused).unwrap();
+        let own = &case.plan(Duration::from_secs(1)).unwrap().functions[0];
+        assert_eq!(own.instances, e1.functions.iter().map(|function| function.instances).sum::<u32>());
+        for function in &e1.functions {
+            assert_eq!(
+                (own.think, own.timeout, own.retries),
+                (function.think, function.timeout, function.retries)
+            );
+            assert_eq!(own.backoff, function.backoff);
         }
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 /// One case in one round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Measured {
-    /// Invocations that were served.
-    pub invocations: u64,
+    /// Attempts that were answered: one for each invocation, where none is refused.
+    pub attempts: u64,
     /// From the first to the last.
     pub wall: Duration,
     /// CPU of the generator, user and system.
@@ -43,18 +43,18 @@ pub struct Figure {
     pub login: String,
     /// `simple`, `extended` or `prepared`.
     pub protocol: String,
-    /// Invocations of all rounds.
-    pub invocations: u64,
-    /// Invocations per second of wall time, the fastest round: what this machine managed, the stub included.
+    /// Attempts of all rounds that were answered: one for each invocation, where none is refused.
+    pub attempts: u64,
+    /// Attempts per second of wall time, the fastest round: what this machine managed, the stub included.
     pub per_second: f64,
-    /// Microseconds of the generator's CPU per invocation, each round's, ascending.
+    /// Microseconds of the generator's CPU per attempt, each round's, ascending.
     pub cpu_us: Vec<f64>,
     /// What the shipped plans ask for; `None` where it went as fast as it goes.
     pub asked_per_second: Option<f64>,
 }
 
 impl Figure {
-    /// The median round's microseconds per invocation (the better of the two in the middle).
+    /// The median round's microseconds per attempt (the better of the two in the middle).
     #[must_use]
     pub fn median_cpu_us(&self) -> f64 {
         self.cpu_us.get(self.cpu_us.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
@@ -66,7 +66,7 @@ impl Figure {
         self.cpu_us.first().copied().unwrap_or(f64::NAN)
     }
 
-    /// How many invocations per second one core would manage if it did nothing else.
+    /// How many attempts per second one core would manage if it did nothing else.
     #[must_use]
     pub fn per_second_and_core(&self) -> f64 {
         1e6 / self.median_cpu_us()
@@ -96,12 +96,12 @@ impl Calibration {
 
     /// One more round of a case.
     pub fn add(&mut self, case: &Case, measured: Measured) {
-        #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 invocations")]
-        let invocations = measured.invocations as f64;
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 attempts")]
+        let attempts = measured.attempts as f64;
         let figure = self.figure_of(case);
-        figure.invocations += measured.invocations;
-        figure.per_second = figure.per_second.max(invocations / measured.wall.as_secs_f64().max(1e-6));
-        figure.cpu_us.push(measured.cpu.as_secs_f64() * 1e6 / invocations.max(1.0));
+        figure.attempts += measured.attempts;
+        figure.per_second = figure.per_second.max(attempts / measured.wall.as_secs_f64().max(1e-6));
+        figure.cpu_us.push(measured.cpu.as_secs_f64() * 1e6 / attempts.max(1.0));
         figure.cpu_us.sort_by(f64::total_cmp);
     }
 
@@ -112,7 +112,7 @@ impl Calibration {
                 name: case.name.to_owned(),
                 login: case.login.name().to_owned(),
                 protocol: case.protocol_name().to_owned(),
-                invocations: 0,
+                attempts: 0,
                 per_second: 0.0,
                 cpu_us: Vec::new(),
                 asked_per_second: case.asked(),
@@ -134,7 +134,10 @@ impl Calibration {
             self.machine,
             self.speeds().to_text(),
         );
-        text.push_str(&format!("What the rates of the shipped plans cost:\n\n{}", self.shares().to_text()));
+        text.push_str(&format!(
+            "What the rates of the shipped plans cost (refused: attempts, of which each invocation makes three):\n\n{}",
+            self.shares().to_text()
+        ));
         if self.debug_build {
             text.push_str("\nThis is a debug build: a release build is several times faster.\n");
         }
@@ -186,8 +189,8 @@ mod tests {
     use super::super::cases::CASES;
     use super::*;
 
-    fn measured(invocations: u64, cpu_ms: u64) -> Measured {
-        Measured { invocations, wall: Duration::from_secs(1), cpu: Duration::from_millis(cpu_ms) }
+    fn measured(attempts: u64, cpu_ms: u64) -> Measured {
+        Measured { attempts, wall: Duration::from_secs(1), cpu: Duration::from_millis(cpu_ms) }
     }
 
     #[test]
@@ -198,7 +201,7 @@ mod tests {
             calibration.add(case, measured(1000, cpu_ms));
         }
         let figure = &calibration.figures[0];
-        assert_eq!((figure.invocations, figure.cpu_us.as_slice()), (3000, &[100.0, 200.0, 300.0][..]));
+        assert_eq!((figure.attempts, figure.cpu_us.as_slice()), (3000, &[100.0, 200.0, 300.0][..]));
         assert!((figure.per_second_and_core() - 5000.0).abs() < 1e-6);
         let (median, least) = figure.shares_of_core().unwrap();
         assert!((median - 0.2).abs() < 1e-9 && (least - 0.1).abs() < 1e-9, "{median} {least}");

@@ -45,11 +45,11 @@ pub enum CalibrateError {
     Stub(io::Error),
     /// A leg could not be run.
     Leg(RunError),
-    /// The stub did not serve everybody, so that the figures would be of something else.
+    /// The stub did not serve (or refuse) everybody, so that the figures would be of something else.
     NotServed {
         /// The case.
         case: &'static str,
-        /// How many were not served.
+        /// How many were not.
         invocations: usize,
         /// Why, for the first.
         reason: String,
@@ -64,7 +64,10 @@ impl fmt::Display for CalibrateError {
             Self::Stub(error) => write!(f, "cannot start the stub server: {error}"),
             Self::Leg(error) => error.fmt(f),
             Self::NotServed { case, invocations, reason } => {
-                write!(f, "{case}: the stub server did not serve {invocations} invocations: {reason}")
+                write!(
+                    f,
+                    "{case}: the stub server did not answer {invocations} invocations as it should: {reason}"
+                )
             }
             Self::Plan(error) => f.write_str(error),
         }
@@ -116,20 +119,25 @@ async fn measure_one(options: &Options, round: u32, case: &Case) -> Result<Measu
     let before = cpu();
     let leg = run_leg(&Arc::new(plan), &leg_options, |_| (), pending()).await.map_err(CalibrateError::Leg)?;
     let used = cpu().saturating_sub(before);
-    let invocations = served(case, &leg)?;
-    Ok(Measured { invocations, wall: Duration::from_micros(leg.wall_us), cpu: used })
+    let attempts = attempts(case, &leg)?;
+    Ok(Measured { attempts, wall: Duration::from_micros(leg.wall_us), cpu: used })
 }
 
-/// Those that the leg's end cut off are neither here nor there.
-fn served(case: &Case, leg: &Leg) -> Result<u64, CalibrateError> {
-    let count = |outcome| leg.invocations.iter().filter(|invocation| invocation.outcome == outcome).count();
-    let (served, unfinished) = (count(Outcome::Served), count(Outcome::Unfinished));
-    let not_served = leg.invocations.len() - served - unfinished;
-    if not_served > 0 || served == 0 {
+/// Those of invocations that the leg's end cut off are neither here nor there.
+fn attempts(case: &Case, leg: &Leg) -> Result<u64, CalibrateError> {
+    let (mut attempts, mut not_served) = (0, 0);
+    for invocation in &leg.invocations {
+        match invocation.outcome {
+            outcome if outcome == case.outcome() => attempts += u64::from(invocation.attempts),
+            Outcome::Unfinished => {}
+            _ => not_served += 1,
+        }
+    }
+    if not_served > 0 || attempts == 0 {
         let reason = leg.failures.first().map(|failure| failure.reason.clone()).unwrap_or_default();
         return Err(CalibrateError::NotServed { case: case.name, invocations: not_served, reason });
     }
-    Ok(u64::try_from(served).unwrap_or(u64::MAX))
+    Ok(attempts)
 }
 
 /// What this process has used until now, user and system, all threads.

@@ -4,7 +4,7 @@ use super::address::Address;
 use super::inbox::Event;
 use super::login::{Identity, Login, unsendable};
 use super::statements::Statements;
-use super::stream::{Opened, Stream, lost};
+use super::stream::{Opened, Stream, lost, not_opened};
 use super::target::Parts;
 use super::wire::Wire;
 use super::{Failure, ServerError, Target};
@@ -352,9 +352,7 @@ async fn open_any(parts: &Parts) -> Result<(Wire, Arc<Address>), Failure> {
 
 /// TCP, and TLS where it is wanted.
 async fn open(parts: &Parts, address: &Address) -> Result<Wire, Failure> {
-    let stream = Stream::connect(address).await;
-    let stream =
-        stream.map_err(|error| Failure::Connection(format!("cannot connect to {address}: {error}")))?;
+    let stream = Stream::connect(address).await.map_err(|error| not_opened(&error, address))?;
     match stream.secured(&parts.encryption, address).await? {
         Opened::Ready(stream) => Ok(Wire::new(stream)),
         Opened::Refused(stream) => Err(refusal(stream).await),

@@ -5,6 +5,7 @@ use super::address::{Address, Place};
 use super::tls::Encryption;
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
+use rustix::io::Errno;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -95,6 +96,17 @@ async fn encrypted(tcp: TcpStream, connector: &TlsConnector, address: &Address) 
     Ok(Stream::Tls(Box::new(stream)))
 }
 
+/// There is no socket. What the load generator itself lacks is no fault of the target's, and said to be its own.
+pub(super) fn not_opened(error: &io::Error, address: &Address) -> Failure {
+    let own = match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE) => "the load generator is out of files: ",
+        // Also what a machine without IPv6 says to ::1.
+        Some(Errno::ADDRNOTAVAIL) => "the load generator is out of ports, or has no address of this kind: ",
+        _ => "",
+    };
+    Failure::Connection(format!("{own}cannot connect to {address}: {error}"))
+}
+
 /// The same text for the same loss, so that reports can count it.
 pub(super) fn lost(error: &io::Error) -> Failure {
     Failure::Connection(match error.kind() {
@@ -146,5 +158,24 @@ impl AsyncWrite for Stream {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_generator_lacks_is_its_own_fault() {
+        let place = Place::Tcp("127.0.0.1:5432".parse().unwrap());
+        let address = Address { host: "localhost".to_owned(), place };
+        let told = |errno: Errno| not_opened(&errno.into(), &address).to_string();
+        for (errno, lacks) in
+            [(Errno::MFILE, "files"), (Errno::NFILE, "files"), (Errno::ADDRNOTAVAIL, "ports")]
+        {
+            let told = told(errno);
+            assert!(told.starts_with(&format!("the load generator is out of {lacks}")), "{told}");
+        }
+        assert!(told(Errno::CONNREFUSED).starts_with("cannot connect to 127.0.0.1:5432: "));
     }
 }

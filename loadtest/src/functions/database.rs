@@ -34,6 +34,8 @@ pub enum DatabaseError {
     Unreadable(String),
     /// node-postgres and lib/pq take one host, so functions do.
     NotOneHost,
+    /// A `hostaddr` beside a host: drivers know none and would look up the host, which nobody has checked.
+    HostAddress,
     /// An `sslmode` that not all of the drivers know.
     SslMode(String),
 }
@@ -56,9 +58,10 @@ impl Database {
         };
         let config = Config::from_str(&rest).map_err(unreadable)?;
         let host = match (config.get_hosts(), config.get_hostaddrs()) {
-            ([Host::Tcp(name)], _) => name.clone(),
-            ([Host::Unix(directory)], _) => directory.to_string_lossy().into_owned(),
+            ([Host::Tcp(name)], []) => name.clone(),
+            ([Host::Unix(directory)], []) => directory.to_string_lossy().into_owned(),
             ([], [address]) => address.to_string(),
+            ([_], _) => return Err(DatabaseError::HostAddress),
             _ => return Err(DatabaseError::NotOneHost),
         };
         let user = config.get_user().unwrap_or("postgres").to_owned();
@@ -81,10 +84,14 @@ impl Database {
         self
     }
 
-    /// The same with startup options (`-c name=value`) instead of its own.
+    /// The same with startup options (`-c name=value`) behind its own, as tasks send them: of a name that is set twice
+    /// the last value counts.
     #[must_use]
     pub fn with_options(mut self, options: Option<&str>) -> Self {
-        self.options = options.map(str::to_owned);
+        self.options = match (self.options, options) {
+            (Some(own), Some(more)) => Some(format!("{own} {more}")),
+            (own, more) => own.or_else(|| more.map(str::to_owned)),
+        };
         self
     }
 
@@ -245,6 +252,10 @@ impl fmt::Display for DatabaseError {
         match self {
             Self::Unreadable(why) => write!(f, "the DSN cannot be read: {why}"),
             Self::NotOneHost => f.write_str("functions that are processes need a DSN with one host"),
+            Self::HostAddress => f.write_str(
+                "functions that are processes need a DSN with a host or a hostaddr: their drivers know no hostaddr beside \
+                 a host",
+            ),
             Self::SslMode(mode) => write!(
                 f,
                 "sslmode {mode:?}: functions that are processes know disable, prefer, require and verify-full"
@@ -297,14 +308,36 @@ mod tests {
     }
 
     #[test]
-    fn role_and_options_can_be_the_functions_own() {
-        let database = Database::parse("host=db user=app sslmode=disable").map(|database| {
-            database.with_role("report", "x").with_options(Some("-c a=b")).url(Runtime::Python)
-        });
-        assert_eq!(
-            database.as_deref(),
-            Ok("postgres://report:x@db:5432/app?sslmode=disable&options=-c%20a%3Db")
-        );
+    fn the_role_can_be_the_functions_own() {
+        let database = Database::parse("host=db user=app sslmode=disable");
+        let url = database.map(|database| database.with_role("report", "x").url(Runtime::Python));
+        assert_eq!(url.as_deref(), Ok("postgres://report:x@db:5432/app?sslmode=disable"));
+    }
+
+    #[test]
+    fn the_functions_options_come_behind_those_of_the_dsn() {
+        for (own, more, both) in [
+            ("options='-c a=b'", Some("-c c=d"), Some("-c a=b -c c=d")),
+            ("options='-c a=b'", None, Some("-c a=b")),
+            ("", Some("-c c=d"), Some("-c c=d")),
+            ("", None, None),
+        ] {
+            let database = Database::parse(&format!("host=db user=app {own}")).unwrap();
+            assert_eq!(database.with_options(more).options.as_deref(), both);
+        }
+    }
+
+    /// What was checked to be this machine has to be what drivers connect to.
+    #[test]
+    fn a_checked_address_cannot_hide_another_host() {
+        for dsn in [
+            "host=db.prod hostaddr=127.0.0.1 user=app",
+            "postgres://app@db.prod/shop?hostaddr=127.0.0.1",
+            "host=/run/pg hostaddr=127.0.0.1 user=app",
+        ] {
+            assert_eq!(Database::parse(dsn).unwrap_err(), DatabaseError::HostAddress, "{dsn}");
+        }
+        assert!(url("hostaddr=127.0.0.1 user=app", Runtime::Go).contains("@127.0.0.1:5432/"));
     }
 
     #[test]

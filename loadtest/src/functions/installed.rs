@@ -25,22 +25,44 @@ fn nearest(start: &Path) -> Option<PathBuf> {
     start.ancestors().map(|above| above.join(DEFAULT)).find(|path| path.is_dir())
 }
 
-/// The program of a runtime and its arguments; or the file that is not there. `None`: it is not a process.
+/// What a runtime needs: its program, in the directory or, if it is a bare name, in PATH; what that is started with; and
+/// what it looks for when it runs. `None`: it is not a process.
+fn needs(runtime: Runtime) -> Option<(&'static str, Option<&'static str>, &'static [&'static str])> {
+    match runtime {
+        Runtime::Task => None,
+        Runtime::Python => {
+            Some(("python/venv/bin/python", Some("python/bootstrap.py"), &["python/handler.py"]))
+        }
+        Runtime::Node => {
+            Some(("node", Some("node/bootstrap.mjs"), &["node/handler.mjs", "node/node_modules"]))
+        }
+        Runtime::Go => Some(("go/function", None, &[])),
+    }
+}
+
+/// The program of a runtime and its arguments; or the file that is not there, without a directory if it is not in PATH.
+/// `None`: it is not a process.
 pub fn command(directory: &Path, runtime: Runtime) -> Option<Result<(PathBuf, Vec<PathBuf>), PathBuf>> {
-    let (program, script) = match runtime {
-        Runtime::Task => return None,
-        Runtime::Python => (directory.join("python/venv/bin/python"), Some("python/bootstrap.py")),
-        Runtime::Node => (PathBuf::from("node"), Some("node/bootstrap.mjs")),
-        Runtime::Go => (directory.join("go/function"), None),
+    let (program, script, others) = needs(runtime)?;
+    let look = || -> Result<_, PathBuf> {
+        let arguments = script.iter().map(|file| find(directory, file)).collect::<Result<_, _>>()?;
+        others.iter().try_for_each(|file| find(directory, file).map(|_| ()))?;
+        Ok((find(directory, program)?, arguments))
     };
-    let arguments: Vec<_> = script.into_iter().map(|script| directory.join(script)).collect();
-    // A name without a directory is looked for in PATH, when it is started.
-    let missing =
-        arguments.iter().chain([&program]).find(|path| path.components().count() > 1 && !path.exists());
-    Some(match missing {
-        Some(path) => Err(path.clone()),
-        None => Ok((program, arguments)),
-    })
+    Some(look())
+}
+
+fn find(directory: &Path, file: &str) -> Result<PathBuf, PathBuf> {
+    if !file.contains('/') {
+        return in_path(file).ok_or_else(|| PathBuf::from(file));
+    }
+    let path = directory.join(file);
+    if path.exists() { Ok(path) } else { Err(path) }
+}
+
+fn in_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -53,6 +75,30 @@ mod tests {
         assert!(command(nowhere, Runtime::Task).is_none());
         assert_eq!(command(nowhere, Runtime::Node), Some(Err(nowhere.join("node/bootstrap.mjs"))));
         assert_eq!(command(nowhere, Runtime::Go), Some(Err(nowhere.join("go/function"))));
+        assert_eq!(in_path("no-such-program-anywhere"), None);
+        assert!(in_path("sh").is_some());
+    }
+
+    /// Everything that it needs, one by one: each is missed as long as it is not there.
+    #[test]
+    fn nothing_that_a_runtime_needs_is_overlooked() {
+        let directory = env::temp_dir().join(format!("loadtest-installed-{}", std::process::id()));
+        for (runtime, files) in [
+            (Runtime::Python, &["bootstrap.py", "handler.py", "venv/bin/python"][..]),
+            (Runtime::Node, &["bootstrap.mjs", "handler.mjs", "node_modules/pg"]),
+        ] {
+            let own = directory.join(if runtime == Runtime::Python { "python" } else { "node" });
+            for file in files {
+                let missing = command(&directory, runtime).unwrap().unwrap_err();
+                assert!(own.join(file).starts_with(&missing), "{missing:?} and not {file}");
+                std::fs::create_dir_all(own.join(file).parent().unwrap()).unwrap();
+                std::fs::write(own.join(file), "").unwrap();
+            }
+            let found = command(&directory, runtime).unwrap();
+            // Whether this machine has Node.js is another matter.
+            assert!(found.is_ok() || found == Err(PathBuf::from("node")), "{found:?}");
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -24,7 +24,8 @@ const STARTING_PER_CORE: usize = 4;
 /// A process that has not said so long after its start that it is up never will. Generous: a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Everything else of our environment stays away from functions: libpq alone reads two dozen variables.
+/// Everything else of our environment stays away from functions: libpq alone reads two dozen variables. What is added
+/// is in `loadtest/functions/README.md`.
 const PASSED_ON: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
 
 /// How an invoker works.
@@ -62,9 +63,9 @@ pub struct Invoker {
 /// Why there is no instance.
 #[derive(Debug)]
 pub enum StartError {
-    /// A file that `scripts/setup-functions.sh` installs is not there.
+    /// Something that `scripts/setup-functions.sh` installs is not there.
     NotInstalled {
-        /// Which.
+        /// Which file; without a directory, a program that is not in PATH.
         path: PathBuf,
     },
     /// `runtime = "task"`: such instances are no processes.
@@ -180,9 +181,10 @@ impl fmt::Display for StartError {
         match self {
             Self::NotInstalled { path } => write!(
                 f,
-                "{} is not there; scripts/setup-functions.sh installs the functions and their drivers \
+                "{} is not {}; scripts/setup-functions.sh installs the functions and their drivers \
                  (--functions or {DIRECTORY_VARIABLE} names another directory)",
-                path.display()
+                path.display(),
+                if path.components().count() > 1 { "there" } else { "in PATH" },
             ),
             Self::NotAProcess => f.write_str("the runtime \"task\" is no process"),
             Self::Database(error) => error.fmt(f),

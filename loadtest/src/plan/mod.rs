@@ -110,7 +110,8 @@ pub struct Function {
     /// How many invocations an instance lives for; it ends, and the next one is cold. For ever if absent.
     #[serde(default)]
     pub invocations: Option<u32>,
-    /// Pause between an instance's invocations, in a closed loop; the connection is watched meanwhile.
+    /// Pause between an instance's invocations, in a closed loop; the connection is watched meanwhile. At least 10 ms
+    /// after an invocation whose last attempt failed: a target that refuses at once would make a spin of it.
     #[serde(default)]
     pub think: Delay,
     /// The process is suspended: it reads nothing and its timers stand still.
@@ -128,7 +129,7 @@ pub struct Function {
     /// Attempts after the first.
     #[serde(default)]
     pub retries: u16,
-    /// The pause before them.
+    /// The pause before them; at least 10 ms, whatever it says.
     #[serde(default)]
     pub backoff: Backoff,
     /// How an instance that ends leaves its connection.

@@ -1,6 +1,6 @@
 //! One probe: what a cold function does, from the look-up of the host's name to the good-bye.
 
-use super::outcome::{Fault, Outcome, Phases, Reason};
+use super::outcome::{Fault, Outcome, Phase, Phases, Reason};
 use crate::client::{ConnectTimes, Failure, Session, Target, TargetError};
 use crate::plan::{End, Protocol};
 use std::fmt;
@@ -67,8 +67,8 @@ impl Invocation {
         let phases = times.phases();
         let fault = match ended {
             Ok(Ok(())) => None,
-            Ok(Err(failure)) => Some(fault(&phases, &failure)),
-            Err(_) => Some(too_late(&phases, total)),
+            Ok(Err(failure)) => Some(fault(phases.under_way(self.write), &failure)),
+            Err(_) => Some(too_late(phases.under_way(self.write), total)),
         };
         Outcome { phases, total, fault }
     }
@@ -153,8 +153,7 @@ fn unusable(error: TargetError) -> Failure {
     Failure::Connection(error.to_string())
 }
 
-fn fault(phases: &Phases, failure: &Failure) -> Fault {
-    let phase = phases.under_way();
+fn fault(phase: Phase, failure: &Failure) -> Fault {
     match failure {
         Failure::Server(error) => Fault::from_server(phase, &error.sqlstate, &error.message),
         Failure::Connection(text) => Fault::without_answer(phase, Reason::Connection, text),
@@ -163,9 +162,9 @@ fn fault(phases: &Phases, failure: &Failure) -> Fault {
     }
 }
 
-fn too_late(phases: &Phases, waited: Duration) -> Fault {
+fn too_late(phase: Phase, waited: Duration) -> Fault {
     let waited = humantime::format_duration(Duration::from_millis(millis(waited)));
-    Fault::without_answer(phases.under_way(), Reason::Timeout, &format!("given up after {waited}"))
+    Fault::without_answer(phase, Reason::Timeout, &format!("given up after {waited}"))
 }
 
 fn millis(duration: Duration) -> u64 {

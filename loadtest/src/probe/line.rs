@@ -95,6 +95,7 @@ pub fn summary(summary: &Summary, now: Instant) -> String {
             format!("{} probes in a row failed, the last one at {last_fault}; ", tally.in_a_row)
         }
         _ if tally.is_failing() => format!("the last probe failed at {last_fault}; "),
+        _ if tally.succeeded == 0 => "ended before the first probe was over; ".to_owned(),
         _ => String::new(),
     };
     let _ = write!(line, "{} succeeded, {} failed", tally.succeeded, tally.failed);
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(object["connect_ms"], 0.21);
         assert_eq!(object["login_ms"], serde_json::Value::Null);
         assert_eq!(object["sqlstate"], "28P01");
-        assert_eq!(object["reason"], "28");
+        assert_eq!(object["reason"], "28P01");
         assert_eq!(object["message"], "password \"x\" is wrong");
     }
 
@@ -175,5 +176,8 @@ mod tests {
         let end = Summary { ending: Ending::Stopped, tally, ..end };
         assert_eq!(summary(&end, now), "5 succeeded, 3 failed");
         assert!(end.is_success());
+        let none = Summary { ending: Ending::Stopped, tally: Tally::default(), last_fault: None };
+        assert_eq!(summary(&none, now), "ended before the first probe was over; 0 succeeded, 0 failed");
+        assert!(!none.is_success());
     }
 }

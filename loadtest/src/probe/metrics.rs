@@ -50,8 +50,8 @@ impl Metrics {
             probes: counters("pgcorral_probes_total", "Probes that are over.", "outcome")?,
             failures: counters(
                 "pgcorral_probe_failures_total",
-                "Probes that failed, by the class of the SQLSTATE (its first two characters) or else `connection`, \
-                 `timeout`, `protocol`, `other`.",
+                "Probes that failed: the SQLSTATE if it is one of those below, else its class (its first two \
+                 characters); `connection`, `timeout`, `protocol`, `other`.",
                 "reason",
             )?,
             phases: phases()?,
@@ -82,7 +82,7 @@ impl Metrics {
         for outcome in ["success", "failure"] {
             self.probes.with_label_values(&[outcome]);
         }
-        for reason in Reason::EXPECTED {
+        for reason in Reason::expected() {
             self.failures.with_label_values(&[reason.label()]);
         }
         self.registry.register(Box::new(build))?;
@@ -201,10 +201,43 @@ mod tests {
         let page = metrics.render(start + Duration::from_secs(90)).unwrap();
         assert_eq!(value(&page, "pgcorral_probe_success "), Some(0.0));
         assert_eq!(value(&page, "pgcorral_probe_consecutive_failures "), Some(2.0));
-        assert_eq!(value(&page, "pgcorral_probe_failures_total{reason=\"28\"}"), Some(1.0));
+        assert_eq!(value(&page, "pgcorral_probe_failures_total{reason=\"28P01\"}"), Some(1.0));
         assert_eq!(value(&page, "pgcorral_probe_phase_seconds_count{phase=\"total\"}"), Some(1.0));
         assert_eq!(value(&page, "pgcorral_probe_skipped_total "), Some(4.0));
         assert_eq!(value(&page, "pgcorral_probe_seconds_since_success "), Some(90.0));
+    }
+
+    /// `docs/probe.md` has a row for each metric, word for word, and no other.
+    #[test]
+    fn the_documentation_has_the_same_metrics() {
+        let metrics = Metrics::new(Instant::now()).unwrap();
+        metrics.note(&outcome(None), &Tally::default());
+        let page = metrics.render(Instant::now()).unwrap();
+        let documentation = include_str!("../../../docs/probe.md");
+        let documented: Vec<_> =
+            documentation.lines().filter(|line| line.starts_with("| `pgcorral_probe")).collect();
+        assert_eq!(documented, rows(&page), "{:#?}", rows(&page));
+        for reason in Reason::expected() {
+            assert!(documentation.contains(&format!("`{}`", reason.label())), "{reason:?}");
+        }
+    }
+
+    /// Name, type, labels and help of a page's metrics, in its order.
+    fn rows(page: &str) -> Vec<String> {
+        let names = page.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+        let row = |(name, help): (&str, &str)| {
+            let kind = page.lines().find_map(|line| line.strip_prefix(&format!("# TYPE {name} ")));
+            let labels = labels(page, name).map(|label| format!("`{label}`")).unwrap_or_default();
+            format!("| `{name}` | {} | {labels} | {help} |", kind.unwrap_or_default())
+        };
+        names.map(row).collect()
+    }
+
+    /// The label of a metric; none has several.
+    fn labels<'a>(page: &'a str, name: &str) -> Option<&'a str> {
+        let series = page.lines().find(|line| line.starts_with(name) && line.contains('{'))?;
+        let rest = series.strip_prefix(name)?.trim_start_matches(|c: char| c != '{');
+        Some(rest.strip_prefix('{')?.split_once('=')?.0)
     }
 
     #[test]

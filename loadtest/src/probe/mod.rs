@@ -32,11 +32,12 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// One rule for every ending: the last probe succeeded, or there was none. So a single probe tells how it went; a
-    /// run of several forgives failures that it got over; and a watch that is stopped tells how things stand.
+    /// One rule for every ending: the last probe succeeded. So a single probe tells how it went; a run of several
+    /// forgives failures that it got over; a watch that is stopped tells how things stand; and one that is stopped
+    /// before its first probe is over has shown nothing to work.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        !self.tally.is_failing()
+        self.tally.succeeded > 0 && !self.tally.is_failing()
     }
 }
 

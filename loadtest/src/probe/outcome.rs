@@ -14,6 +14,8 @@ pub enum Phase {
     Transaction,
     /// The write to the probe's own table.
     Write,
+    /// The good-bye.
+    Disconnect,
 }
 
 impl Phase {
@@ -25,6 +27,7 @@ impl Phase {
             Self::Login => "login",
             Self::Transaction => "transaction",
             Self::Write => "write",
+            Self::Disconnect => "disconnect",
         }
     }
 }
@@ -55,14 +58,15 @@ impl Phases {
         .filter_map(|(phase, took)| took.map(|took| (phase, took)))
     }
 
-    /// The one under way: the first that has no end.
+    /// The one under way: the first that has no end. `write`: there is such a phase.
     #[must_use]
-    pub fn under_way(&self) -> Phase {
+    pub fn under_way(&self, write: bool) -> Phase {
         match self {
             Self { connect: None, .. } => Phase::Connect,
             Self { login: None, .. } => Phase::Login,
             Self { transaction: None, .. } => Phase::Transaction,
-            _ => Phase::Write,
+            Self { write: None, .. } if write => Phase::Write,
+            _ => Phase::Disconnect,
         }
     }
 }
@@ -130,8 +134,10 @@ fn one_line(text: &str, characters: usize) -> String {
 /// Kinds of failure: the values of a metric's label, so there is a fixed number of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// The server's error; the class of its SQLSTATE, the first two characters.
+    /// The server's error; its SQLSTATE, which is one of a few.
     Sqlstate(&'static str),
+    /// The server's error; the class of its SQLSTATE, the first two characters.
+    Class(&'static str),
     /// The server's error, of a class that PostgreSQL does not have.
     Other,
     /// No connection, or it was lost.
@@ -141,6 +147,14 @@ pub enum Reason {
     /// Not over in time.
     Timeout,
 }
+
+/// SQLSTATEs that are labels of their own, because they tell a pooler or database in trouble from a mistake in the DSN:
+/// those of the overload contract ([`crate::leg::CONTRACT`]), a wrong password, a refused role, a database that is not
+/// there, a server that is being stopped, a cancelled statement, a missing right.
+const TOLD_APART: [&str; 12] = [
+    "53300", "53400", "57P03", "08001", "08006", "25P03", "28P01", "28000", "3D000", "57P01", "57014",
+    "42501",
+];
 
 /// The classes of errors of PostgreSQL's manual, appendix A.
 const CLASSES: [&str; 44] = [
@@ -152,29 +166,27 @@ const CLASSES: [&str; 44] = [
 impl Reason {
     /// Those that a pooler or a database in trouble gives: their series exist from the start, because a rate over a
     /// series that begins with its first failure does not show that failure.
-    pub const EXPECTED: [Self; 8] = [
-        Self::Sqlstate("08"),
-        Self::Sqlstate("28"),
-        Self::Sqlstate("53"),
-        Self::Sqlstate("57"),
-        Self::Other,
-        Self::Connection,
-        Self::Protocol,
-        Self::Timeout,
-    ];
+    pub fn expected() -> impl Iterator<Item = Self> {
+        let classes = ["08", "28", "53", "57"].map(Self::Class);
+        let others = [Self::Other, Self::Connection, Self::Protocol, Self::Timeout];
+        TOLD_APART.map(Self::Sqlstate).into_iter().chain(classes).chain(others)
+    }
 
-    /// The class of a SQLSTATE.
+    /// The SQLSTATE if it is one of those that are told apart, else its class.
     #[must_use]
     pub fn of_sqlstate(sqlstate: &str) -> Self {
+        if let Some(told) = TOLD_APART.into_iter().find(|told| *told == sqlstate) {
+            return Self::Sqlstate(told);
+        }
         let class = sqlstate.get(..2).and_then(|start| CLASSES.into_iter().find(|class| *class == start));
-        class.map_or(Self::Other, Self::Sqlstate)
+        class.map_or(Self::Other, Self::Class)
     }
 
     /// As metrics and logs call it.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
-            Self::Sqlstate(class) => class,
+            Self::Sqlstate(label) | Self::Class(label) => label,
             Self::Other => "other",
             Self::Connection => "connection",
             Self::Protocol => "protocol",
@@ -190,8 +202,10 @@ mod tests {
     #[test]
     fn whatever_a_server_sends_the_labels_are_few() {
         for (sqlstate, label) in [
-            ("28P01", "28"),
-            ("53300", "53"),
+            ("28P01", "28P01"),
+            ("28P02", "28"),
+            ("53300", "53300"),
+            ("53100", "53"),
             ("0A000", "0A"),
             ("ZZ123", "other"),
             ("", "other"),
@@ -200,6 +214,15 @@ mod tests {
             assert_eq!(Reason::of_sqlstate(sqlstate).label(), label);
         }
         assert_eq!(Reason::of_sqlstate("é1234").label(), "other");
+    }
+
+    #[test]
+    fn every_refusal_of_the_contract_is_told_by_its_code_and_has_a_series_from_the_start() {
+        for sqlstate in crate::leg::CONTRACT {
+            let reason = Reason::of_sqlstate(sqlstate);
+            assert_eq!(reason.label(), sqlstate);
+            assert!(Reason::expected().any(|expected| expected == reason), "{sqlstate}");
+        }
     }
 
     #[test]
@@ -226,13 +249,16 @@ mod tests {
     fn the_phase_under_way_is_the_first_without_an_end() {
         let took = Some(Duration::from_millis(1));
         let mut phases = Phases::default();
-        assert_eq!(phases.under_way(), Phase::Connect);
+        assert_eq!(phases.under_way(true), Phase::Connect);
         phases.connect = took;
-        assert_eq!(phases.under_way(), Phase::Login);
+        assert_eq!(phases.under_way(true), Phase::Login);
         phases.login = took;
-        assert_eq!(phases.under_way(), Phase::Transaction);
+        assert_eq!(phases.under_way(true), Phase::Transaction);
         phases.transaction = took;
-        assert_eq!(phases.under_way(), Phase::Write);
+        assert_eq!(phases.under_way(true), Phase::Write);
+        assert_eq!(phases.under_way(false), Phase::Disconnect, "nothing is written");
         assert_eq!(phases.ended().count(), 3);
+        phases.write = took;
+        assert_eq!(phases.under_way(true), Phase::Disconnect);
     }
 }

@@ -1,9 +1,13 @@
 //! When a function's invocations are due: from the plan alone, so that every target of a run gets the same load.
 
+use super::draw::seed;
 use crate::plan::{Arrival, Function, Plan, Span};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::time::Duration;
+
+/// Stands for the arrivals themselves, among what is drawn for each invocation.
+const NO_INVOCATION: u64 = u64::MAX;
 
 /// How invocations come to a function's instances. All times are since the leg's start.
 #[derive(Debug)]
@@ -26,13 +30,13 @@ impl<'plan> Schedule<'plan> {
         Some(match &function.arrival {
             Arrival::AtOnce {} => Self::Once(starts(function, stop, |_| start)),
             Arrival::Closed { within } => Self::Loop(starts(function, stop, |instance| {
-                start + within.duration() * instance / function.instances.max(1)
+                start.saturating_add(within.duration().saturating_mul(instance) / function.instances.max(1))
             })),
             Arrival::Ramp { per_second } => Self::Loop(starts(function, stop, |instance| {
                 start.saturating_add(after_seconds(f64::from(instance) / per_second))
             })),
             Arrival::Poisson { per_second } => {
-                let random = SmallRng::seed_from_u64(plan.seed.wrapping_add(index as u64));
+                let random = SmallRng::seed_from_u64(seed(plan.seed, index as u64, NO_INVOCATION));
                 let gaps = Gaps::Random { random, per_second: *per_second, seconds: 0.0 };
                 Self::Open(Arrivals { start, stop, gaps })
             }
@@ -157,6 +161,12 @@ mod tests {
     }
 
     #[test]
+    fn times_that_nobody_lives_to_see_are_after_the_end() {
+        let plan = plan("instances = 4\narrival = { kind = \"closed\", within = \"500000000000y\" }");
+        assert_eq!(millis(&starts_of(&plan)), [0]);
+    }
+
+    #[test]
     fn a_ramp_adds_instances_at_its_rate_until_the_function_stops() {
         let plan = plan("instances = 10\nstop = \"50ms\"\narrival = { kind = \"ramp\", per_second = 100.0 }");
         assert_eq!(millis(&starts_of(&plan)), [0, 10, 20, 30, 40]);
@@ -204,8 +214,10 @@ mod tests {
         assert_eq!(arrivals(&plan, 0), arrivals(&plan, 0));
         assert_ne!(arrivals(&plan, 0), arrivals(&plan, 1));
         let before = arrivals(&plan, 0);
-        plan.seed = 7;
+        let second = arrivals(&plan, 1);
+        plan.seed += 1;
         assert_ne!(arrivals(&plan, 0), before);
+        assert_ne!(arrivals(&plan, 0), second, "one seed's function is not the next one's neighbour");
     }
 
     #[test]

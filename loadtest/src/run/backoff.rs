@@ -4,6 +4,10 @@ use crate::plan::Backoff;
 use rand::Rng;
 use std::time::Duration;
 
+/// An instance whose last attempt failed pauses so long at least, whatever the plan says, before its next one: at a target
+/// that refuses at once, it would spin.
+pub const AFTER_FAILURE: Duration = Duration::from_millis(10);
+
 /// The pause before the `retry`th retry (the first is 1): `base · factor^(retry - 1)`, at most `max`, of which `jitter`
 /// is the random part. If the plan honours it, `retry_after` is the pause instead, as it is.
 pub fn pause(

@@ -5,7 +5,7 @@ use super::body::{Body, Kept};
 use super::draw::Drawn;
 use super::instance::{Instance, State};
 use super::line::{self, Turn};
-use super::stage::{Part, Pending, Record, Stage, micros};
+use super::stage::{Counted, Part, Pending, Record, Stage, micros};
 use super::wire::Wire;
 use crate::plan::{Function, OnTimeout, Plan, Runtime};
 use serde::{Deserialize, Serialize};
@@ -60,9 +60,6 @@ impl Share {
         plan.functions.iter().map(of).sum()
     }
 }
-
-/// The last invocations are due just before the plan's duration is over; after so long, they have begun.
-const LAST_BEGUN: Duration = Duration::from_millis(300);
 
 /// How a leg ended, as far as its instances are concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,10 +118,11 @@ async fn watch(tasks: &mut JoinSet<Option<Kept>>, stage: &Stage, stop: impl Futu
     }
 }
 
-/// Returns when every outcome is known. Instances that are frozen after it would only keep everybody waiting.
+/// Returns when every outcome is known, and who is awake has left. Instances that are frozen after their last invocation
+/// would only keep everybody waiting.
 async fn all_outcomes(stage: &Stage) {
-    sleep_until(stage.moment(stage.plan.duration.duration() + LAST_BEGUN)).await;
-    // Twice in a row: where tasks are many, one that is due may not have had its turn yet.
+    sleep_until(stage.moment(stage.plan.duration.duration())).await;
+    // Twice in a row: an instance tidies up between an outcome and its leaving.
     let mut quiet = 0;
     while quiet < 2 {
         quiet = if stage.is_busy() { 0 } else { quiet + 1 };
@@ -145,12 +143,12 @@ fn spawn<B: Body>(tasks: &mut JoinSet<Option<Kept>>, part: &Part, share: Share, 
     match schedule {
         Schedule::Once(starts) => {
             for (number, start) in share.instances(part.function()).filter_map(|own| start_of(own, &starts)) {
-                tasks.spawn(once(make(number), start));
+                tasks.spawn(once(make(number), start, part.stage.await_me()));
             }
         }
         Schedule::Loop(starts) => {
             for (number, start) in share.instances(part.function()).filter_map(|own| start_of(own, &starts)) {
-                tasks.spawn(again_and_again(make(number), start));
+                tasks.spawn(again_and_again(make(number), start, part.stage.await_me()));
             }
         }
         Schedule::Open(_) => {
@@ -164,8 +162,10 @@ fn spawn<B: Body>(tasks: &mut JoinSet<Option<Kept>>, part: &Part, share: Share, 
                 tasks.spawn(line::serve(make(number), invocations, freed.clone()));
             }
             let handing_out = line::hand_out(part.clone(), turn, doors, reports);
+            let awaited = part.stage.await_me();
             tasks.spawn(async move {
                 handing_out.await;
+                drop(awaited);
                 None
             });
         }
@@ -176,35 +176,51 @@ fn start_of(number: u32, starts: &[Duration]) -> Option<(u32, Duration)> {
     Some((number, *starts.get(number as usize)?))
 }
 
-/// One invocation, and the end.
-async fn once<B: Body>(mut instance: Instance<B>, start: Duration) -> Option<Kept> {
+/// One invocation, and the end. `awaited` counts until the invocation does.
+async fn once<B: Body>(mut instance: Instance<B>, start: Duration, awaited: Counted) -> Option<Kept> {
     let part = instance.part().clone();
     let due = part.stage.moment(start);
     sleep_until(due).await;
     let number = u64::from(instance.number());
     let mut drawn = Drawn::of(&part.stage.plan, part.role().index, number);
-    if instance.invoke(Pending::new(&part, number, due), &mut drawn).await != State::Gone {
+    let pending = Pending::new(&part, number, due);
+    drop(awaited);
+    let state = instance.invoke(pending, &mut drawn).await;
+    let _awaited = part.stage.await_me();
+    if state != State::Gone {
         instance.end().await;
     }
     instance.into_kept()
 }
 
-/// Invokes, thinks, invokes, until the function stops.
-async fn again_and_again<B: Body>(mut instance: Instance<B>, start: Duration) -> Option<Kept> {
+/// Invokes, thinks, invokes, and is connected until the function stops. `awaited` counts until the invocation does.
+async fn again_and_again<B: Body>(
+    mut instance: Instance<B>,
+    start: Duration,
+    mut awaited: Counted,
+) -> Option<Kept> {
     let part = instance.part().clone();
     let stop = part.stage.moment(stop_of(&part.stage.plan, part.function()));
-    let mut due = part.stage.moment(start);
+    let mut next = Some(part.stage.moment(start)).filter(|due| *due < stop);
     let mut number = u64::from(instance.number());
-    while due < stop {
+    while let Some(due) = next {
         instance.idle_until(due).await;
         let mut drawn = Drawn::of(&part.stage.plan, part.role().index, number);
-        if instance.invoke(Pending::new(&part, number, due), &mut drawn).await == State::Gone {
+        let pending = Pending::new(&part, number, due);
+        drop(awaited);
+        let state = instance.invoke(pending, &mut drawn).await;
+        awaited = part.stage.await_me();
+        if state == State::Gone {
             return instance.into_kept();
         }
         number += u64::from(part.function().instances);
-        due = Instant::now() + drawn.think;
+        let pause = drawn.think.max(instance.least_pause());
+        // What no clock can show is after any stop.
+        next = Instant::now().checked_add(pause).filter(|due| *due < stop);
     }
+    instance.idle_until(stop).await;
     instance.end().await;
+    drop(awaited);
     instance.into_kept()
 }
 
@@ -222,7 +238,9 @@ async fn look(stage: Arc<Stage>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::leg::roles;
     use super::*;
+    use crate::client::Target;
     use std::path::Path;
 
     fn plan(instances: u32) -> Plan {
@@ -231,6 +249,30 @@ mod tests {
              script = [\"select 1\"]\narrival = {{ kind = \"steady\", per_second = 9.0 }}\non_timeout = \"cancel\""
         );
         Plan::parse("t", &text, Path::new(".")).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_generator_that_lags_loses_nothing_that_is_due() {
+        let plan = Arc::new(plan(1));
+        let target = Target::parse("t", "postgres://app@127.0.0.1:1/app").unwrap();
+        let roles = roles(&plan, &target, &BTreeMap::new()).unwrap();
+        let (records, _recorded) = mpsc::unbounded_channel();
+        let started = Instant::now();
+        let stage = Arc::new(Stage::new(plan, target, roles, None, started, records));
+        // Due within the plan's second, and begun long after.
+        let late = tokio::spawn({
+            let (stage, awaited) = (Arc::clone(&stage), stage.await_me());
+            async move {
+                sleep(Duration::from_secs(5)).await;
+                let part = Part::new(&stage, 0).unwrap();
+                let pending = Pending::new(&part, 0, stage.moment(Duration::from_millis(900)));
+                drop(awaited);
+                sleep(Duration::from_secs(5)).await;
+                drop(pending);
+            }
+        });
+        all_outcomes(&stage).await;
+        assert!(late.is_finished() && started.elapsed() < Duration::from_secs(11), "{:?}", started.elapsed());
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn happens(share: f64, random: &mut SmallRng) -> bool {
 }
 
 /// Odd constants spread the three over all bits (splitmix64's, and two primes of xxhash), the generator mixes them.
-fn seed(plan: u64, function: u64, invocation: u64) -> u64 {
+pub(super) fn seed(plan: u64, function: u64, invocation: u64) -> u64 {
     plan.wrapping_mul(0x9e37_79b9_7f4a_7c15)
         .wrapping_add(function.wrapping_mul(0xc2b2_ae3d_27d4_eb4f))
         .wrapping_add(invocation.wrapping_mul(0x1656_67b1_9e37_79f9))

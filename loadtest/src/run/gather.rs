@@ -13,8 +13,10 @@ const RECENT_US: u64 = 5_000_000;
 const MOST_RECENT: usize = 5_000;
 
 /// What was recorded until now.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gathered {
+    /// It is full with so many invocations, failures and connects.
+    most: usize,
     invocations: Vec<Invocation>,
     failures: Vec<AttemptFailure>,
     connects: Vec<Connect>,
@@ -42,6 +44,30 @@ pub struct Sorted {
 }
 
 impl Gathered {
+    /// Nothing yet. With `most` invocations, failures and connects it is full; it takes more nevertheless.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self {
+            most,
+            invocations: Vec::new(),
+            failures: Vec::new(),
+            connects: Vec::new(),
+            samples: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            served: 0,
+            shed: 0,
+            timeouts: 0,
+            failed: 0,
+        }
+    }
+
+    /// It has as many records as it should, with those that invocations under way will be.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let coming: usize = self.newest.values().map(|sample| sample.in_flight as usize).sum();
+        self.invocations.len() + self.failures.len() + self.connects.len() + coming >= self.most
+    }
+
     /// A record of the process with this number. Returns what is to be told, ten times a second.
     pub fn take(&mut self, process: u32, record: Record) -> Option<Progress> {
         match record {
@@ -119,7 +145,7 @@ impl Gathered {
 
     fn recent_p99(&self, now_us: u64) -> Option<Duration> {
         let recent = self.invocations.iter().rev().take(MOST_RECENT);
-        let recent = recent.take_while(|invocation| invocation.ended_us + RECENT_US >= now_us);
+        let recent = recent.take_while(|invocation| invocation.ended_us.saturating_add(RECENT_US) >= now_us);
         let served = recent.filter(|invocation| invocation.outcome == Outcome::Served);
         let mut latencies: Vec<_> = served.map(|one| one.ended_us.saturating_sub(one.intended_us)).collect();
         let rank = (latencies.len() * 99).div_ceil(100).checked_sub(1)?;
@@ -152,7 +178,7 @@ mod tests {
 
     #[test]
     fn outcomes_are_counted_and_sorted_by_their_ends() {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::new(1000);
         for (ended, outcome) in [
             (30, Outcome::Shed),
             (20, Outcome::Served),
@@ -171,8 +197,22 @@ mod tests {
     }
 
     #[test]
+    fn everything_that_is_kept_for_each_invocation_fills_it() {
+        let mut gathered = Gathered::new(4);
+        gathered.take(0, sample(100, 3, 20));
+        gathered.take(0, sample(200, 1, 20));
+        gathered.take(1, sample(200, 1, 20));
+        gathered.take(0, invocation(30, 5, Outcome::Shed));
+        assert!(!gathered.is_full());
+        let (at_us, function, again) = (10, 0, false);
+        gathered
+            .take(0, Record::Connect(Connect { at_us, function, again, connect_us: None, login_us: None }));
+        assert!(gathered.is_full());
+    }
+
+    #[test]
     fn the_samples_of_several_processes_are_added_up() {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::new(1000);
         assert_eq!(gathered.take(0, sample(100, 3, 20)).unwrap().in_flight, 3);
         assert_eq!(gathered.take(1, sample(100, 4, 10)), None, "told once");
         let told = gathered.take(1, sample(200, 5, 7)).unwrap();
@@ -184,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_live_p99_is_that_of_what_was_served_recently() {
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::new(1000);
         assert_eq!(gathered.progress(0).p99, None);
         gathered.take(0, invocation(1_000_000, 900_000, Outcome::Served));
         assert_eq!(gathered.progress(1_000_000).p99, Some(Duration::from_millis(900)));

@@ -1,6 +1,7 @@
 //! What happens to the target meanwhile: the plan's events, and what they mean here.
 
 use super::RunError;
+use super::early::EarlyEnd;
 use crate::plan::{Event, Plan};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,27 +68,52 @@ impl Hooks {
         Ok(())
     }
 
-    /// Lets the plan's events happen at their times, one after the other.
+    /// Lets the plan's events happen at their times, one after the other. When the leg ends early, those that are left
+    /// happen at once: somebody's database that one event stopped has to be started again. If none has happened by
+    /// then, there is nothing to make good, and none does.
     ///
     /// # Errors
-    /// A hook failed: the leg does not show what it should.
+    /// A hook failed: the leg does not show what it should, and is told to end. Once it was told, a hook that fails is
+    /// only warned of.
     ///
     /// Cancel safety: dropped midway, a command is killed; a call goes on to its end.
-    pub(super) async fn happen(&self, plan: &Plan, target: &str, started: Instant) -> Result<(), RunError> {
+    pub(super) async fn happen(
+        &self,
+        plan: &Plan,
+        target: &str,
+        started: Instant,
+        early: &EarlyEnd,
+        warn: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<(), RunError> {
         let mut events: Vec<_> = plan.events.iter().collect();
         events.sort_by_key(|event| event.at);
-        for Event { at, hook } in events {
-            sleep_until(started + at.duration()).await;
+        let mut happened = Ok(());
+        for (index, Event { at, hook }) in events.into_iter().enumerate() {
+            tokio::select! {
+                biased;
+                () = early.told() => if index == 0 { break },
+                () = sleep_until(started + at.duration()) => {}
+            }
             let Some(what) = self.0.get(hook) else { continue };
-            let done = timeout(PATIENCE, what.run(target)).await;
-            let done = done.unwrap_or_else(|_| Err(format!("it took longer than {} s", PATIENCE.as_secs())));
-            done.map_err(|why| RunError::Hook { hook: hook.clone(), why })?;
+            match what.run_in_time(target).await {
+                Ok(()) => {}
+                Err(why) if early.is_told() => warn(&format!("hook \"{hook}\" failed: {why}")),
+                Err(why) => {
+                    happened = Err(RunError::Hook { hook: hook.clone(), why });
+                    early.tell();
+                }
+            }
         }
-        Ok(())
+        happened
     }
 }
 
 impl Hook {
+    async fn run_in_time(&self, target: &str) -> Result<(), String> {
+        let done = timeout(PATIENCE, self.run(target)).await;
+        done.unwrap_or_else(|_| Err(format!("it took longer than {} s", PATIENCE.as_secs())))
+    }
+
     async fn run(&self, target: &str) -> Result<(), String> {
         match self {
             Self::Command(command) => run_command(command, target).await,
@@ -99,13 +125,16 @@ impl Hook {
     }
 }
 
-/// Its output is not waited for: what it starts in the background may keep that open for ever.
+/// Its output is not waited for: what it starts in the background may keep that open for ever. It is in a process group
+/// of its own, so that a terminal's Ctrl-C, which ends the leg, does not end the command that makes good what an earlier
+/// one did.
 async fn run_command(command: &str, target: &str) -> Result<(), String> {
     let status = Command::new("/bin/sh")
         .args(["-c", command])
         .env("LOADTEST_TARGET", target)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .process_group(0)
         .kill_on_drop(true)
         .status()
         .await
@@ -133,6 +162,10 @@ mod tests {
         Plan::parse("t", &text, Path::new(".")).unwrap()
     }
 
+    async fn happen(hooks: &Hooks, plan: &Plan, target: &str) -> Result<(), RunError> {
+        hooks.happen(plan, target, Instant::now(), &EarlyEnd::new(), &|_| ()).await
+    }
+
     #[test]
     fn a_missing_hook_and_an_event_after_the_end_are_told() {
         let plan_of = |at: &str| plan(&format!("[[event]]\nat = \"{at}\"\nhook = \"stop\""));
@@ -156,7 +189,7 @@ mod tests {
             "[[event]]\nat = \"20ms\"\nhook = \"late\"\n[[event]]\nat = \"10ms\"\nhook = \"early\"\n\
              [[event]]\nat = \"30ms\"\nhook = \"named\"",
         );
-        hooks.happen(&plan, "pgcorral", Instant::now()).await.unwrap();
+        happen(&hooks, &plan, "pgcorral").await.unwrap();
         assert_eq!(calls.load(Ordering::SeqCst), 2);
     }
 
@@ -164,9 +197,52 @@ mod tests {
     async fn a_command_that_fails_is_told_and_one_that_leaves_somebody_behind_is_not_waited_for() {
         let plan = plan("[[event]]\nat = \"0s\"\nhook = \"it\"");
         let failing = Hooks::new().with_command("it", "exit 3");
-        let error = failing.happen(&plan, "t", Instant::now()).await.unwrap_err();
+        let error = happen(&failing, &plan, "t").await.unwrap_err();
         assert!(error.to_string().contains("exit status: 3"), "{error}");
         let leaving = Hooks::new().with_command("it", "sleep 30 & true");
-        leaving.happen(&plan, "t", Instant::now()).await.unwrap();
+        happen(&leaving, &plan, "t").await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_command_is_in_a_process_group_of_its_own() {
+        let plan = plan("[[event]]\nat = \"0s\"\nhook = \"it\"");
+        // The first and the fifth field: the process, and its group (`man 5 proc`).
+        let own = Hooks::new().with_command("it", "set -- $(cat /proc/$$/stat); test \"$5\" = \"$1\"");
+        happen(&own, &plan, "t").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_fails_ends_the_leg_and_those_after_it_happen_nevertheless() {
+        let plan = plan(
+            "[[event]]\nat = \"0s\"\nhook = \"stop\"\n[[event]]\nat = \"1050ms\"\nhook = \"start\"\n\
+             [[event]]\nat = \"1060ms\"\nhook = \"check\"",
+        );
+        let started = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&started);
+        let hooks = Hooks::new()
+            .with_command("stop", "exit 3")
+            .with_call("start", move || {
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+            .with_command("check", "exit 4");
+        let (early, warnings) = (EarlyEnd::new(), std::sync::Mutex::new(Vec::new()));
+        let warn = |text: &str| warnings.lock().unwrap().push(text.to_owned());
+        let error = hooks.happen(&plan, "t", Instant::now(), &early, &warn).await.unwrap_err();
+        assert!(error.to_string().contains("exit status: 3"), "{error}");
+        assert!(early.is_told());
+        assert_eq!(started.load(Ordering::SeqCst), 1);
+        assert_eq!(*warnings.lock().unwrap(), ["hook \"check\" failed: exit status: 4"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_happens_after_an_end_before_the_first() {
+        let plan = plan("[[event]]\nat = \"1050ms\"\nhook = \"stop\"");
+        let hooks = Hooks::new().with_command("stop", "exit 3");
+        let early = EarlyEnd::new();
+        early.tell();
+        let warn = |text: &str| panic!("{text}");
+        hooks.happen(&plan, "t", Instant::now(), &early, &warn).await.unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! One instance's life: cold start, invocations with their retries, freezes, and its end. An instance that ended is
 //! followed, at the same place and with the same number, by a new cold one.
 
-use super::backoff;
+use super::backoff::{self, AFTER_FAILURE};
 use super::body::{Allowance, Body, Failed, Kept, Work};
 use super::draw::Drawn;
 use super::script::Values;
@@ -10,6 +10,7 @@ use crate::client::Failure;
 use crate::leg::{FailureKind, Outcome};
 use crate::plan::{End, FreezeAt};
 use std::pin::pin;
+use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// A place for instances, and the one that lives there now.
@@ -20,6 +21,8 @@ pub struct Instance<B> {
     body: B,
     /// Invocations of this life.
     invoked: u32,
+    /// The last attempt did.
+    failed: bool,
     kept: Option<Kept>,
 }
 
@@ -45,7 +48,7 @@ impl<B: Body> Instance<B> {
     /// A cold one.
     #[must_use]
     pub fn new(part: Part, number: u32, body: B) -> Self {
-        Self { part, number, body, invoked: 0, kept: None }
+        Self { part, number, body, invoked: 0, failed: false, kept: None }
     }
 
     /// Its place, counted from 0 within the function.
@@ -77,6 +80,12 @@ impl<B: Body> Instance<B> {
             self.end().await;
         }
         self.state()
+    }
+
+    /// The shortest pause before its next invocation.
+    #[must_use]
+    pub fn least_pause(&self) -> Duration {
+        if self.failed { AFTER_FAILURE } else { Duration::ZERO }
     }
 
     /// Idle until then. A connection that the server ends meanwhile is closed; the next attempt connects again.
@@ -126,7 +135,9 @@ impl<B: Body> Instance<B> {
     async fn attempt_until_over(&mut self, pending: &mut Pending, drawn: &mut Drawn) {
         loop {
             pending.attempts = pending.attempts.saturating_add(1);
-            let Failed { failure, at_login } = match self.attempt(pending.number, drawn).await {
+            let attempt = self.attempt(pending.number, drawn).await;
+            self.failed = matches!(attempt, Attempt::Failed(_));
+            let Failed { failure, at_login } = match attempt {
                 Attempt::Served => {
                     pending.end(Outcome::Served);
                     self.invoked += 1;
@@ -136,7 +147,8 @@ impl<B: Body> Instance<B> {
                 Attempt::Failed(failed) => failed,
             };
             self.part.record_failure(&failure, at_login);
-            let is_last = pending.attempts > self.part.function().retries || !is_retried(&failure, at_login);
+            let is_last =
+                !may_retry(pending.attempts, self.part.function().retries) || !is_retried(&failure, at_login);
             if is_last {
                 // Known now, however long it takes to tidy up.
                 pending.end(outcome_of(failure.kind()));
@@ -188,12 +200,18 @@ impl<B: Body> Instance<B> {
     async fn pause(&mut self, failure: &Failure, attempts: u16, drawn: &mut Drawn) {
         let backoff = &self.part.function().backoff;
         let pause = backoff::pause(backoff, attempts, failure.retry_after(), &mut drawn.more);
+        let pause = pause.max(AFTER_FAILURE);
         // What no clock can show is longer than any leg.
         match Instant::now().checked_add(pause) {
             Some(until) => self.idle_until(until).await,
             None => self.idle().await,
         }
     }
+}
+
+/// Whether the plan has another attempt after so many. Attempts are counted up to 65535: there are no more.
+fn may_retry(attempts: u16, retries: u16) -> bool {
+    attempts <= retries && attempts < u16::MAX
 }
 
 /// What another attempt may cure. A session that the server ended (57P01, say) is a lost connection to its client; a
@@ -221,6 +239,13 @@ mod tests {
 
     fn error(sqlstate: &str, fatal: bool) -> Failure {
         Failure::Server(ServerError { fatal, sqlstate: sqlstate.to_owned(), ..ServerError::default() })
+    }
+
+    #[test]
+    fn attempts_come_to_an_end() {
+        assert!(!may_retry(1, 0));
+        assert!(may_retry(1, 1) && !may_retry(2, 1));
+        assert!(may_retry(u16::MAX - 1, u16::MAX) && !may_retry(u16::MAX, u16::MAX));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One leg from its preparation to its end.
 
 use super::crowd::{Ended, Share, fire};
+use super::early::EarlyEnd;
 use super::gather::{Gathered, Sorted};
 use super::hooks::Hooks;
 use super::processes::{Worker, Workers};
@@ -20,14 +21,20 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, timeout};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a statement of the plan's `setup` may take: it may fill a large table.
 const SETUP_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Who stops a leg does not want to wait until PostgreSQL has run everything that was cut off.
 const IMPATIENCE: Duration = Duration::from_secs(1);
+
+/// Nor until a PostgreSQL that is down or out of reach has told what it counted.
+const LAST_LOOK: Duration = Duration::from_secs(5);
+
+/// Records of invocations, failures and connects that are kept of a leg: about a gigabyte.
+const MOST_RECORDS: usize = 5_000_000;
 
 /// Open files besides the instances' sockets: standard streams, the runtime's own, the observer's, libraries, pipes.
 const OTHER_FILES: u64 = 64;
@@ -56,6 +63,9 @@ pub struct LegOptions {
     pub allow_remote: bool,
     /// Where the handlers of functions with a `runtime` are, if not in the usual place.
     pub functions: Option<PathBuf>,
+    /// How many invocations, failed attempts and connects, together, are recorded at most: a leg that has so many ends
+    /// early, with a warning, as if it had been stopped. Five million unless told.
+    pub most_records: usize,
     /// Called with what somebody who reads the figures has to know about them.
     pub warn: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -74,6 +84,7 @@ impl LegOptions {
             observer: None,
             allow_remote: false,
             functions: None,
+            most_records: MOST_RECORDS,
             warn: Arc::new(|_| ()),
         }
     }
@@ -100,8 +111,9 @@ pub(super) struct Played {
 }
 
 /// Runs the plan once. `progress` is called ten times a second. When `stop` completes, everything is cut off, and the leg
-/// says what there was until then. Takes no longer than the plan's `setup`, duration and grace, the observer's last
-/// look (at most the grace again), and the hooks (two minutes each).
+/// says what there was until then. The plan's events that are left then, if one has happened, happen at once: the leg
+/// waits for their hooks, also before it returns an error. Takes no longer than the plan's `setup`, duration and grace,
+/// the observer's last look (at most the grace again), and the hooks (two minutes each).
 ///
 /// # Errors
 /// See [`RunError`]. What becomes of invocations is no error.
@@ -116,7 +128,10 @@ pub async fn run_leg(
     let mut stop = pin!(stop);
     options.hooks.check(plan)?;
     let roles = roles(plan, &options.target, &options.passwords)?;
-    raise_files(plan, Share::ALL)?;
+    if options.processes <= 1 {
+        // Of several processes, each sees to its own share.
+        raise_files(plan, Share::ALL)?;
+    }
     let functions = functions(plan, &options.target, options.functions.as_deref())?;
     let mut leg = empty_leg(plan, options);
     let prepared = tokio::select! {
@@ -131,10 +146,11 @@ pub async fn run_leg(
     leg.started_unix_ms = unix(prepared.lead).as_millis().try_into().unwrap_or(u64::MAX);
     let started = Instant::now() + prepared.lead;
     let crew = Crew { plan, options, roles, functions, workers: prepared.workers, started };
-    let mut gathered = Gathered::default();
-    let (played, interrupted) = crew.play_with_events(&mut gathered, &mut progress, stop).await?;
+    let mut gathered = Gathered::new(options.most_records);
+    let Curtain { played, stopped, early } =
+        crew.play_with_events(&mut gathered, &mut progress, stop.as_mut()).await?;
 
-    leg.interrupted = interrupted;
+    leg.interrupted = early;
     leg.generator.cpu_us = micros(played.cpu);
     leg.wall_us = gathered.last_us();
     // All is over, or cut off.
@@ -143,10 +159,16 @@ pub async fn run_leg(
     leg = Leg { invocations, failures, connects, progress, ..leg };
     if let Some(observer) = prepared.observer {
         let heard = counted(plan, &played.heard);
-        let settle = if interrupted { IMPATIENCE } else { plan.grace.duration() };
-        let observed = observer.finish_within(settle, heard).await;
+        let settle = if early { IMPATIENCE } else { plan.grace.duration() };
         let lead = started.into_std().saturating_duration_since(prepared.observed_since);
-        add(&mut leg, observed, lead, options);
+        tokio::select! {
+            biased;
+            observed = observer.finish_within(settle, heard) => add(&mut leg, observed, lead, options),
+            () = a_while_after(stop, stopped) => {
+                leg.interrupted = true;
+                (options.warn)("the leg was stopped before PostgreSQL had told what it counted");
+            }
+        }
     }
     Ok(leg)
 }
@@ -202,6 +224,23 @@ async fn set_up(plan: &Plan, options: &LegOptions) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Returns when somebody who stops has waited long enough; `stopped`: `stop` has completed.
+async fn a_while_after(stop: Pin<&mut impl Future<Output = ()>>, stopped: bool) {
+    if !stopped {
+        stop.await;
+    }
+    sleep(LAST_LOOK).await;
+}
+
+/// How it ended.
+struct Curtain {
+    played: Played,
+    /// `stop` has completed.
+    stopped: bool,
+    /// Before its time, for whatever reason.
+    early: bool,
+}
+
 /// Who fires, and when.
 struct Crew<'leg> {
     plan: &'leg Arc<Plan>,
@@ -214,34 +253,41 @@ struct Crew<'leg> {
 }
 
 impl Crew<'_> {
-    /// Fires while the plan's events happen; whether it was stopped. Events go on after the last outcome: who stopped
-    /// the target has to start it again.
+    /// Fires while the plan's events happen. Events go on after the last outcome, and after a stop or a failure: who
+    /// stopped the target has to start it again.
     async fn play_with_events(
         self,
         gathered: &mut Gathered,
         progress: &mut impl FnMut(&Progress),
         mut stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<(Played, bool), RunError> {
+    ) -> Result<Curtain, RunError> {
         let Self { plan, options, started, .. } = self;
-        let mut events = pin!(options.hooks.happen(plan, &options.target.name, started));
-        let (tell, told) = watch::channel(false);
-        let mut firing = pin!(self.play(gathered, progress, wait_for(told)));
-        let (mut played, mut happened, mut stopped) = (None, false, false);
+        let early = EarlyEnd::new();
+        let mut events =
+            pin!(options.hooks.happen(plan, &options.target.name, started, &early, &*options.warn));
+        let mut firing = pin!(self.play(gathered, progress, &early));
+        let (mut played, mut happened, mut stopped) = (None, None, false);
         loop {
             tokio::select! {
                 biased;
                 () = &mut stop, if !stopped => {
                     stopped = true;
-                    tell.send_replace(true);
+                    early.tell();
                 }
-                result = &mut events, if !happened => {
-                    result?;
-                    happened = true;
+                result = &mut events, if happened.is_none() => happened = Some(result),
+                result = &mut firing, if played.is_none() => {
+                    if result.is_err() {
+                        early.tell();
+                    }
+                    played = Some(result);
                 }
-                result = &mut firing, if played.is_none() => played = Some(result?),
             }
-            if let Some(played) = played.take_if(|_| happened || stopped) {
-                return Ok((played, stopped));
+            match (played.take(), happened.take()) {
+                (Some(played), Some(happened)) => {
+                    happened?;
+                    return Ok(Curtain { played: played?, stopped, early: early.is_told() });
+                }
+                unfinished => (played, happened) = unfinished,
             }
         }
     }
@@ -250,11 +296,11 @@ impl Crew<'_> {
         self,
         gathered: &mut Gathered,
         progress: &mut impl FnMut(&Progress),
-        stop: impl Future<Output = ()>,
+        early: &EarlyEnd,
     ) -> Result<Played, RunError> {
         let Self { plan, options, roles, functions, workers, started } = self;
         if let Some(workers) = workers {
-            return workers.fire(plan, started, gathered, progress, stop).await;
+            return workers.fire(plan, options, started, gathered, progress, early).await;
         }
         let (records, mut recorded) = mpsc::unbounded_channel();
         let stage = Stage::new(Arc::clone(plan), options.target.clone(), roles, functions, started, records);
@@ -263,10 +309,20 @@ impl Crew<'_> {
             while recorded.recv_many(&mut batch, BATCH).await > 0 {
                 let told = batch.drain(..).filter_map(|record: Record| gathered.take(0, record));
                 told.for_each(|told| progress(&told));
+                end_if_full(gathered, options, early);
             }
         };
-        let (played, ()) = tokio::join!(play(Arc::new(stage), Share::ALL, stop), gather);
+        let (played, ()) = tokio::join!(play(Arc::new(stage), Share::ALL, early.told()), gather);
         played
+    }
+}
+
+/// No more is recorded than fits.
+pub(super) fn end_if_full(gathered: &Gathered, options: &LegOptions, early: &EarlyEnd) {
+    if gathered.is_full() && !early.is_told() {
+        early.tell();
+        let most = options.most_records;
+        (options.warn)(&format!("the leg ended early: more than {most} records would not be kept"));
     }
 }
 
@@ -395,11 +451,4 @@ fn empty_leg(plan: &Plan, options: &LegOptions) -> Leg {
 /// The time of day after `lead`, since the Unix epoch.
 pub(super) fn unix(lead: Duration) -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + lead
-}
-
-async fn wait_for(mut told: watch::Receiver<bool>) {
-    if told.wait_for(|told| *told).await.is_err() {
-        // Whoever could tell is gone, and so is the leg.
-        std::future::pending().await
-    }
 }

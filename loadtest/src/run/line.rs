@@ -1,12 +1,13 @@
 //! Open arrivals: invocations are due whether an instance is free or not. One takes an idle warm instance (the one that
 //! was used last, as platforms do), else starts a cold one, else waits in line.
 
-use super::arrival::Schedule;
+use super::arrival::{Schedule, stop_of};
 use super::body::{Body, Kept};
 use super::draw::Drawn;
 use super::instance::{Instance, State};
 use super::stage::{Part, Pending};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -57,8 +58,8 @@ impl Line {
     }
 }
 
-/// Hands out a function's invocations as they arrive; ends when the last was handed out, and the instances end with
-/// it. The line is as long as there are arrivals at most.
+/// Hands out a function's invocations as they arrive; ends when the last was handed out and the function stops, and the
+/// instances end with it. The line is as long as there are arrivals at most.
 ///
 /// Cancel safety: dropped midway, what waits is recorded as unfinished.
 pub async fn hand_out(part: Part, turn: Turn, mut doors: Doors, mut freed: mpsc::Receiver<Freed>) {
@@ -82,6 +83,8 @@ pub async fn hand_out(part: Part, turn: Turn, mut doors: Doors, mut freed: mpsc:
             pass(&mut doors, number, pending);
         }
     }
+    // Until then instances stay connected, idle ones too. Their reports have room.
+    sleep_until(part.stage.moment(stop_of(&part.stage.plan, part.function()))).await;
 }
 
 fn is_past(part: &Part, due: Duration) -> bool {
@@ -106,13 +109,20 @@ pub async fn serve<B: Body>(
     freed: mpsc::Sender<Freed>,
 ) -> Option<Kept> {
     let number = instance.number();
+    let stage = Arc::clone(&instance.part().stage);
     loop {
+        // Whom the leg's end waits for: all but those that are frozen after an invocation.
+        let awaited = stage.await_me();
         let pending = tokio::select! {
             biased;
             pending = door.recv() => pending,
             never = instance.idle() => never,
         };
-        let Some(pending) = pending else { break };
+        let Some(pending) = pending else {
+            instance.end().await;
+            return instance.into_kept();
+        };
+        drop(awaited);
         let part = instance.part();
         let mut drawn = Drawn::of(&part.stage.plan, part.role().index, pending.number);
         let state = instance.invoke(pending, &mut drawn).await;
@@ -122,6 +132,4 @@ pub async fn serve<B: Body>(
             return instance.into_kept();
         }
     }
-    instance.end().await;
-    instance.into_kept()
 }

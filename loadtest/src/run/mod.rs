@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod body;
 pub mod crowd;
 pub mod draw;
+mod early;
 mod gather;
 mod hooks;
 pub mod instance;

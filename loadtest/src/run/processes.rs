@@ -7,8 +7,9 @@
 //! parent alone, which then ends them in order.
 
 use super::crowd::Share;
+use super::early::EarlyEnd;
 use super::gather::Gathered;
-use super::leg::{LegOptions, Played, play, raise_files, roles, unix};
+use super::leg::{LegOptions, Played, end_if_full, play, raise_files, roles, unix};
 use super::stage::{Record, Stage, micros};
 use super::{Progress, RunError, usage};
 use crate::client::Target;
@@ -19,7 +20,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::BufRead;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,9 @@ const READY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a worker may take after the leg's end to report the rest.
 const REPORT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long it may take once the leg was stopped: it cuts off what is under way, and has little left to report.
+const STOPPED_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A worker reports so often, so that a report has many records.
 const REPORT_EVERY: Duration = Duration::from_millis(20);
@@ -140,10 +143,11 @@ impl Workers {
     pub(super) async fn fire(
         self,
         plan: &Plan,
+        options: &LegOptions,
         started: Instant,
         gathered: &mut Gathered,
         progress: &mut impl FnMut(&Progress),
-        stop: impl Future<Output = ()>,
+        early: &EarlyEnd,
     ) -> Result<Played, RunError> {
         let own_before = usage::cpu(false);
         let unix_us = micros(unix(started.saturating_duration_since(Instant::now())));
@@ -160,17 +164,18 @@ impl Workers {
 
         let mut left = readers.len();
         let mut played = Played::default();
-        let longest = plan.duration.duration() + plan.grace.duration() + REPORT_PATIENCE;
-        let (mut stop, mut is_stopped) = (pin!(stop), false);
+        let mut latest = started + plan.duration.duration() + plan.grace.duration() + REPORT_PATIENCE;
+        let mut is_stopped = false;
         while left > 0 {
             let (index, report) = tokio::select! {
                 biased;
-                () = &mut stop, if !is_stopped => {
+                () = early.told(), if !is_stopped => {
                     is_stopped = true;
                     orders.clear();
+                    latest = latest.min(Instant::now() + STOPPED_PATIENCE);
                     continue;
                 }
-                report = timeout_at(started + longest, reported.recv()) => match report {
+                report = timeout_at(latest, reported.recv()) => match report {
                     Ok(Some(report)) => report,
                     Ok(None) => return Err(said("all reports ended before the leg did")),
                     Err(_) => return Err(said("it did not end with the leg")),
@@ -181,6 +186,7 @@ impl Workers {
                 Report::Records(records) => {
                     let told = records.into_iter().filter_map(|record| gathered.take(index, record));
                     told.for_each(|told| progress(&told));
+                    end_if_full(gathered, options, early);
                 }
                 Report::Ended { heard, cpu_us } => {
                     left -= 1;

@@ -15,6 +15,12 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
+/// Characters that are kept of a failure's reason: enough to tell one cause from another.
+const LONGEST_REASON: usize = 200;
+
+/// Characters of an SQLSTATE.
+const SQLSTATE: usize = 5;
+
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,6 +63,7 @@ pub struct Stage {
     pub functions: Option<Functions>,
     started: Instant,
     in_flight: AtomicU32,
+    awaited: Arc<AtomicU32>,
     connections: Arc<AtomicU32>,
     records: UnboundedSender<Record>,
 }
@@ -73,8 +80,8 @@ impl Stage {
         started: Instant,
         records: UnboundedSender<Record>,
     ) -> Self {
-        let (in_flight, connections) = Default::default();
-        Self { plan, target, roles, functions, started, in_flight, connections, records }
+        let (in_flight, awaited, connections) = Default::default();
+        Self { plan, target, roles, functions, started, in_flight, awaited, connections, records }
     }
 
     /// When it is so long after the leg's start.
@@ -99,8 +106,7 @@ impl Stage {
     /// Counts a connection for as long as the returned value lives: from before it is opened until it is closed.
     #[must_use]
     pub fn count_connection(&self) -> Counted {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        Counted(Arc::clone(&self.connections))
+        Counted::one_more(&self.connections)
     }
 
     /// Keeps a record. If nobody wants them any more, it is gone.
@@ -108,10 +114,17 @@ impl Stage {
         let _ = self.records.send(record);
     }
 
-    /// An invocation is under way, or waits for an instance.
+    /// Keeps the leg from ending for as long as the returned value lives: somebody may still begin an invocation, or has
+    /// yet to leave as the plan says.
+    #[must_use]
+    pub fn await_me(&self) -> Counted {
+        Counted::one_more(&self.awaited)
+    }
+
+    /// An invocation is under way, waits for an instance, or may still begin; or somebody has yet to leave.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) > 0
+        self.awaited.load(Ordering::SeqCst) > 0 || self.in_flight.load(Ordering::SeqCst) > 0
     }
 
     /// The generator now, `lag` after the moment `at_us` at which somebody should have looked.
@@ -126,13 +139,21 @@ impl Stage {
     }
 }
 
-/// A connection that is open, or being opened.
+/// One of something that is counted, for as long as it lives: a connection that is open or being opened, somebody whom
+/// the leg waits for.
 #[derive(Debug)]
 pub struct Counted(Arc<AtomicU32>);
 
+impl Counted {
+    fn one_more(gauge: &Arc<AtomicU32>) -> Self {
+        gauge.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(gauge))
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -172,14 +193,15 @@ impl Part {
         }
     }
 
-    /// Records an attempt's failure.
+    /// Records an attempt's failure, or what an idle session was told. What a server says is clipped: it may be long, and
+    /// failures many.
     pub fn record_failure(&self, failure: &Failure, at_login: bool) {
         self.stage.record(Record::Failure(AttemptFailure {
             at_us: self.stage.now_us(),
             function: self.role().id,
             kind: failure.kind(),
-            sqlstate: failure.sqlstate().map(str::to_owned),
-            reason: failure.reason().to_owned(),
+            sqlstate: failure.sqlstate().map(|text| clipped(text, SQLSTATE)),
+            reason: clipped(failure.reason(), LONGEST_REASON),
             at_login,
         }));
     }
@@ -203,7 +225,7 @@ impl Pending {
     /// One that is due at `intended`.
     #[must_use]
     pub fn new(part: &Part, number: u64, intended: Instant) -> Self {
-        part.stage.in_flight.fetch_add(1, Ordering::Relaxed);
+        part.stage.in_flight.fetch_add(1, Ordering::SeqCst);
         let intended_us = part.stage.us(intended);
         Self {
             part: part.clone(),
@@ -229,7 +251,7 @@ impl Pending {
         }
         let Part { stage, .. } = &self.part;
         let ended_us = stage.now_us().max(self.intended_us);
-        stage.in_flight.fetch_sub(1, Ordering::Relaxed);
+        stage.in_flight.fetch_sub(1, Ordering::SeqCst);
         stage.record(Record::Invocation(Invocation {
             function: self.part.role().id,
             intended_us: self.intended_us,
@@ -248,7 +270,7 @@ impl Drop for Pending {
     }
 }
 
-/// An attempt to connect: recorded when it is dropped, whatever became of it.
+/// An attempt to connect. One that is cut off by the leg's end is not recorded: nothing became of it.
 #[derive(Debug)]
 pub struct Connecting<'part> {
     part: &'part Part,
@@ -264,10 +286,9 @@ impl<'part> Connecting<'part> {
     pub fn begin(part: &'part Part, again: bool) -> Self {
         Self { part, at_us: part.stage.now_us(), again, times: ConnectTimes::default() }
     }
-}
 
-impl Drop for Connecting<'_> {
-    fn drop(&mut self) {
+    /// It has succeeded, or failed.
+    pub fn end(self) {
         let short =
             |time: Option<Duration>| time.map(|time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
         self.part.stage.record(Record::Connect(Connect {
@@ -278,6 +299,10 @@ impl Drop for Connecting<'_> {
             login_us: short(self.times.login),
         }));
     }
+}
+
+fn clipped(text: &str, most: usize) -> String {
+    text.chars().take(most).collect()
 }
 
 /// Whole microseconds.

@@ -74,6 +74,7 @@ impl Body for Wire {
         let identity = &self.part.role().identity;
         let session = Session::connect(&self.part.stage.target, identity, &mut connecting.times);
         let session = allowance.within(Box::pin(session)).await;
+        connecting.end();
         let session = session.map_err(|failure| Failed { failure, at_login: true })?;
         self.was_connected = true;
         self.open = Some(Open { session, counted });
@@ -114,12 +115,12 @@ impl Body for Wire {
     }
 
     async fn lose(&mut self) {
-        match &mut self.open {
-            Some(open) => {
-                open.session.watch().await;
-                self.open = None;
-            }
-            None => pending().await,
+        let Some(open) = &mut self.open else { return pending().await };
+        let failure = open.session.watch().await;
+        self.open = None;
+        // A connection that is merely closed shows in the next one; what the server says, or should not say, is kept.
+        if !matches!(failure, Failure::Connection(_)) {
+            self.part.record_failure(&failure, false);
         }
     }
 

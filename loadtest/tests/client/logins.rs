@@ -1,6 +1,6 @@
 //! Every way to log in, and to be refused.
 
-use crate::support::{connect, connect_as, server_error, target};
+use crate::support::{connect, connect_as, server_error, shared, target, with_roles};
 use loadtest::client::{ConnectTimes, Failure, Session};
 use loadtest::leg::FailureKind;
 use loadtest::plan::{End, Protocol};
@@ -9,25 +9,15 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
-const ROLES: &str = "create role s login password 'sécret,=pw'; \
-    set password_encryption = 'md5'; create role m login password 'secret'; \
-    create role c login password 'secret'; create role t login; create role few login connection limit 0;";
-
-fn cluster(tls: Option<(PathBuf, PathBuf)>) -> Cluster {
-    let hba_lines = ["m all md5", "c all password", "t all trust", "few all trust"];
-    let hba_lines = hba_lines.iter().map(|line| {
-        let (role, rest) = line.split_once(' ').unwrap();
-        format!("host all {role} {rest}")
-    });
-    let options = ClusterOptions { hba_lines: hba_lines.collect(), tls, ..ClusterOptions::default() };
-    let cluster = Cluster::start(options).unwrap();
-    cluster.psql("postgres", ROLES).unwrap();
-    cluster
+/// With a certificate of its own.
+fn with_tls(certificates: &Certificates) -> Cluster {
+    let tls = Some((certificates.chain.clone(), certificates.key.clone()));
+    with_roles(ClusterOptions { tls, ..ClusterOptions::default() })
 }
 
 #[tokio::test]
 async fn every_method_of_authentication() {
-    let cluster = cluster(None);
+    let cluster = shared();
     for (role, password) in [("s", "sécret,=pw"), ("m", "secret"), ("c", "secret"), ("t", "")] {
         let mut session = connect(&cluster.url(role, password, "postgres")).await.expect(role);
         let reply = session.run("select 1", Protocol::Simple).await.unwrap();
@@ -49,7 +39,7 @@ async fn every_method_of_authentication() {
 
 #[tokio::test]
 async fn refusals_are_told_by_kind() {
-    let cluster = cluster(None);
+    let cluster = shared();
     let error = connect(&cluster.url("t", "", "nowhere")).await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (FailureKind::Sql, Some("3D000")));
     let error = connect(&cluster.url("few", "", "postgres")).await.unwrap_err();
@@ -67,7 +57,7 @@ async fn refusals_are_told_by_kind() {
 
 #[tokio::test]
 async fn phases_are_timed_as_far_as_they_came() {
-    let cluster = cluster(None);
+    let cluster = shared();
     let mut times = ConnectTimes::default();
     let good = target(&cluster.url("t", "", "postgres"));
     Session::connect(&good, &good.identity("x"), &mut times).await.unwrap();
@@ -84,7 +74,7 @@ async fn phases_are_timed_as_far_as_they_came() {
 
 #[tokio::test]
 async fn sockets_several_hosts_and_options() {
-    let cluster = cluster(None);
+    let cluster = shared();
     let (directory, port) = (cluster.socket_dir().display(), cluster.port());
     let password = cluster.password();
     let free = free_port().unwrap();
@@ -149,7 +139,7 @@ impl Certificates {
 async fn tls_in_every_mode() {
     let certificates = Certificates::new();
     let stranger = Certificates::new();
-    let cluster = cluster(Some((certificates.chain.clone(), certificates.key.clone())));
+    let cluster = with_tls(&certificates);
     let (ours, theirs) = (certificates.authority.display(), stranger.authority.display());
     let base = format!("port={} user=s password='sécret,=pw' dbname=postgres", cluster.port());
     let (name, ip) = ("host=localhost hostaddr=127.0.0.1", "host=127.0.0.1");
@@ -187,7 +177,7 @@ async fn tls_in_every_mode() {
 #[tokio::test]
 async fn a_session_over_tls_does_all_that_others_do() {
     let certificates = Certificates::new();
-    let cluster = cluster(Some((certificates.chain.clone(), certificates.key.clone())));
+    let cluster = with_tls(&certificates);
     let dsn = format!("{}?sslmode=require", cluster.superuser_url("postgres"));
     let mut session = connect(&dsn).await.unwrap();
     let reply =

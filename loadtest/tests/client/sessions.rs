@@ -1,6 +1,6 @@
 //! Statements, their replies, and ways to leave.
 
-use crate::support::{connect, connect_as, ends, server_error, target, wait_until};
+use crate::support::{Database, connect, connect_as, ends, server_error, target};
 use loadtest::client::{Failure, Session};
 use loadtest::plan::{End, Protocol};
 use loadtest::postgres::{Cluster, ClusterOptions};
@@ -8,18 +8,14 @@ use std::time::Duration;
 
 const PROTOCOLS: [Protocol; 3] = [Protocol::Simple, Protocol::Extended, Protocol::Prepared];
 
-fn cluster() -> Cluster {
-    Cluster::start(ClusterOptions::default()).unwrap()
-}
-
-async fn session(cluster: &Cluster) -> Session {
-    connect(&cluster.superuser_url("postgres")).await.unwrap()
+async fn session(database: &Database<'_>) -> Session {
+    connect(&database.superuser_url()).await.unwrap()
 }
 
 #[tokio::test]
 async fn replies_are_counted() {
-    let cluster = cluster();
-    let mut session = session(&cluster).await;
+    let database = Database::new();
+    let mut session = session(&database).await;
     let mut heard = 0;
     for protocol in PROTOCOLS {
         let reply = session.run("select generate_series(1, 1000)", protocol).await.unwrap();
@@ -41,8 +37,8 @@ async fn replies_are_counted() {
 
 #[tokio::test]
 async fn errors_leave_a_session_usable_and_transactions_are_known() {
-    let cluster = cluster();
-    let mut session = session(&cluster).await;
+    let database = Database::new();
+    let mut session = session(&database).await;
     for protocol in PROTOCOLS {
         let error = server_error(session.run("select 1/0", protocol).await.unwrap_err());
         assert_eq!((error.sqlstate.as_str(), error.fatal), ("22012", false));
@@ -68,8 +64,8 @@ async fn errors_leave_a_session_usable_and_transactions_are_known() {
 
 #[tokio::test]
 async fn statements_are_prepared_once() {
-    let cluster = cluster();
-    let mut session = session(&cluster).await;
+    let database = Database::new();
+    let mut session = session(&database).await;
     let prepared = |count: u32| {
         format!(
             "do $$ begin assert (select count(*) from pg_prepared_statements where from_sql = false) = {count}; end $$"
@@ -90,8 +86,8 @@ async fn statements_are_prepared_once() {
 
 #[tokio::test]
 async fn a_reply_can_be_read_in_parts() {
-    let cluster = cluster();
-    let mut session = session(&cluster).await;
+    let database = Database::new();
+    let mut session = session(&database).await;
     let sql = "select repeat('x', 100000) from generate_series(1, 300)";
     for protocol in PROTOCOLS {
         session.send(sql, protocol).await.unwrap();
@@ -99,7 +95,7 @@ async fn a_reply_can_be_read_in_parts() {
         ends(session.first_bytes()).await.unwrap();
         ends(session.first_bytes()).await.unwrap();
         assert!(session.send("select 1", protocol).await.is_err(), "a reply is under way");
-        wait_until(&cluster, "exists (select from pg_stat_activity where wait_event = 'ClientWrite')");
+        database.wait_for_session("wait_event = 'ClientWrite'");
         assert_eq!(ends(session.finish()).await.unwrap().rows, 300);
         assert!(session.is_usable());
         assert!(session.finish().await.is_err(), "no reply is under way");
@@ -108,13 +104,13 @@ async fn a_reply_can_be_read_in_parts() {
 
 #[tokio::test]
 async fn a_timeout_can_be_followed_by_a_cancel_and_the_session_kept() {
-    let cluster = cluster();
-    let mut session = session(&cluster).await;
+    let database = Database::new();
+    let mut session = session(&database).await;
     for protocol in PROTOCOLS {
         let run = session.run("select pg_sleep(600)", protocol);
         assert!(tokio::time::timeout(Duration::from_millis(50), run).await.is_err());
         assert!(!session.is_usable());
-        wait_until(&cluster, "exists (select from pg_stat_activity where wait_event = 'PgSleep')");
+        database.wait_for_session("wait_event = 'PgSleep'");
         session.cancel().await.unwrap();
         let error = server_error(ends(session.finish()).await.unwrap_err());
         assert_eq!(error.sqlstate, "57014");
@@ -125,16 +121,16 @@ async fn a_timeout_can_be_followed_by_a_cancel_and_the_session_kept() {
 
 #[tokio::test]
 async fn an_idle_session_is_told_of_its_end() {
-    let cluster = cluster();
-    let terminate =
-        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'client test'";
-    let mut session = session(&cluster).await;
+    let database = Database::new();
+    let terminate = "select pg_terminate_backend(pid) from pg_stat_activity \
+        where datname = current_database() and application_name = 'client test'";
+    let mut session = session(&database).await;
     session.run("listen news", Protocol::Simple).await.unwrap();
-    cluster.psql("postgres", "notify news, 'something'").unwrap();
+    database.psql("notify news, 'something'");
     assert!(tokio::time::timeout(Duration::from_millis(50), session.watch()).await.is_err());
     assert!(session.is_usable() && session.run("select 1", Protocol::Simple).await.is_ok());
 
-    cluster.psql("postgres", terminate).unwrap();
+    database.psql(terminate);
     let error = server_error(ends(session.watch()).await);
     assert_eq!((error.sqlstate.as_str(), error.fatal), ("57P01", true));
     assert!(!session.is_usable());
@@ -142,12 +138,9 @@ async fn an_idle_session_is_told_of_its_end() {
 
     // One that does not watch learns of it with its next statement, whether that can still be sent or not.
     for pause in [0, 100] {
-        let mut session = connect(&cluster.superuser_url("postgres")).await.unwrap();
-        cluster.psql("postgres", terminate).unwrap();
-        wait_until(
-            &cluster,
-            "not exists (select from pg_stat_activity where application_name = 'client test')",
-        );
+        let mut session = connect(&database.superuser_url()).await.unwrap();
+        database.psql(terminate);
+        database.wait_for_no_session("application_name = 'client test'");
         tokio::time::sleep(Duration::from_millis(pause)).await;
         let error = server_error(ends(session.run("select 1", Protocol::Extended)).await.unwrap_err());
         assert_eq!((error.sqlstate.as_str(), error.fatal), ("57P01", true));
@@ -157,44 +150,44 @@ async fn an_idle_session_is_told_of_its_end() {
 
 #[tokio::test]
 async fn every_end_ends_and_silence_does_not() {
-    let cluster = cluster();
-    let target = target(&cluster.superuser_url("postgres"));
+    let database = Database::new();
+    let target = target(&database.superuser_url());
     for how in [End::Terminate, End::Fin, End::Rst, End::Silence] {
         let name = format!("{how:?}");
-        let there = format!("exists (select from pg_stat_activity where application_name = '{name}')");
+        let there = format!("application_name = '{name}'");
         let mut session = connect_as(&target, &target.identity(&name)).await.unwrap();
         session.run("select 1", Protocol::Simple).await.unwrap();
-        wait_until(&cluster, &there);
+        database.wait_for_session(&there);
         let silent = ends(session.end(how)).await;
         assert_eq!(silent.is_some(), how == End::Silence);
         if silent.is_some() {
-            wait_until(&cluster, &there);
+            database.wait_for_session(&there);
         }
         drop(silent);
-        wait_until(&cluster, &format!("not {there}"));
+        database.wait_for_no_session(&there);
     }
 }
 
 #[tokio::test]
 async fn a_good_bye_behind_a_query_lets_it_run() {
-    let cluster = cluster();
-    cluster.psql("postgres", "create table done (what text)").unwrap();
+    let database = Database::new();
+    database.psql("create table done (what text)");
     for protocol in PROTOCOLS {
-        let mut session = session(&cluster).await;
+        let mut session = session(&database).await;
         let sql = format!("insert into done select '{protocol:?}' from pg_sleep(0.2)");
         session.send(&sql, protocol).await.unwrap();
         ends(session.end(End::Terminate)).await;
-        wait_until(&cluster, &format!("exists (select from done where what = '{protocol:?}')"));
+        database.wait_until(&format!("exists (select from done where what = '{protocol:?}')"));
     }
-    wait_until(&cluster, "not exists (select from pg_stat_activity where application_name = 'client test')");
+    database.wait_for_no_session("application_name = 'client test'");
 }
 
 #[tokio::test]
 async fn a_server_that_stops_says_so_in_the_middle_of_a_reply() {
-    let mut cluster = cluster();
-    let mut session = session(&cluster).await;
+    let mut cluster = Cluster::start(ClusterOptions::default()).unwrap();
+    let mut session = session(&Database::of(&cluster)).await;
     session.send("select pg_sleep(600)", Protocol::Simple).await.unwrap();
-    wait_until(&cluster, "exists (select from pg_stat_activity where wait_event = 'PgSleep')");
+    Database::of(&cluster).wait_for_session("wait_event = 'PgSleep'");
     cluster.stop_fast();
     let error = server_error(ends(session.finish()).await.unwrap_err());
     assert_eq!((error.sqlstate.as_str(), error.fatal), ("57P01", true));

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use loadtest::client::{Failure, Target};
 use loadtest::functions::{Answer, Database, Invoker, InvokerOptions, Launch, ProcessInstance};
+use loadtest::limits::raise_open_files;
 use loadtest::plan::{Runtime, Span};
 use loadtest::terminal::{print, tell};
 use std::io;
@@ -15,9 +16,16 @@ use tokio::time::sleep;
 /// It could not begin: exit status 2, as for a mistake in the options.
 const CANNOT_BEGIN: u8 = 2;
 
+/// Of each process: its standard input, output and error, and the handle by which its end is heard of.
+const FILES_OF_INSTANCE: u64 = 4;
+
+/// Ours, and both ends of the pipes of those that are just being started.
+const OTHER_FILES: u64 = 200;
+
 const EXAMPLES: &str = "\
 The handlers are those of loadtest/functions, made ready by scripts/setup-functions.sh in target/functions. A handler of
-your own can take their place there.
+your own goes into a copy of that directory (`cp -a`), which --functions or LOADTEST_FUNCTIONS names: the script writes
+its own over whatever is in target/functions.
 
 Exit status: 0 if every invocation was served, 1 if one was not, 2 if it cannot begin.
 
@@ -109,12 +117,9 @@ pub async fn run(arguments: InvokeArguments) -> ExitCode {
 }
 
 async fn prepare(arguments: &InvokeArguments) -> Result<(Invoker, Database), String> {
-    let dsn = match arguments.dsn.strip_prefix("env:") {
-        Some(variable) => {
-            std::env::var(variable).map_err(|_| format!("the variable {variable} is not set"))?
-        }
-        None => arguments.dsn.clone(),
-    };
+    let needed = u64::from(arguments.instances) * FILES_OF_INSTANCE + OTHER_FILES;
+    raise_open_files(needed).map_err(|error| error.to_string())?;
+    let dsn = from_environment(&arguments.dsn)?;
     let target = Target::parse("target", &dsn).map_err(|error| error.to_string())?;
     target.resolve(arguments.allow_remote).await.map_err(|error| error.to_string())?;
     let database = Database::parse(&dsn).map_err(|error| error.to_string())?;
@@ -126,6 +131,14 @@ async fn prepare(arguments: &InvokeArguments) -> Result<(Invoker, Database), Str
     let invoker = Invoker::new(&options).map_err(|error| error.to_string())?;
     invoker.check(arguments.runtime.into()).map_err(|error| error.to_string())?;
     Ok((invoker, database))
+}
+
+/// The text itself, or what the environment variable holds that `env:VARIABLE` names.
+pub fn from_environment(text: &str) -> Result<String, String> {
+    match text.strip_prefix("env:") {
+        Some(variable) => std::env::var(variable).map_err(|_| format!("the variable {variable} is not set")),
+        None => Ok(text.to_owned()),
+    }
 }
 
 /// One instance's life; how long its start took, and whether all its invocations were served.

@@ -1,5 +1,6 @@
 //! `loadtest probe`: its options.
 
+use crate::invoke::from_environment;
 use clap::Args;
 use loadtest::client::Target;
 use loadtest::plan::Span;
@@ -32,8 +33,8 @@ const CANNOT_BEGIN: u8 = 2;
 const AFTERWORD: &str = "\
 It is one connection at a time, so the target may be on any machine, without --allow-remote.
 
-Exit status: 0 if the last probe succeeded, 1 if it failed (also when SIGINT or SIGTERM ends the run), 2 if the probe
-cannot begin.
+Exit status: 0 if the last probe succeeded, 1 if it failed (also when SIGINT or SIGTERM ends the run, or ends it before
+the first probe is over: nothing was shown to work), 2 if the probe cannot begin.
 
 Examples, with the DSN in the environment (PGCORRAL_PROBE_DSN):
   loadtest probe --every 10s --failures 0        a watch that goes on through outages; Prometheus raises the alarm
@@ -44,8 +45,8 @@ Examples, with the DSN in the environment (PGCORRAL_PROBE_DSN):
 #[derive(Debug, Args)]
 #[command(after_help = AFTERWORD)]
 pub struct ProbeArguments {
-    /// What is probed: a postgres:// URL or a key=value DSN. Other users of the machine see it in `ps`; a password
-    /// belongs into the environment or into --dsn-file
+    /// What is probed: a postgres:// URL or a key=value DSN; env:VARIABLE reads it from that variable. Other users of the
+    /// machine see it in `ps`; a password belongs into the environment or into --dsn-file
     #[arg(long, env = "PGCORRAL_PROBE_DSN", hide_env_values = true, required_unless_present = "dsn_file")]
     dsn: Option<String>,
     /// Read the DSN from a file; counts for more than --dsn
@@ -122,9 +123,9 @@ async fn watch(args: ProbeArguments) -> Result<bool, String> {
     let metrics = Metrics::new(Instant::now()).map_err(|error| error.to_string())?;
     let metrics = Arc::new(metrics);
     let stop = stopped().map_err(|error| format!("cannot listen for signals: {error}"))?;
+    let invocation = args.invocation()?;
     // Held until the end; dropping it closes the page.
     let _page = args.page(&metrics).await?;
-    let invocation = args.invocation()?;
     let told = |number, outcome: &_| {
         say(&mut io::stdout(), &format.line(number, SystemTime::now(), outcome));
     };
@@ -139,13 +140,13 @@ impl ProbeArguments {
         Terms { every: self.every, timeout: self.timeout, failures: self.failures, probes }
     }
 
-    fn invocation(self) -> Result<Invocation, String> {
-        let dsn = match (&self.dsn_file, self.dsn) {
+    fn invocation(&self) -> Result<Invocation, String> {
+        let dsn = match (&self.dsn_file, &self.dsn) {
             (Some(file), _) => read(file)?,
-            (None, dsn) => dsn.unwrap_or_default(),
+            (None, dsn) => from_environment(dsn.as_deref().unwrap_or_default())?,
         };
         Target::parse("probe", &dsn).map_err(|error| format!("the DSN: {error}"))?;
-        Ok(Invocation { dsn, name: self.name, write: self.write })
+        Ok(Invocation { dsn, name: self.name.clone(), write: self.write })
     }
 
     async fn page(&self, metrics: &Arc<Metrics>) -> Result<Option<Page>, String> {

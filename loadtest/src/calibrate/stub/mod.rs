@@ -1,7 +1,7 @@
 //! A server that answers logins and queries at once, whatever they ask: what is measured against it is the generator.
 //!
-//! It is no PostgreSQL and stands in for none in a test: it knows nothing but `begin`, `commit` and statements that
-//! give one row. It runs in a process of its own, so that its CPU is not the generator's, on a loopback address.
+//! It is no PostgreSQL and stands in for none in a test: it knows nothing but `begin`, `commit`, statements that give
+//! one row, and `refuse`, which it answers with an error of the overload contract. It runs in a process of its own, so that its CPU is not the generator's, on a loopback address.
 
 mod replies;
 mod scram;

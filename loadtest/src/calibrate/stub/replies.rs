@@ -5,11 +5,17 @@ use std::collections::HashMap;
 /// No client of the generator prepares more.
 const MOST_PREPARED: usize = 256;
 
+/// The fields of an ErrorResponse as pgcorral sends it to a client that it has no server for.
+const REFUSAL: &[u8] = b"SERROR\0VERROR\0C53300\0Mthe database server has no connection to spare\0\
+    Dreason=queue_full pool=stub/stub wait_ms=0 retry_after_ms=100\0\0";
+
 /// What a statement is answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Statement {
     Begin,
     Commit,
+    /// An error, as a proxy sheds within a session.
+    Refuse,
     /// One row with a 1 in it.
     #[default]
     Other,
@@ -22,13 +28,14 @@ impl Statement {
         match word.to_ascii_lowercase().as_slice() {
             b"begin" => Self::Begin,
             b"commit" | b"rollback" => Self::Commit,
+            b"refuse" => Self::Refuse,
             _ => Self::Other,
         }
     }
 
     fn describe(self, reply: &mut Vec<u8>) {
         match self {
-            Self::Begin | Self::Commit => message(reply, b'n', &[]),
+            Self::Begin | Self::Commit | Self::Refuse => message(reply, b'n', &[]),
             // One column `c`, no table, int4, text format.
             Self::Other => message(reply, b'T', b"\0\x01c\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0"),
         }
@@ -38,6 +45,7 @@ impl Statement {
         match self {
             Self::Begin => message(reply, b'C', b"BEGIN\0"),
             Self::Commit => message(reply, b'C', b"COMMIT\0"),
+            Self::Refuse => message(reply, b'E', REFUSAL),
             Self::Other => {
                 message(reply, b'D', b"\0\x01\0\0\0\x011");
                 message(reply, b'C', b"SELECT 1\0");
@@ -111,7 +119,7 @@ impl Answering {
         match statement {
             Statement::Begin => self.in_transaction = true,
             Statement::Commit => self.in_transaction = false,
-            Statement::Other => {}
+            Statement::Refuse | Statement::Other => {}
         }
         statement.execute(reply);
     }

@@ -4,8 +4,10 @@ use clap::ValueEnum;
 use loadtest::poolers::{Pooler, PoolerError, pgbouncer};
 use loadtest::report::TargetInfo;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::UNIX_EPOCH;
 
 /// The name by which the page knows which target is ours.
 pub const PGCORRAL: &str = "pgcorral";
@@ -48,7 +50,10 @@ impl Contestant {
             Kind::Pgcorral => Some(Pooler::pgcorral(PGCORRAL, pgcorral)),
         };
         let name = pooler.as_ref().map_or("direct", |pooler| &pooler.name).to_owned();
-        let version = pooler.as_ref().map_or(String::new(), Pooler::version);
+        let mut version = pooler.as_ref().map_or(String::new(), Pooler::version);
+        if kind == Kind::Pgcorral {
+            version.push_str(&commit(pgcorral).map_or(String::new(), |commit| format!(" {commit}")));
+        }
         let about = about(kind, &version, pool_size);
         Ok(Self { info: TargetInfo { name, baseline: kind == Kind::Direct, about }, pooler })
     }
@@ -64,10 +69,9 @@ fn about(kind: Kind, version: &str, pool_size: u32) -> String {
             settings(&pgbouncer::DEFAULT)
         ),
         Kind::PgbouncerTuned => format!("{version}; {pool}{}", settings(&pgbouncer::TUNED)),
-        Kind::Pgcorral => format!(
-            "{version}{}; {pool}, everything else at its default: a client waits for up to 1.5 s",
-            commit().map_or(String::new(), |commit| format!(" at {commit}"))
-        ),
+        Kind::Pgcorral => {
+            format!("{version}; {pool}, everything else at its default: a client waits for up to 1.5 s")
+        }
     }
 }
 
@@ -78,25 +82,35 @@ fn settings(settings: &[(&str, &str)]) -> String {
     })
 }
 
-/// The commit of the working copy that this runs in, if it is one.
-fn commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "--short", "HEAD"])?;
+/// Of what commit the program is, as far as the working copy that this runs in can tell: `at commit d1a6638`. The program
+/// may be older than the last commit, and then that is not what was measured.
+fn commit(program: &Path) -> Option<String> {
+    let built = fs::metadata(program).ok()?.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let last = git(&["rev-parse", "--short", "HEAD"])?;
+    let before = format!("--before={built}");
+    let newest = git(&["rev-list", "--first-parent", "--abbrev-commit", "--max-count=1", &before, "HEAD"])?;
+    if newest.is_empty() {
+        return Some(format!("built before commit {last}"));
+    }
+    if newest != last {
+        return Some(format!("built after commit {newest} and before {last}"));
+    }
     // What a comparison writes is no change of what was compared.
     let changes = git(&["status", "--porcelain", "--untracked-files=no", "--", ":!docs"])?;
-    Some(if changes.is_empty() {
-        format!("commit {commit}")
-    } else {
-        format!("commit {commit} with changes")
-    })
+    let changes = if changes.is_empty() { "" } else { " with changes" };
+    Some(format!("at commit {last}{changes}"))
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loadtest::scratch::Scratch;
+    use std::time::Duration;
 
     #[test]
     fn what_is_set_is_said() {
@@ -105,6 +119,17 @@ mod tests {
         {
             assert!(tuned.contains(said), "{tuned}");
         }
+    }
+
+    #[test]
+    fn a_program_older_than_the_last_commit_is_not_said_to_be_of_it() {
+        let place = Scratch::create(None).unwrap();
+        let program = place.path().join("old");
+        let file = fs::File::create(&program).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+        // Where there is no working copy, nothing is said.
+        let said = commit(&program).unwrap_or_default();
+        assert!(said.is_empty() || said.starts_with("built before commit "), "{said}");
     }
 
     #[test]

@@ -54,6 +54,17 @@ pub struct Row {
     pub figures: Vec<Vec<Option<f64>>>,
 }
 
+/// One target's figure divided by another's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratio {
+    /// Of the rounds' ratios.
+    pub median: f64,
+    /// How many rounds have one.
+    pub rounds: usize,
+    /// Of so many.
+    pub of: usize,
+}
+
 /// Which figure of two is the better one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Better {
@@ -151,7 +162,7 @@ fn label(metric: Metric) -> String {
         Metric::Unfinished => "cut off".to_owned(),
         Metric::MaxBackends => "most backends".to_owned(),
         Metric::Sessions => "sessions opened in PostgreSQL".to_owned(),
-        Metric::Unheard => "statements run for nobody".to_owned(),
+        Metric::Unheard => "statements run to their end for nobody".to_owned(),
         _ => metric.name().replace('_', " "),
     }
 }
@@ -173,11 +184,15 @@ impl Row {
         Spread::of(self.figures.get(target)?.iter().flatten().copied())
     }
 
-    /// The median of the rounds' ratios: what else the machine did in a round met both.
-    pub fn ratio(&self, of: usize, to: usize) -> Option<f64> {
-        let rounds = self.figures.get(of)?.iter().zip(self.figures.get(to)?);
-        let ratios = rounds.filter_map(|(of, to)| Some((*of)? / (*to)?)).filter(|ratio| ratio.is_finite());
-        Spread::of(ratios).map(|spread| spread.median)
+    /// The median of the rounds' ratios: what else the machine did in a round met both. A figure divided by nothing is
+    /// infinitely more and counts as that, or else the rounds in which the other had nothing would be left out in favour
+    /// of who had something; `None` if the median is infinite. Nothing divided by nothing is no ratio.
+    pub fn ratio(&self, of: usize, to: usize) -> Option<Ratio> {
+        let rounds =
+            || self.figures.get(of).into_iter().flatten().zip(self.figures.get(to).into_iter().flatten());
+        let ratios = rounds().filter_map(|(of, to)| Some((*of)? / (*to)?)).filter(|ratio| !ratio.is_nan());
+        let spread = Spread::of(ratios).filter(|spread| spread.median.is_finite())?;
+        Some(Ratio { median: spread.median, rounds: spread.rounds, of: rounds().count() })
     }
 
     /// Whether the other is better by more than the spread: its median beats every round of ours, or our median is
@@ -228,7 +243,7 @@ mod tests {
             row.spread(1).map(|spread| (spread.median, spread.min, spread.max)),
             Some((0.9, 0.8, 1.6))
         );
-        assert_eq!(row.ratio(1, 0), Some(0.8));
+        assert_eq!(row.ratio(1, 0), Some(Ratio { median: 0.8, rounds: 3, of: 3 }));
         assert_eq!((row.spread(2), row.ratio(1, 2)), (None, None));
     }
 
@@ -237,7 +252,20 @@ mod tests {
         assert_eq!(row(Metric::Failed, &[&[0.0, 0.0], &[0.0, 3.0]]).ratio(1, 0), None);
         let mut gap = row(Metric::P99, &[&[1.0, 2.0], &[3.0, 8.0]]);
         gap.figures[0][0] = None;
-        assert_eq!(gap.ratio(1, 0), Some(4.0));
+        assert_eq!(gap.ratio(1, 0), Some(Ratio { median: 4.0, rounds: 1, of: 2 }));
+    }
+
+    #[test]
+    fn rounds_in_which_only_the_other_had_nothing_speak_against_us() {
+        let ratio = |theirs: &[f64], ours: &[f64]| row(Metric::Failed, &[theirs, ours]).ratio(1, 0);
+        assert_eq!(ratio(&[0.0, 0.0, 3.0], &[5.0, 5.0, 1.0]), None, "not a third");
+        assert_eq!(ratio(&[0.0, 2.0, 4.0], &[5.0, 4.0, 1.0]), Some(Ratio { median: 2.0, rounds: 3, of: 3 }));
+    }
+
+    #[test]
+    fn statements_that_were_cancelled_are_not_in_the_label() {
+        assert_eq!(label(Metric::Unheard), "statements run to their end for nobody");
+        assert_eq!(label(Metric::Sessions), "sessions opened in PostgreSQL");
     }
 
     #[test]

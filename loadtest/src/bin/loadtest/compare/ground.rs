@@ -149,6 +149,16 @@ impl Ground {
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
     }
 
+    /// What it does not do here as in production, as `name = value`.
+    ///
+    /// # Errors
+    /// PostgreSQL cannot be asked.
+    pub fn settings(&self) -> Result<String, Failure> {
+        let asked = "select string_agg(name || ' = ' || setting, ', ' order by name) from pg_settings \
+                     where name in ('autovacuum', 'fsync', 'full_page_writes', 'wal_level')";
+        Ok(self.locked().psql("postgres", asked)?)
+    }
+
     fn locked(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,7 +182,9 @@ fn roles(plan: &Plan) -> Vec<String> {
 fn count_statements(cluster: &mut Cluster) -> Result<(), Failure> {
     let available = "select count(*) from pg_available_extensions where name = 'pg_stat_statements'";
     if cluster.psql(APP, available)? == "0" {
-        eprintln!("pg_stat_statements is not installed: statements run for nobody are not counted");
+        eprintln!(
+            "pg_stat_statements is not installed: statements run to their end for nobody are not counted"
+        );
         return Ok(());
     }
     cluster.psql(APP, "alter system set shared_preload_libraries = 'pg_stat_statements'")?;

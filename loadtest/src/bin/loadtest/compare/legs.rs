@@ -3,9 +3,9 @@
 use super::Failure;
 use super::contestants::Contestant;
 use super::ground::{Ground, MAX_CONNECTIONS, Stand};
-use super::page::{Chapter, Circumstances};
+use super::page::Circumstances;
 use super::publish::Shelf;
-use super::schedule::{Remaining, about, rotated};
+use super::schedule::{Remaining, Turns, about, in_turn};
 use loadtest::leg::Leg;
 use loadtest::limits::raise_open_files;
 use loadtest::machine;
@@ -28,7 +28,10 @@ pub struct Comparison {
     contestants: Vec<Contestant>,
     ground: Ground,
     remaining: Remaining,
+    /// Of all plans; what is missing is told of each.
     circumstances: Circumstances,
+    /// Of the plan under way.
+    missing: Vec<String>,
 }
 
 /// Which leg.
@@ -62,41 +65,41 @@ impl Comparison {
             started: machine::today(),
             postgres: ground.version(),
             max_connections: MAX_CONNECTIONS,
+            settings: ground.settings()?,
             machine: machine::describe(),
             load,
             rounds,
-            plans: plans.iter().map(|plan| plan.name.clone()).collect(),
+            pool_size,
+            turns: Turns::Balanced,
             missing: Vec::new(),
         };
         let legs_each = rounds.saturating_mul(u32::try_from(contestants.len())?);
         let remaining = Remaining::new(plans.iter().map(|plan| plan.duration.duration()), legs_each);
-        Ok(Self { plans, contestants, ground, remaining, circumstances })
+        Ok(Self { plans, contestants, ground, remaining, circumstances, missing: Vec::new() })
     }
 
-    /// How the figures came about, and what is missing so far.
-    pub fn circumstances(&self) -> &Circumstances {
-        &self.circumstances
-    }
-
-    /// Runs all plans, until Ctrl-C. A leg that fails is missing; the others are run all the same.
+    /// Runs all plans, until Ctrl-C, and keeps what each showed as soon as its rounds are done. What was kept of any of
+    /// them before is removed first. A leg that fails is missing; the others are run all the same.
     ///
     /// # Errors
     /// Results cannot be written.
-    pub async fn measure(&mut self, shelf: &Shelf, stop: &Stop) -> Result<Vec<Chapter>, Failure> {
+    pub async fn measure(&mut self, shelf: &Shelf, stop: &Stop) -> Result<(), Failure> {
+        for plan in &self.plans {
+            shelf.discard(&plan.name)?;
+        }
         eprintln!("about {} to go", about(self.remaining.left()));
-        let mut chapters = Vec::new();
         for plan in 0..self.plans.len() {
-            let run = self.measure_plan(plan, stop).await;
-            if !run.legs.is_empty() {
-                shelf.keep(&run)?;
-                chapters.push(shelf.publish(&run)?);
-            }
             if stop.is_asked() {
-                self.circumstances.missing.push(format!("it was ended by Ctrl-C in plan {}", run.plan.name));
                 break;
             }
+            let run = self.measure_plan(plan, stop).await;
+            if stop.is_asked() {
+                self.missing.push(format!("{}: it was ended by Ctrl-C", run.plan.name));
+            }
+            let missing = std::mem::take(&mut self.missing);
+            shelf.keep(&run, &Circumstances { missing, ..self.circumstances.clone() })?;
         }
-        Ok(chapters)
+        Ok(())
     }
 
     async fn measure_plan(&mut self, plan: usize, stop: &Stop) -> Run {
@@ -111,7 +114,7 @@ impl Comparison {
         };
         let contestants = self.contestants.clone();
         for round in 0..self.circumstances.rounds {
-            for contestant in rotated(&contestants, round) {
+            for contestant in in_turn(&contestants, round) {
                 if stop.is_asked() {
                     return run;
                 }
@@ -131,7 +134,8 @@ impl Comparison {
         self.remaining.leg_is_over(place.plan, began.elapsed());
         let name = self.name(place);
         match &leg {
-            Ok(leg) if leg.interrupted => {}
+            Ok(leg) if leg.interrupted && stop.is_asked() => {}
+            Ok(leg) if leg.interrupted => self.miss(&name, &"it ended early".into()),
             Ok(leg) => self.tell(&name, place, leg),
             Err(error) => self.miss(&name, error),
         }
@@ -144,15 +148,20 @@ impl Comparison {
     async fn run_leg(&self, place: Place<'_>, stop: &Stop) -> Result<Leg, Failure> {
         let plan = &self.plans[place.plan];
         let stand = self.stand(plan, place.contestant).await?;
+        let is_terminal = std::io::stderr().is_terminal();
+        let name = self.name(place);
+        // Below the line that shows the leg's progress.
+        let start = if is_terminal { "\n" } else { "" };
         let options = LegOptions {
             round: place.round,
             passwords: self.ground.passwords(plan),
             hooks: self.hooks(),
             observer: Some(self.ground.observer()?),
+            warn: Arc::new(move |warning| eprintln!("{start}{name}: warning: {warning}")),
             ..LegOptions::new(stand.target.clone())
         };
         // Elsewhere, one line per leg is enough.
-        let mut live = std::io::stderr().is_terminal().then(|| ProgressLine::new(self.name(place)));
+        let mut live = is_terminal.then(|| ProgressLine::new(self.name(place)));
         let show = |progress: &Progress| live.iter_mut().for_each(|line| line.show(progress));
         let leg = Box::pin(run_leg(plan, &options, show, stop.clone().asked())).await;
         if let Some(line) = live {
@@ -207,7 +216,7 @@ impl Comparison {
 
     fn miss(&mut self, name: &str, error: &Failure) {
         eprintln!("{name}: {error}");
-        self.circumstances.missing.push(format!("{name}: {error}"));
+        self.missing.push(format!("{name}: {error}"));
     }
 }
 

@@ -2,12 +2,14 @@
 
 use super::contestants::PGCORRAL;
 use super::family::Family;
-use super::figures::{Row, Subject, rows};
+use super::figures::{Ratio, Row, Subject, rows};
+use super::schedule::Turns;
 use loadtest::leg::CONTRACT;
 use loadtest::plan::{Assertion, Comparison, Metric};
 use loadtest::report::{Rounds, Ruling, Run, Spread, TargetInfo, Verdict, counted, judge, notes, units};
 use loadtest::table::Table;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// Whatever the page has below this line is kept when the page is written anew.
@@ -17,25 +19,65 @@ pub const MARKER: &str =
 /// Causes of failed attempts that are told one by one.
 const MOST_CAUSES: usize = 5;
 
-/// How the figures came about.
+/// Pools of this size are what the plans' capacities and limits are for.
+const USUAL_POOL: u32 = 20;
+
+/// Fixed text on what the figures show of pgcorral.
+///
+/// TO BE CHANGED WITH THE GUARD: it is true of every pgcorral whose pools have one queue and nothing more. When admission
+/// by deadline or fairness between functions is built, say here what there is, and keep this text for figures that were
+/// measured with an older commit, or measure all plans again.
+const NOT_BUILT: &str = "pgcorral's pools have one queue each, first come, first served, that sheds after \
+    `query_wait_timeout`. Admission by deadline and fairness between functions, which several of these plans ask for, are \
+    not built yet, and the figures show it.";
+
+/// Everything that the page is made of.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Findings {
+    /// What the plans showed, in the page's order.
+    pub chapters: Vec<Chapter>,
+    /// What was asked for and is missing, and why.
+    pub missing: Vec<String>,
+    /// Built-in plans that are not on the page.
+    pub left_out: Vec<String>,
+}
+
+/// How one plan's figures came about. Plans that were measured in one go differ in what is missing only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Circumstances {
-    /// When it began, for people.
+    /// When the run began, for people.
     pub started: String,
     /// `postgres --version`
     pub postgres: String,
     /// PostgreSQL's `max_connections`.
     pub max_connections: u32,
+    /// Its other settings that matter to figures, `name = value`.
+    #[serde(default = "usual_settings")]
+    pub settings: String,
     /// The machine.
     pub machine: String,
-    /// The load average before the first leg.
+    /// The load average before the run's first leg.
     pub load: String,
     /// Rounds that were asked for.
     pub rounds: u32,
-    /// The plans, in order.
-    pub plans: Vec<String>,
+    /// Server connections of every pooler, per role.
+    #[serde(default = "usual_pool")]
+    pub pool_size: u32,
+    /// The targets' order.
+    #[serde(default)]
+    pub turns: Turns,
     /// What is missing and why.
     pub missing: Vec<String>,
+}
+
+/// What [`Circumstances`] had that did not say.
+fn usual_settings() -> String {
+    "autovacuum = off, fsync = off, full_page_writes = off, wal_level = minimal".to_owned()
+}
+
+/// The same of the pools' size.
+fn usual_pool() -> u32 {
+    USUAL_POOL
 }
 
 /// What one plan showed.
@@ -59,6 +101,8 @@ pub struct Chapter {
     pub notes: Vec<String>,
     /// Files beside the page.
     pub pictures: Vec<Illustration>,
+    /// How all that came about.
+    pub circumstances: Circumstances,
 }
 
 /// A picture, in a file beside the page.
@@ -83,7 +127,7 @@ pub struct Asserted {
 
 impl Chapter {
     /// Of a run without interrupted legs.
-    pub fn of(run: &Run, pictures: Vec<Illustration>) -> Self {
+    pub fn of(run: &Run, circumstances: Circumstances, pictures: Vec<Illustration>) -> Self {
         Self {
             plan: run.plan.name.clone(),
             title: run.plan.title.clone(),
@@ -97,11 +141,16 @@ impl Chapter {
                 .collect(),
             notes: notes(run),
             pictures,
+            circumstances,
         }
     }
 
+    fn target(&self, name: &str) -> Option<usize> {
+        self.targets.iter().position(|target| target.name == name)
+    }
+
     fn ours(&self) -> Option<usize> {
-        self.targets.iter().position(|target| target.name == PGCORRAL)
+        self.target(PGCORRAL)
     }
 
     /// The other poolers: who ratios are to.
@@ -169,9 +218,14 @@ fn worst(verdicts: &[&Verdict]) -> Option<(bool, String)> {
 }
 
 /// The whole page but the marker.
-pub fn write(circumstances: &Circumstances, chapters: &[Chapter]) -> String {
-    let mut page = heading(circumstances, chapters);
-    page.push_str(&method(circumstances));
+pub fn write(findings: &Findings) -> String {
+    let chapters = &findings.chapters;
+    let mut page = heading(findings);
+    if chapters.is_empty() {
+        page.push_str("Nothing was measured.\n");
+        return page;
+    }
+    page.push_str(&method(chapters));
     page.push_str(&readings(chapters));
     page.push_str(&in_short(chapters));
     page.push_str(&losses(chapters));
@@ -181,22 +235,26 @@ pub fn write(circumstances: &Circumstances, chapters: &[Chapter]) -> String {
     page
 }
 
-fn heading(circumstances: &Circumstances, chapters: &[Chapter]) -> String {
-    let Circumstances { started, postgres, max_connections, machine, load, missing, .. } = circumstances;
-    let mut text = format!(
-        "# Comparison\n\n\
-         Written by `make compare` on {started}. Load plans of [loadtest/plans](../loadtest/plans), each fired at the same \
-         PostgreSQL directly and through poolers.\n\n"
-    );
-    for target in chapters.first().map_or(&[][..], |chapter| &chapter.targets) {
-        let _ = writeln!(text, "- **{}**: {}", target.name, target.about);
+fn heading(findings: &Findings) -> String {
+    let Findings { chapters, missing, left_out } = findings;
+    let mut text = "# Comparison\n\n\
+         Written by `make compare`. Load plans of [loadtest/plans](../loadtest/plans), each fired at the same PostgreSQL \
+         directly and through poolers.\n\n"
+        .to_owned();
+    for name in targets(chapters) {
+        let about = |chapter: &Chapter| Some(chapter.targets.get(chapter.target(name)?)?.about.clone());
+        let _ = writeln!(text, "- **{name}**: {}", agreed(chapters, about));
     }
-    let _ = write!(
-        text,
-        "- {postgres}, `max_connections = {max_connections}`\n\
-         - {machine}; load average before the first leg {load}; the load generator, the pooler and PostgreSQL share this \
-         machine\n\n"
-    );
+    if !chapters.is_empty() {
+        text.push_str(&ground(chapters));
+    }
+    for size in other_pools(chapters) {
+        let _ = write!(
+            text,
+            "**Pools of {size}: the plans' capacities, and assertions such as `max_backends <= {USUAL_POOL}`, are for pools \
+             of {USUAL_POOL}.**\n\n"
+        );
+    }
     if !missing.is_empty() {
         text.push_str("**Not complete:**\n\n");
         for what in missing {
@@ -204,30 +262,92 @@ fn heading(circumstances: &Circumstances, chapters: &[Chapter]) -> String {
         }
         text.push('\n');
     }
+    if !left_out.is_empty() {
+        let _ = write!(text, "Built-in plans that were not run for this page: {}.\n\n", left_out.join(", "));
+    }
     text
 }
 
-fn method(circumstances: &Circumstances) -> String {
+/// What everybody was measured on, and when.
+fn ground(chapters: &[Chapter]) -> String {
+    let each = |fact: fn(&Circumstances) -> String| {
+        agreed(chapters, |chapter: &Chapter| Some(fact(&chapter.circumstances)))
+    };
+    format!(
+        "- {postgres}: commits do not wait for the disk, which flatters everybody alike\n\
+         - {machine}; the load generator, the pooler and PostgreSQL share this machine\n\
+         - measured on {started}; load average before the run's first leg: {load}\n\n",
+        postgres = each(|its| {
+            let settings = its.settings.replace(", ", "`, `");
+            format!("{}, `max_connections = {}`, `{settings}`", its.postgres, its.max_connections)
+        }),
+        machine = each(|its| its.machine.clone()),
+        started = each(|its| its.started.clone()),
+        load = each(|its| its.load.clone()),
+    )
+}
+
+/// Everybody who takes part in any plan.
+fn targets(chapters: &[Chapter]) -> Vec<&str> {
+    let mut names = Vec::new();
+    for target in chapters.iter().flat_map(|chapter| &chapter.targets) {
+        if !names.contains(&target.name.as_str()) {
+            names.push(target.name.as_str());
+        }
+    }
+    names
+}
+
+/// Sizes other than the one that plans are written for.
+fn other_pools(chapters: &[Chapter]) -> BTreeSet<u32> {
+    let sizes = chapters.iter().map(|chapter| chapter.circumstances.pool_size);
+    sizes.filter(|size| *size != USUAL_POOL).collect()
+}
+
+/// A fact, once if it is the same in all plans; else each with the plans that it is of: `A (in e1, e2); B (in e7)`.
+fn agreed(chapters: &[Chapter], fact: impl Fn(&Chapter) -> Option<String>) -> String {
+    let mut facts: Vec<(String, Vec<&str>)> = Vec::new();
+    for chapter in chapters {
+        let Some(told) = fact(chapter) else { continue };
+        match facts.iter_mut().find(|(known, _)| *known == told) {
+            Some((_, plans)) => plans.push(&chapter.plan),
+            None => facts.push((told, vec![chapter.plan.as_str()])),
+        }
+    }
+    let tell = |(told, plans): (String, Vec<&str>)| {
+        if plans.len() == chapters.len() { told } else { format!("{told} (in {})", plans.join(", ")) }
+    };
+    facts.into_iter().map(tell).collect::<Vec<_>>().join("; ")
+}
+
+fn method(chapters: &[Chapter]) -> String {
     format!(
         "## Method\n\n\
-         Every plan is run in {rounds} rounds; in each round all targets take turns, and each round begins with another one, so \
-         that what else the machine does meets them alike. Every leg has a pooler that was just started: waiting clients, \
+         Rounds of every plan: {rounds}. In each round all targets take turns, so that what else the machine does meets them \
+         alike: {turns}. Every leg has a pooler that was just started: waiting clients, \
          half-dead server connections and memory that one leg leaves behind would be charged to the next, and plans about cold \
          pools need a cold one. What it costs: the first clients of every leg wait for the pool to fill, with all poolers. \
          Between legs PostgreSQL is waited for until it has no client left.\n\n\
          Each figure is the median of the rounds, with the least and the most in brackets. `÷` is pgcorral's figure divided by \
-         the other's: the median of the rounds' ratios. Latency counts from when the plan wanted the invocation to begin, \
+         the other's: the median of the rounds' ratios, and left out if that is infinite. `(2 of 3)` behind it: only so many \
+         rounds have a ratio; in the others a figure is missing, or both are 0. † behind it: pgcorral serves less of what is \
+         offered than the other, and has only the latency of that.\n\n\
+         Latency counts from when the plan wanted the invocation to begin, \
          retries included, and only those that were served have one: whoever serves fewer may look faster. Goodput is the share \
-         of the invocations offered that were served before the client's own timeout. Clients retry, as often as the plan lets \
-         them, after refusals, timeouts and lost connections, those with a FATAL error included. Backends and statements are those that \
-         PostgreSQL counted. The contract are the SQLSTATEs that tell a client of overload or \
+         of the invocations offered that were served, at whichever attempt: the client's timeout is of each attempt, and an \
+         invocation that a later attempt served counts, however long that is after the first one's timeout. Invocations that \
+         the plan kills midway, or that its end cuts off, are not among those offered. Clients retry, as often as the plan lets \
+         them, after refusals, timeouts and lost connections, sessions that a FATAL error ended included; not after a FATAL \
+         error at login that is outside the contract, and PgBouncer's 08P01 is one where it comes at login. Backends and statements are those that \
+         PostgreSQL counted. Statements run to their end for nobody are those of `pg_stat_statements` of which no client heard: \
+         one that was cancelled, or whose backend was ended, counts as none, whatever it has cost until then. \
+         The contract are the SQLSTATEs that tell a client of overload or \
          a lost server ({contract}); PgBouncer ends the session with 08P01, a protocol violation, \
          and that is counted as an error outside it. Assertions of bounds that must never be \
          passed are judged by the worst round, all others by the median; PostgreSQL itself is not judged.\n\n\
-         pgcorral's pools have one queue each, first come, first served, that sheds after `query_wait_timeout`. Admission by \
-         deadline and fairness between functions, which several of these plans ask for, are not built yet, and the figures show \
-         it.\n\n",
-        rounds = circumstances.rounds,
+         {NOT_BUILT}\n\n",
+        rounds = agreed(chapters, |chapter| Some(chapter.circumstances.rounds.to_string())),
+        turns = agreed(chapters, |chapter| Some(chapter.circumstances.turns.to_string())),
         contract = CONTRACT.join(", "),
     )
 }
@@ -247,13 +367,16 @@ fn readings(chapters: &[Chapter]) -> String {
 
 /// Goodput and verdicts of all plans at a glance.
 fn in_short(chapters: &[Chapter]) -> String {
-    let Some(first) = chapters.first() else { return "Nothing was measured.\n".to_owned() };
-    let mut headings = vec!["goodput; assertions that hold".to_owned()];
-    headings.extend(first.targets.iter().map(|target| target.name.clone()));
+    let names = targets(chapters);
+    let mut headings = vec!["goodput; assertions that hold"];
+    headings.extend(&names);
     let mut table = Table::new(headings);
     for chapter in chapters {
+        let of = |name: &&str| {
+            chapter.target(name).map_or(units::ABSENT.to_owned(), |target| glance(chapter, target))
+        };
         let mut cells = vec![format!("[{}](#{})", chapter.plan, anchor(chapter))];
-        cells.extend((0..chapter.targets.len()).map(|target| glance(chapter, target)));
+        cells.extend(names.iter().map(of));
         table.row(cells);
     }
     format!("## In short\n\n{}\n", table.to_markdown())
@@ -272,6 +395,10 @@ fn glance(chapter: &Chapter, target: usize) -> String {
 
 /// Every figure in which somebody is better than pgcorral by more than the spread.
 fn losses(chapters: &[Chapter]) -> String {
+    let heading = format!("## Where pgcorral loses\n\n{}", without_us(chapters));
+    if chapters.iter().all(|chapter| chapter.ours().is_none()) {
+        return heading;
+    }
     let mut table = Table::new(["plan", "figure", PGCORRAL, "better"]);
     let mut lost = 0;
     for chapter in chapters {
@@ -284,7 +411,6 @@ fn losses(chapters: &[Chapter]) -> String {
             }
         }
     }
-    let heading = "## Where pgcorral loses\n\n";
     if lost == 0 {
         return format!("{heading}In no figure below is another target better by more than the spread.\n\n");
     }
@@ -296,23 +422,37 @@ fn losses(chapters: &[Chapter]) -> String {
     )
 }
 
+/// Names the plans in which pgcorral cannot lose, because it did not take part.
+fn without_us(chapters: &[Chapter]) -> String {
+    let without = chapters.iter().filter(|chapter| chapter.ours().is_none());
+    let plans: Vec<&str> = without.map(|chapter| chapter.plan.as_str()).collect();
+    if plans.is_empty() {
+        return String::new();
+    }
+    format!("pgcorral did not take part in {}.\n\n", plans.join(", "))
+}
+
 fn better_than(chapter: &Chapter, row: &Row, ours: usize) -> Vec<String> {
     let others = chapter.targets.iter().enumerate().filter(|(other, _)| row.is_lost_to(*other, ours));
     let mark = |other| {
-        if row.subject.metric.is_time() && serves_less(chapter, row, other, ours) { " †" } else { "" }
+        if serves_less(chapter, row, other, ours) { " †" } else { "" }
     };
     others.map(|(other, target)| format!("{} {}{}", target.name, cell(row, other), mark(other))).collect()
 }
 
-/// Whether the other loses in the goodput of what `row` is about; of the whole, where the page does not have that.
-fn serves_less(chapter: &Chapter, row: &Row, other: usize, ours: usize) -> bool {
+/// Whether a latency is that of fewer: `who` loses to `than` in the goodput of what `row` is about; in that of the whole,
+/// where the page does not have that.
+fn serves_less(chapter: &Chapter, row: &Row, who: usize, than: usize) -> bool {
+    if !row.subject.metric.is_time() {
+        return false;
+    }
     let goodputs = || chapter.rows.iter().filter(|row| row.subject.metric == Metric::Goodput);
     let of = |family: Option<&Family>, phase: Option<&String>| {
         goodputs().find(|row| row.subject.family.as_ref() == family && row.subject.phase.as_ref() == phase)
     };
     let (family, phase) = (row.subject.family.as_ref(), row.subject.phase.as_ref());
     let goodput = of(family, phase).or_else(|| of(family, None)).or_else(|| of(None, None));
-    goodput.is_some_and(|goodput| goodput.is_lost_to(ours, other))
+    goodput.is_some_and(|goodput| goodput.is_lost_to(than, who))
 }
 
 fn section(chapter: &Chapter) -> String {
@@ -363,7 +503,7 @@ fn figures_table(chapter: &Chapter) -> Table {
         let mut cells = vec![row.subject.name()];
         cells.extend((0..chapter.targets.len()).map(|target| cell(row, target)));
         if let Some(ours) = ours {
-            cells.extend(chapter.rivals().map(|(rival, _)| ratio(row, ours, rival)));
+            cells.extend(chapter.rivals().map(|(rival, _)| ratio(chapter, row, ours, rival)));
         }
         table.row(cells);
     }
@@ -412,8 +552,12 @@ fn spread_cell(spread: Option<Spread>, show: impl Fn(f64) -> String) -> String {
     if min == max { median } else { format!("{median} [{min}–{max}]") }
 }
 
-fn ratio(row: &Row, of: usize, to: usize) -> String {
-    row.ratio(of, to).map_or(units::ABSENT.to_owned(), |ratio| format!("{ratio:.2}"))
+/// `0.47`, `0.47 (2 of 3) †`
+fn ratio(chapter: &Chapter, row: &Row, of: usize, to: usize) -> String {
+    let Some(Ratio { median, rounds, of: all }) = row.ratio(of, to) else { return units::ABSENT.to_owned() };
+    let counted = if rounds < all { format!(" ({rounds} of {all})") } else { String::new() };
+    let mark = if serves_less(chapter, row, of, to) { " †" } else { "" };
+    format!("{median:.2}{counted}{mark}")
 }
 
 fn shown(metric: Metric, value: Option<f64>) -> String {
@@ -421,25 +565,38 @@ fn shown(metric: Metric, value: Option<f64>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::figures::examples::row;
-    use super::*;
+pub mod examples {
+    use super::{Circumstances, Turns};
 
-    fn target(name: &str) -> TargetInfo {
-        TargetInfo { name: name.to_owned(), baseline: name == "direct", about: format!("{name} as it is") }
-    }
-
-    fn circumstances() -> Circumstances {
+    /// Nothing missing.
+    pub fn circumstances() -> Circumstances {
         Circumstances {
-            started: "2026-03-01 12:00:00 UTC".to_owned(),
+            started: "2026-03-01".to_owned(),
             postgres: "PostgreSQL 15.1".to_owned(),
             max_connections: 100,
+            settings: "autovacuum = off, fsync = off".to_owned(),
             machine: "Some CPU, 2 cores".to_owned(),
             load: "0.10".to_owned(),
             rounds: 3,
-            plans: vec!["burst".to_owned()],
+            pool_size: 20,
+            turns: Turns::Balanced,
             missing: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::examples::row;
+    use super::examples::circumstances;
+    use super::*;
+
+    fn page(chapters: &[Chapter]) -> String {
+        write(&Findings { chapters: chapters.to_vec(), ..Findings::default() })
+    }
+
+    fn target(name: &str) -> TargetInfo {
+        TargetInfo { name: name.to_owned(), baseline: name == "direct", about: format!("{name} as it is") }
     }
 
     /// Better in goodput than PgBouncer, worse in latency than it, and shedding what direct fails.
@@ -465,6 +622,7 @@ mod tests {
                 heading: "Goodput".to_owned(),
                 reading: "Higher is better.".to_owned(),
             }],
+            circumstances: circumstances(),
         }
     }
 
@@ -480,7 +638,7 @@ mod tests {
 
     #[test]
     fn a_row_has_medians_spreads_and_ratios() {
-        let page = write(&circumstances(), &[chapter()]);
+        let page = page(&[chapter()]);
         let burst = part(&page, "burst: A thousand at once");
         let expected = ["goodput", "25.0 %", "50.0 % [40.0 %–60.0 %]", "95.0 % [90.0 %–100 %]", "1.80"];
         assert_eq!(cells(burst, "goodput"), expected);
@@ -493,7 +651,7 @@ mod tests {
 
     #[test]
     fn lost_figures_are_listed_and_no_others() {
-        let page = write(&circumstances(), &[chapter()]);
+        let page = page(&[chapter()]);
         let losses = part(&page, "Where pgcorral loses");
         let lines: Vec<&str> = losses.lines().filter(|line| line.starts_with("| burst")).collect();
         assert_eq!(lines.len(), 1, "{losses}");
@@ -510,14 +668,14 @@ mod tests {
     fn who_serves_as_much_gets_no_mark() {
         let mut chapter = chapter();
         chapter.rows[0] = row(Metric::Goodput, &[&[0.25], &[1.0], &[1.0]]);
-        let page = write(&circumstances(), &[chapter]);
+        let page = page(&[chapter]);
         assert!(part(&page, "Where pgcorral loses").contains("PgBouncer 100 ms [100 ms–300 ms] |"), "{page}");
     }
 
     #[test]
     fn pictures_are_explained_once() {
         let other = Chapter { plan: "e1".to_owned(), title: "E1: a surge".to_owned(), ..chapter() };
-        let page = write(&circumstances(), &[chapter(), other]);
+        let page = page(&[chapter(), other]);
         assert_eq!(page.matches("Higher is better.").count(), 1);
         assert!(page.contains("\n## E1: a surge\n") && page.contains("[e1](#e1-a-surge)"), "{page}");
     }
@@ -526,30 +684,121 @@ mod tests {
     fn the_page_says_so_if_nothing_was_lost() {
         let mut chapter = chapter();
         chapter.rows.truncate(2);
-        let page = write(&circumstances(), &[chapter]);
+        let page = page(&[chapter]);
         assert!(part(&page, "Where pgcorral loses").contains("In no figure"), "{page}");
     }
 
     #[test]
     fn the_glance_links_to_the_section_and_judges_no_baseline() {
-        let page = write(&circumstances(), &[chapter()]);
+        let page = page(&[chapter()]);
         let expected = ["[burst](#burst-a-thousand-at-once)", "25.0 %", "50.0 %; 0 of 1", "95.0 %; 1 of 1"];
         assert_eq!(cells(part(&page, "In short"), "[burst](#burst-a-thousand-at-once)"), expected);
     }
 
     #[test]
     fn what_is_missing_is_said() {
-        let complete = write(&circumstances(), &[chapter()]);
-        assert!(!complete.contains("Not complete"));
+        let complete = page(&[chapter()]);
+        assert!(!complete.contains("Not complete") && !complete.contains("not run"));
         let missing = vec!["burst, round 3, pgcorral: it was interrupted".to_owned()];
-        let page = write(&Circumstances { missing, ..circumstances() }, &[]);
+        let left_out = vec!["e4".to_owned(), "soak".to_owned()];
+        let page = write(&Findings { chapters: Vec::new(), missing, left_out });
         assert!(page.contains("**Not complete:**\n\n- burst, round 3, pgcorral"), "{page}");
+        assert!(page.contains("not run for this page: e4, soak."), "{page}");
         assert!(page.contains("Nothing was measured"), "{page}");
     }
 
     #[test]
+    fn what_was_measured_in_several_goes_says_which_was_when_and_with_what() {
+        let mut later = Chapter { plan: "e7".to_owned(), ..chapter() };
+        later.circumstances = Circumstances {
+            started: "2026-03-02".to_owned(),
+            load: "0.90".to_owned(),
+            rounds: 5,
+            pool_size: 40,
+            turns: Turns::Rotated,
+            ..circumstances()
+        };
+        later.targets[2].about = "another commit".to_owned();
+        let page = page(&[chapter(), Chapter { plan: "e1".to_owned(), ..chapter() }, later]);
+        for said in [
+            "measured on 2026-03-01 (in burst, e1); 2026-03-02 (in e7); load average before the run's first leg: \
+             0.10 (in burst, e1); 0.90 (in e7)",
+            "- **pgcorral**: pgcorral as it is (in burst, e1); another commit (in e7)\n",
+            "- **PgBouncer**: PgBouncer as it is\n",
+            "Rounds of every plan: 3 (in burst, e1); 5 (in e7).",
+            "come after the same one every time (in e7)",
+            "**Pools of 40: the plans' capacities",
+        ] {
+            assert!(page.contains(said), "{said}\n{page}");
+        }
+        assert_eq!(page.matches("Some CPU, 2 cores").count(), 1);
+    }
+
+    #[test]
+    fn who_did_not_take_part_is_in_no_column_of_others() {
+        let mut fewer = Chapter { plan: "e7".to_owned(), title: "E7: few".to_owned(), ..chapter() };
+        fewer.targets.remove(1);
+        fewer.rows.clear();
+        fewer.assertions.clear();
+        let page = page(&[fewer, chapter()]);
+        let heads = ["goodput; assertions that hold", "direct", PGCORRAL, "PgBouncer"];
+        assert_eq!(cells(part(&page, "In short"), "goodput;"), heads);
+        let burst = ["[burst](#burst-a-thousand-at-once)", "25.0 %", "95.0 %; 1 of 1", "50.0 %; 0 of 1"];
+        assert_eq!(cells(part(&page, "In short"), burst[0]), burst);
+        assert!(page.contains("- **PgBouncer**: PgBouncer as it is (in burst)\n"), "{page}");
+    }
+
+    #[test]
+    fn without_pgcorral_nothing_is_said_of_its_losses() {
+        let mut without = chapter();
+        without.targets.truncate(2);
+        let alone = page(std::slice::from_ref(&without));
+        assert_eq!(
+            part(&alone, "Where pgcorral loses").trim_end(),
+            "\n\npgcorral did not take part in burst."
+        );
+        let both = page(&[without, Chapter { plan: "e1".to_owned(), ..chapter() }]);
+        let losses = part(&both, "Where pgcorral loses");
+        assert!(losses.contains("did not take part in burst.") && losses.contains("| e1 "), "{losses}");
+    }
+
+    #[test]
+    fn ratios_of_latency_are_marked_where_pgcorral_serves_less_and_those_of_few_rounds_everywhere() {
+        let mut chapter = chapter();
+        let last = |chapter: &Chapter, first: &str| {
+            cells(part(&page(std::slice::from_ref(chapter)), "burst: A"), first).last().unwrap().to_string()
+        };
+        assert_eq!(last(&chapter, "p50"), "2.00");
+        chapter.rows[0] = row(Metric::Goodput, &[&[0.25], &[1.0], &[0.9]]);
+        assert_eq!((last(&chapter, "p50"), last(&chapter, "goodput")), ("2.00 †".into(), "0.90".into()));
+        chapter.rows[2].figures[1][0] = None;
+        assert_eq!(last(&chapter, "p50"), "3.00 (2 of 3) †");
+    }
+
+    #[test]
+    fn what_figures_mean_and_do_not_is_said() {
+        let page = page(&[chapter()]);
+        for said in [
+            "`fsync = off`",
+            "the client's timeout is of each attempt",
+            "error at login that is outside the contract",
+            "one that was cancelled",
+        ] {
+            assert!(
+                part(&page, "Method").contains(said) || heading_of(&page).contains(said),
+                "{said}\n{page}"
+            );
+        }
+        assert!(!page.contains("Pools of"), "{page}");
+    }
+
+    fn heading_of(page: &str) -> &str {
+        page.split_once("\n## ").unwrap().0
+    }
+
+    #[test]
     fn versions_machine_and_date_are_named() {
-        let page = write(&circumstances(), &[chapter()]);
+        let page = page(&[chapter()]);
         for said in
             ["2026-03-01", "**PgBouncer**: PgBouncer as it is", "PostgreSQL 15.1", "Some CPU, 2 cores"]
         {
