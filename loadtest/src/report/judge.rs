@@ -43,8 +43,8 @@ impl Ruling {
 /// the extension is missing shows in that no leg has a count.
 fn is_excused(run: &Run, rounds: &Rounds<'_>, metric: Metric) -> bool {
     let excused = match metric {
-        Metric::MaxBackends | Metric::Sessions => !run.observed,
-        Metric::Unheard => !run.observed || run.legs.iter().all(|leg| leg.statements.is_none()),
+        Metric::MaxBackends | Metric::Sessions => !run.is_observed(),
+        Metric::Unheard => !run.is_observed() || run.legs.iter().all(|leg| leg.statements.is_none()),
         _ => false,
     };
     excused && rounds.legs().next().is_some()
@@ -194,6 +194,9 @@ mod tests {
         let rulings = |run: &Run| judge(run).iter().map(|verdict| verdict.ruling).collect::<Vec<_>>();
         let (unknown, fails) = (Ruling::NotMeasured, Ruling::Fails);
         assert_eq!(rulings(&run), [unknown, unknown, unknown, fails]);
+        run.legs[0].sessions = Some(3);
+        assert_eq!(rulings(&run), [fails, Ruling::Holds, unknown, fails], "somebody did ask");
+        run.legs[0].sessions = None;
         run.observed = true;
         assert_eq!(rulings(&run), [fails, fails, unknown, fails], "the extension may be missing");
         let counted = Leg { target: "else".to_owned(), ..synthetic::leg("guard", 0, 1) };

@@ -46,7 +46,7 @@ pub struct Run {
     /// Everything that was recorded, in the order in which it happened.
     #[serde(with = "json::legs")]
     pub legs: Vec<Leg>,
-    /// Somebody was to ask PostgreSQL itself (`--observe`): what could not be counted there is a fault then.
+    /// Somebody was to ask PostgreSQL itself (`--observe`). Absent in files of before: ask [`Run::is_observed`].
     #[serde(default)]
     pub observed: bool,
     /// The machine that the generator ran on, for people.
@@ -73,6 +73,13 @@ impl Run {
     #[must_use]
     pub fn rounds(&self) -> usize {
         self.targets.iter().map(|target| self.legs_of(&target.name).count()).max().unwrap_or(0)
+    }
+
+    /// Somebody was to ask PostgreSQL itself, or evidently did: what could not be counted there is a fault then.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        let did = |leg: &Leg| !leg.backends.is_empty() || leg.sessions.is_some();
+        self.observed || self.legs.iter().any(did)
     }
 
     /// One target's legs, one per round.

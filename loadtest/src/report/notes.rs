@@ -65,7 +65,7 @@ fn warnings(rounds: &Rounds<'_>) -> Vec<String> {
 
 /// All targets in one sentence: without an observer there is nothing else to say of any of them.
 fn unobserved(run: &Run) -> Option<String> {
-    if !run.observed {
+    if !run.is_observed() {
         return Some(
             "PostgreSQL was not asked for backends, sessions and statements: --observe DSN, straight to it, would \
              count them. What the plan asserts of them was not judged."
@@ -84,7 +84,7 @@ fn unobserved(run: &Run) -> Option<String> {
 fn uncounted(run: &Run) -> Option<String> {
     let asked = run.plan.assertions.iter().any(|assertion| assertion.metric == Metric::Unheard);
     let counted = run.legs.iter().all(|leg| leg.statements.is_some());
-    (run.observed && asked && !counted).then(|| {
+    (run.is_observed() && asked && !counted).then(|| {
         "Statements run for clients that were gone could not be counted in every leg. PostgreSQL needs \
          shared_preload_libraries = 'pg_stat_statements' for it, and the observer's database `create extension \
          pg_stat_statements`."
@@ -138,6 +138,7 @@ mod tests {
             assert!(said.contains(told), "{told}\n{said}");
         }
         run.observed = false;
+        run.legs.iter_mut().for_each(|leg| leg.backends.clear());
         let said = notes(&run);
         assert_eq!(said.iter().filter(|note| note.contains("--observe")).count(), 1, "{said:?}");
         assert!(!said.iter().any(|note| note.contains("pg_stat_statements")), "{said:?}");

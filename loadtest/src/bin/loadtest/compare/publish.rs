@@ -175,7 +175,15 @@ mod tests {
     fn run() -> Run {
         let plan = plan("", &["f"]);
         let (machine, version) = ("Some CPU".to_owned(), "0".to_owned());
-        Run { plan, targets: Vec::new(), legs: Vec::new(), machine, started_unix_ms: 0, version }
+        Run {
+            plan,
+            targets: Vec::new(),
+            legs: Vec::new(),
+            observed: true,
+            machine,
+            started_unix_ms: 0,
+            version,
+        }
     }
 
     #[test]
