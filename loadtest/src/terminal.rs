@@ -84,11 +84,11 @@ impl Stop {
     /// process at once.
     #[must_use]
     pub fn on_signals() -> Self {
-        let (tell, told) = watch::channel(false);
+        let (asking, told) = watch::channel(false);
         tokio::spawn(async move {
             signalled().await;
             tell("\nstopping; once more ends it at once");
-            let _ = tell.send(true);
+            let _ = asking.send(true);
             signalled().await;
             std::process::exit(i32::from(INTERRUPTED));
         });
