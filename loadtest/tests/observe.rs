@@ -196,6 +196,7 @@ async fn statements_of_all_kinds_are_recognised() {
 async fn a_restart_is_seen_and_survived() {
     let mut cluster = Cluster::start(counting_statements()).unwrap();
     let url = cluster.superuser_url(DATABASE);
+    cluster.psql(DATABASE, "create extension pg_stat_statements").unwrap();
     let observer = observe(&url, &plan(&["select 1"])).await;
     let deceived = observe(&url, &plan(&["select 1"])).await;
     let before = connect_many(&url, 2).await;

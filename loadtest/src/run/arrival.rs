@@ -161,12 +161,6 @@ mod tests {
     }
 
     #[test]
-    fn times_that_nobody_lives_to_see_are_after_the_end() {
-        let plan = plan("instances = 4\narrival = { kind = \"closed\", within = \"500000000000y\" }");
-        assert_eq!(millis(&starts_of(&plan)), [0]);
-    }
-
-    #[test]
     fn a_ramp_adds_instances_at_its_rate_until_the_function_stops() {
         let plan = plan("instances = 10\nstop = \"50ms\"\narrival = { kind = \"ramp\", per_second = 100.0 }");
         assert_eq!(millis(&starts_of(&plan)), [0, 10, 20, 30, 40]);
