@@ -162,7 +162,9 @@ async fn a_worker_that_does_not_stop_is_not_waited_for(target: &Target) {
     let deaf = format!("read order; echo '\"ready\"'; read start; echo '{sample}'; exec sleep 900");
     let (tell, told) = tokio::sync::oneshot::channel();
     let mut tell = Some(tell);
-    let progress = |_: &Progress| drop(tell.take().map(|tell| tell.send(())));
+    let progress = |_: &Progress| {
+        tell.take().map(|tell| tell.send(()));
+    };
     let stop = async { drop(told.await) };
     let options = with_shell(target, &deaf);
     let leg = tokio::time::timeout(Duration::from_secs(120), run_leg(&plan, &options, progress, stop)).await;

