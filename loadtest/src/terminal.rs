@@ -84,15 +84,15 @@ impl Stop {
     /// process at once.
     #[must_use]
     pub fn on_signals() -> Self {
-        let (asking, told) = watch::channel(false);
+        let (ask, asked) = watch::channel(false);
         tokio::spawn(async move {
             signalled().await;
             tell("\nstopping; once more ends it at once");
-            let _ = asking.send(true);
+            let _ = ask.send(true);
             signalled().await;
             std::process::exit(i32::from(INTERRUPTED));
         });
-        Self(told)
+        Self(asked)
     }
 
     /// Whether it has been asked.
