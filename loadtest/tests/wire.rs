@@ -169,7 +169,7 @@ fn plan(keys: &str) -> Arc<Plan> {
 /// A plan of one function, all at once.
 fn all_at_once(instances: u32, function: &str) -> Arc<Plan> {
     plan(&format!(
-        "duration = \"1s\"\ngrace = \"20s\"\n[[function]]\nname = \"f\"\ninstances = {instances}\n\
+        "duration = \"1s\"\ngrace = \"30s\"\n[[function]]\nname = \"f\"\ninstances = {instances}\n\
          arrival = {{ kind = \"at_once\" }}\n{function}"
     ))
 }
@@ -229,7 +229,7 @@ async fn statements_are_sent_in_the_plans_protocol() {
 async fn idle_instances_stay_until_the_function_stops_and_silent_ones_until_the_leg_ends() {
     let server = Server::listen(Answering::All);
     let mut plan = Plan::clone(&plan(
-        "duration = \"3s\"\ngrace = \"20s\"\n\
+        "duration = \"3s\"\ngrace = \"30s\"\n\
          [[function]]\nname = \"silent\"\ninstances = 3\narrival = { kind = \"at_once\" }\n\
          script = [\"select 1\"]\nend = \"silence\"\n\
          [[function]]\nname = \"loop\"\ninstances = 2\narrival = { kind = \"closed\" }\nthink = \"60s\"\n\
@@ -273,7 +273,7 @@ async fn a_client_waits_as_long_as_it_is_told_if_the_plan_honours_that() {
 async fn who_is_refused_does_not_spin_and_what_it_was_told_is_clipped() {
     let server = Server::listen(Answering::AllBut(usize::MAX, refusal(&"no ".repeat(1000), "")));
     let plan = plan(
-        "duration = \"500ms\"\ngrace = \"20s\"\n[[function]]\nname = \"f\"\ninstances = 1\nretries = 1\n\
+        "duration = \"500ms\"\ngrace = \"30s\"\n[[function]]\nname = \"f\"\ninstances = 1\nretries = 1\n\
          arrival = { kind = \"closed\" }\nscript = [\"select 1\"]\nbackoff = { base = \"0s\" }",
     );
     let leg = run(&plan, &server.options()).await;
@@ -288,11 +288,13 @@ async fn who_is_refused_does_not_spin_and_what_it_was_told_is_clipped() {
 #[tokio::test]
 async fn a_connect_that_the_legs_end_cuts_off_is_none() {
     let server = Server::listen(Answering::Nothing);
-    let plan = plan(
-        "duration = \"500ms\"\ngrace = \"500ms\"\n[[function]]\nname = \"f\"\ninstances = 2\ntimeout = \"60s\"\n\
+    let mut plan = Plan::clone(&plan(
+        "duration = \"500ms\"\ngrace = \"500ms\"\n[[function]]\nname = \"f\"\ninstances = 2\ntimeout = \"500ms\"\n\
          arrival = { kind = \"at_once\" }\nscript = [\"select 1\"]",
-    );
-    let leg = run(&plan, &server.options()).await;
+    ));
+    // More than the grace: no plan that is read may have that.
+    plan.functions[0].timeout = "60s".parse().unwrap();
+    let leg = run(&Arc::new(plan), &server.options()).await;
     assert_eq!(server.seen(), vec![closed("", Closed::Fin); 2]);
     assert!(leg.invocations.iter().all(|one| one.outcome == Outcome::Unfinished));
     assert_eq!((leg.connects, leg.failures), (vec![], vec![]));
