@@ -28,7 +28,7 @@ bench:
 	$(TARGET)/release/bench --pgcorral $(TARGET)/release/pgcorral --output docs/benchmarks.md $(BENCH_FLAGS)
 
 # Load plans at PostgreSQL itself, PgBouncer (as shipped, and tuned) and pgcorral on this machine; writes docs/comparison.md.
-# Some 45 minutes. COMPARE_FLAGS="--plans lambda-1000 --rounds 1" for a quick one.
+# Some 55 minutes. COMPARE_FLAGS="--plans lambda-1000 --rounds 1" for a quick one.
 compare:
 	./scripts/setup-poolers.sh
 	$(CARGO) build --release --workspace --locked

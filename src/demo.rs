@@ -136,11 +136,7 @@ fn app_url(cluster: &Cluster) -> String {
 
 async fn fire(plan: &Arc<Plan>, name: &str, url: &str, cluster: &Cluster) -> Result<Leg, AnyError> {
     let observer = Target::parse("observer", &cluster.superuser_url(APP))?;
-    let options = LegOptions {
-        observer: Some(observer),
-        warn: Arc::new(|warning: &str| tell(format_args!("\nwarning: {warning}"))),
-        ..LegOptions::new(Target::parse(name, url)?)
-    };
+    let options = LegOptions { observer: Some(observer), ..LegOptions::new(Target::parse(name, url)?) };
     let mut line = ProgressLine::new(name.to_owned());
     let leg = run_leg(plan, &options, |progress| line.show(progress), std::future::pending()).await?;
     line.finish();
@@ -158,6 +154,7 @@ fn conclude(options: &DemoOptions, comparison: &Comparison) -> ExitCode {
     }
     let Some(backends) = proxied.value(Metric::MaxBackends, None, None) else {
         print("PostgreSQL's backends could not be counted: nothing is proven");
+        comparison.proxied.warnings.iter().for_each(print);
         return ExitCode::FAILURE;
     };
     let above = backends - f64::from(options.pool_size);

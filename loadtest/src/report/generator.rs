@@ -16,6 +16,9 @@ const LATE_SAMPLES: usize = 3;
 /// (utilisation over idleness, 0.8 / 0.2), which would be told as the target's latency.
 const BUSY: f64 = 0.8;
 
+/// Who needs less than this share of all its cores and is late all the same is kept waiting by others.
+const IDLE: f64 = 0.3;
+
 /// How close the generator was to its own limits in one leg.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Saturation {
@@ -38,6 +41,12 @@ impl Saturation {
         let late = lags.iter().filter(|lag| **lag > LATE_US).count();
         let is_late = late >= LATE_SAMPLES && late.saturating_mul(100) > lags.len();
         Self { cpu_share, lag_us: nearest_rank(&lags, 99).unwrap_or(0), is_late }
+    }
+
+    /// It was late and had little to do: others kept the cores busy.
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        self.is_late && self.cpu_share < IDLE
     }
 
     /// The generator, not the target, was probably what limited this leg.
@@ -69,6 +78,10 @@ mod tests {
         assert!(!Saturation::of(&leg(1_500_000, 20_000)).is_likely());
         assert!(Saturation::of(&leg(1_700_000, 0)).is_likely());
         assert!(Saturation::of(&leg(0, 26_000)).is_likely());
+        assert!(
+            Saturation::of(&leg(0, 26_000)).is_starved()
+                && !Saturation::of(&leg(1_700_000, 26_000)).is_starved()
+        );
         let told = Saturation::of(&leg(500_000, 3));
         assert!((told.cpu_share - 0.25).abs() < 1e-9 && told.lag_us == 3);
     }

@@ -71,7 +71,8 @@ pub fn judge(run: &Run) -> Vec<Verdict> {
 }
 
 /// What an assertion is judged by at one target: the worst round for the bounds that must never be passed
-/// (`max_backends`, `errors_outside_contract`), the median of the rounds for everything else.
+/// (`max_backends`, `errors_outside_contract`, and whatever is asserted to be 0), the median of the rounds for everything
+/// else.
 ///
 /// A round in which it was not measured counts as worse than all others.
 #[must_use]
@@ -84,7 +85,8 @@ pub fn measured(run: &Run, rounds: &Rounds<'_>, assertion: &Assertion) -> Option
         .map(|value| value.unwrap_or(worse_than_all))
         .collect();
     let spread = Spread::of(values.iter().copied())?;
-    let safety = matches!(metric, Metric::MaxBackends | Metric::ErrorsOutsideContract);
+    let never = *comparison == Comparison::Equal && *limit == 0.0;
+    let safety = never || matches!(metric, Metric::MaxBackends | Metric::ErrorsOutsideContract);
     let value = match comparison {
         _ if !safety => spread.median,
         Comparison::AtMost => spread.max,

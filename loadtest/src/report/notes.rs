@@ -40,15 +40,21 @@ fn saturation(rounds: &Rounds<'_>) -> Option<String> {
     let likely: Vec<Saturation> = rounds.legs().map(Saturation::of).filter(Saturation::is_likely).collect();
     let lag = likely.iter().map(|load| load.lag_us).max()?;
     let cpu = likely.iter().map(|load| load.cpu_share).fold(0.0, f64::max);
-    Some(format!(
-        "{}: the load generator itself was probably the bottleneck in {} of {} rounds (its timers were up to {} late at \
-         the 99th percentile, its CPU {} of its cores). Use fewer invocations, more --processes or another machine.",
-        rounds.target.name,
-        likely.len(),
-        rounds.legs().count(),
-        seconds(of_micros(lag)),
-        percent(cpu),
-    ))
+    let (name, rounds, of) = (&rounds.target.name, likely.len(), rounds.legs().count());
+    let (late, cpu) = (seconds(of_micros(lag)), percent(cpu));
+    Some(if likely.iter().all(Saturation::is_starved) {
+        format!(
+            "{name}: the machine was too busy in {rounds} of {of} rounds: the load generator's timers were up to {late} \
+             late at the 99th percentile, although it needed {cpu} of its cores. That much of the latencies may be the \
+             machine's and not the target's; another machine for the generator would tell."
+        )
+    } else {
+        format!(
+            "{name}: the load generator itself was probably the bottleneck in {rounds} of {of} rounds (its timers were \
+             up to {late} late at the 99th percentile, its CPU {cpu} of its cores). Use fewer invocations, more \
+             --processes or another machine."
+        )
+    })
 }
 
 /// What was said while the legs ran: a report outlives the terminal.

@@ -36,7 +36,7 @@ pub fn verdicts(run: &Run) -> String {
     let how = match run.rounds() {
         0 | 1 => "",
         _ => {
-            " Bounds that must never be passed (backends, errors outside the contract) are judged by the worst round, \
+            " Bounds that must never be passed (backends, errors outside the contract, what has to be 0) are judged by the worst round, \
              everything else by the median."
         }
     };

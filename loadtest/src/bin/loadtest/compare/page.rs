@@ -336,7 +336,7 @@ fn method(chapters: &[Chapter]) -> String {
          retries included, and only those that were served have one: whoever serves fewer may look faster. Goodput is the share \
          of the invocations offered that were served, at whichever attempt: the client's timeout is of each attempt, and an \
          invocation that a later attempt served counts, however long that is after the first one's timeout. Invocations that \
-         the plan kills midway, or that its end cuts off, are not among those offered. Clients retry, as often as the plan lets \
+         the plan kills midway are not among those offered; those that its end cuts off are, as not served. Clients retry, as often as the plan lets \
          them, after refusals, timeouts and lost connections, sessions that a FATAL error ended included; not after a FATAL \
          error at login that is outside the contract, and PgBouncer's 08P01 is one where it comes at login. Backends and statements are those that \
          PostgreSQL counted. Statements run to their end for nobody are those of `pg_stat_statements` of which no client heard: \
@@ -344,7 +344,7 @@ fn method(chapters: &[Chapter]) -> String {
          The contract are the SQLSTATEs that tell a client of overload or \
          a lost server ({contract}); PgBouncer ends the session with 08P01, a protocol violation, \
          and that is counted as an error outside it. Assertions of bounds that must never be \
-         passed are judged by the worst round, all others by the median; PostgreSQL itself is not judged.\n\n\
+         passed, or of what has to be 0, are judged by the worst round, all others by the median; PostgreSQL itself is not judged.\n\n\
          {NOT_BUILT}\n\n",
         rounds = agreed(chapters, |chapter| Some(chapter.circumstances.rounds.to_string())),
         turns = agreed(chapters, |chapter| Some(chapter.circumstances.turns.to_string())),
