@@ -239,25 +239,14 @@ mod tests {
             at_login: true,
         };
         let sample = BackendSample { at_us: 1, total: most_backends, active: 0, idle_in_transaction: 0 };
+        let failures =
+            refused.iter().flat_map(|(code, count)| std::iter::repeat_n(failure(code), *count)).collect();
         Leg {
-            target: String::new(),
-            round: 0,
-            started_unix_ms: 0,
             wall_us: 7000,
-            interrupted: false,
-            functions: vec!["lambda".to_owned()],
             invocations: vec![invocation; served],
-            failures: refused
-                .iter()
-                .flat_map(|(code, count)| std::iter::repeat_n(failure(code), *count))
-                .collect(),
-            connects: Vec::new(),
+            failures,
             backends: vec![sample, sample],
-            sessions: None,
-            statements: None,
-            progress: Vec::new(),
-            generator: loadtest::leg::GeneratorLoad::default(),
-            warnings: Vec::new(),
+            ..Leg::empty("", 0, vec!["lambda".to_owned()])
         }
     }
 

@@ -39,6 +39,30 @@ pub struct Leg {
     pub warnings: Vec<String>,
 }
 
+impl Leg {
+    /// Nothing was due in it, nothing happened, and nobody asked PostgreSQL.
+    #[must_use]
+    pub fn empty(target: &str, round: u32, functions: Vec<String>) -> Self {
+        Self {
+            target: target.to_owned(),
+            round,
+            started_unix_ms: 0,
+            wall_us: 0,
+            interrupted: false,
+            functions,
+            invocations: Vec::new(),
+            failures: Vec::new(),
+            connects: Vec::new(),
+            backends: Vec::new(),
+            sessions: None,
+            statements: None,
+            progress: Vec::new(),
+            generator: GeneratorLoad::default(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// One invocation, retries included.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Invocation {
@@ -143,6 +167,24 @@ pub struct BackendSample {
     pub idle_in_transaction: u32,
 }
 
+/// How many backends two looks in a row agree on, look by look, with the time of the first of the two.
+///
+/// `pg_stat_activity` is no snapshot: one look may show a backend that has just ended beside the one that has taken its
+/// place. A single look is taken at its word.
+#[must_use]
+pub fn agreed_backends(looks: &[BackendSample]) -> Vec<(u64, u32)> {
+    match looks {
+        [only] => vec![(only.at_us, only.total)],
+        _ => looks.windows(2).map(|two| (two[0].at_us, two[0].total.min(two[1].total))).collect(),
+    }
+}
+
+/// The most backends that two looks in a row agree on; `None` if nobody looked.
+#[must_use]
+pub fn max_backends(looks: &[BackendSample]) -> Option<u32> {
+    agreed_backends(looks).into_iter().map(|(_, total)| total).max()
+}
+
 /// How often PostgreSQL ran the plan's statements, by `pg_stat_statements`, against what clients heard of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementCount {
@@ -180,4 +222,20 @@ pub struct GeneratorLoad {
     pub cpu_us: u64,
     /// Cores that it may use.
     pub cores: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_look_that_nobody_confirms_does_not_count() {
+        let samples = |totals: &[u32]| -> Vec<_> {
+            let sample = |&total| BackendSample { at_us: 0, total, active: 0, idle_in_transaction: 0 };
+            totals.iter().map(sample).collect()
+        };
+        assert_eq!(max_backends(&samples(&[])).unwrap_or(0), 0);
+        assert_eq!(max_backends(&samples(&[3, 20, 21, 20, 4])), Some(20));
+        assert_eq!(max_backends(&samples(&[3, 21, 21, 4])), Some(21));
+    }
 }

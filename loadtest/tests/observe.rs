@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot go on without")]
 
 use loadtest::client::Target;
-use loadtest::leg::Outcome;
-use loadtest::observe::{ObserveError, Observer, is_counted, most};
+use loadtest::leg::{Outcome, max_backends};
+use loadtest::observe::{ObserveError, Observer, is_counted};
 use loadtest::plan::Plan;
 use loadtest::postgres::{Cluster, ClusterOptions};
 use loadtest::run::{LegOptions, run_leg};
@@ -100,7 +100,7 @@ async fn the_legs_own_backends_are_counted_and_warm_ones_only_when_they_are_used
     );
     let last = observed.backends.last().unwrap();
     assert_eq!((last.total, last.active, last.idle_in_transaction), (5, 1, 2));
-    assert_eq!(most(&observed.backends), 5);
+    assert_eq!(max_backends(&observed.backends), Some(5));
     assert!(observed.backends.is_sorted_by_key(|sample| sample.at_us));
 
     // The leg is one of warm connections for who begins to look now.

@@ -1,6 +1,7 @@
 //! `DATABASE_URL` as a function of each runtime has to be given it: their drivers read URLs differently.
 
 use crate::plan::Runtime;
+use crate::postgres::percent_encode;
 use std::fmt::{self, Write as _};
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -213,18 +214,6 @@ fn pairs(dsn: &str) -> Option<Vec<(String, String)>> {
         rest = after.get(end..)?.trim_start();
     }
     Some(found)
-}
-
-/// RFC 3986: everything but the unreserved characters.
-fn percent_encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
 }
 
 /// What is not a percent sign with two hexadecimal digits stays as it is.

@@ -32,14 +32,6 @@ const LOOK: &str = "\
           where datname = current_database() and usesysid is not null and pid <> pg_backend_pid() \
                 and application_name <> 'loadtest-observer') as backends";
 
-/// The most backends that two looks in a row agree on. The view is no snapshot: a backend that ends and one that begins
-/// while it is read are both in it, so a single look may count one too many.
-#[must_use]
-pub fn most(samples: &[BackendSample]) -> u32 {
-    let pairs = samples.iter().zip(samples.iter().skip(1));
-    pairs.map(|(one, next)| one.total.min(next.total)).max().unwrap_or(0)
-}
-
 /// Looks until it is told to finish, or dropped.
 #[derive(Debug)]
 pub(super) struct Sampling {
@@ -184,21 +176,5 @@ impl View {
         let sample =
             BackendSample { at_us: 0, total: count(0)?, active: count(1)?, idle_in_transaction: count(2)? };
         Ok((sample, count(3)?))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_look_that_nobody_confirms_does_not_count() {
-        let samples = |totals: &[u32]| -> Vec<_> {
-            let sample = |&total| BackendSample { at_us: 0, total, active: 0, idle_in_transaction: 0 };
-            totals.iter().map(sample).collect()
-        };
-        assert_eq!(most(&samples(&[])), 0);
-        assert_eq!(most(&samples(&[3, 20, 21, 20, 4])), 20);
-        assert_eq!(most(&samples(&[3, 21, 21, 4])), 21);
     }
 }

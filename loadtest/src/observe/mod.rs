@@ -12,7 +12,6 @@ mod server;
 mod sessions;
 mod statements;
 
-pub use activity::most;
 pub use normal::is_counted;
 pub use server::ServerError;
 

@@ -7,6 +7,12 @@ use std::cmp::Ordering;
 pub(super) const MOST_INSTANCES: u32 = 60_000;
 
 impl Plan {
+    /// In their order, which records refer to.
+    #[must_use]
+    pub fn function_names(&self) -> Vec<String> {
+        self.functions.iter().map(|function| function.name.clone()).collect()
+    }
+
     /// The most connections that it may open.
     #[must_use]
     pub fn connections(&self) -> u64 {

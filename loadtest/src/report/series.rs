@@ -1,8 +1,7 @@
 //! A leg over time: counts per bin, for plots.
 
 use super::causes::{self, Cause};
-use super::summary::agreed;
-use crate::leg::{BackendSample, Invocation, Leg, Outcome, ProgressSample};
+use crate::leg::{BackendSample, Invocation, Leg, Outcome, ProgressSample, agreed_backends};
 use std::collections::BTreeMap;
 
 /// More bins than this are narrower than what a plot can show.
@@ -154,7 +153,7 @@ impl Series {
             connects: connects(false),
             reconnects: connects(true),
             causes: causes_over_time(leg, bins),
-            backends: bins.most(agreed(&leg.backends).into_iter()),
+            backends: bins.most(agreed_backends(&leg.backends).into_iter()),
             active: backends(|look| look.active),
             idle_in_transaction: backends(|look| look.idle_in_transaction),
             in_flight: progress(|look| look.in_flight),

@@ -1,7 +1,7 @@
 //! One leg's figures: every [`Metric`], of everything, of one function, of one phase.
 
 use super::units::of_micros;
-use crate::leg::{BackendSample, FailureKind, Leg, Outcome};
+use crate::leg::{FailureKind, Leg, Outcome, max_backends};
 use crate::plan::{Metric, Plan};
 
 /// One leg, ready to be asked.
@@ -197,26 +197,11 @@ pub fn nearest_rank(ascending: &[u64], percent: usize) -> Option<u64> {
     ascending.get(rank - 1).copied()
 }
 
-/// How many backends two looks in a row agree on, look by look, with the time of the first of the two.
-///
-/// `pg_stat_activity` is no snapshot: one look may show a backend that has just ended beside the one that has taken its
-/// place. A single look is taken at its word.
-pub fn agreed(backends: &[BackendSample]) -> Vec<(u64, u32)> {
-    match backends {
-        [only] => vec![(only.at_us, only.total)],
-        _ => backends.windows(2).map(|two| (two[0].at_us, two[0].total.min(two[1].total))).collect(),
-    }
-}
-
-fn max_backends(backends: &[BackendSample]) -> Option<u32> {
-    agreed(backends).into_iter().map(|(_, total)| total).max()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::synthetic;
     use super::*;
-    use crate::leg::{AttemptFailure, Connect, Invocation, StatementCount};
+    use crate::leg::{AttemptFailure, BackendSample, Connect, Invocation, StatementCount};
 
     /// Function 0 is `api`, 1 is `batch`; phases `calm` (0 to 1 s) and `surge` (1 to 2 s); capacity 4 per second.
     fn small() -> (Plan, Leg) {

@@ -94,21 +94,9 @@ pub fn burst() -> Run {
 /// Nothing was due, nothing happened.
 pub fn empty_leg(plan: &Plan) -> Leg {
     Leg {
-        target: "guard".to_owned(),
-        round: 0,
-        started_unix_ms: 0,
         wall_us: plan.duration.micros(),
-        interrupted: false,
-        functions: plan.functions.iter().map(|function| function.name.clone()).collect(),
-        invocations: Vec::new(),
-        failures: Vec::new(),
-        connects: Vec::new(),
-        backends: Vec::new(),
-        sessions: None,
-        statements: None,
-        progress: Vec::new(),
         generator: GeneratorLoad { cpu_us: 0, cores: 2 },
-        warnings: Vec::new(),
+        ..Leg::empty("guard", 0, plan.function_names())
     }
 }
 

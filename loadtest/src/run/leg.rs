@@ -430,21 +430,9 @@ fn add(leg: &mut Leg, observed: Observed, lead: Duration, options: &LegOptions) 
 
 fn empty_leg(plan: &Plan, options: &LegOptions) -> Leg {
     Leg {
-        target: options.target.name.clone(),
-        round: options.round,
         started_unix_ms: unix(Duration::ZERO).as_millis().try_into().unwrap_or(u64::MAX),
-        wall_us: 0,
-        interrupted: false,
-        functions: plan.functions.iter().map(|function| function.name.clone()).collect(),
-        invocations: Vec::new(),
-        failures: Vec::new(),
-        connects: Vec::new(),
-        backends: Vec::new(),
-        sessions: None,
-        statements: None,
-        progress: Vec::new(),
         generator: GeneratorLoad { cpu_us: 0, cores: usage::cores() },
-        warnings: Vec::new(),
+        ..Leg::empty(&options.target.name, options.round, plan.function_names())
     }
 }
 
