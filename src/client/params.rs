@@ -22,6 +22,14 @@ pub struct ClientParams {
     pub listen_backlog: u32,
     /// How long a drain waits for transactions to finish.
     pub drain_timeout: Duration,
+    /// Most bytes of replies kept for one client that does not read, so that its server connection is free.
+    pub client_spool: usize,
+    /// Most bytes of replies kept for all clients together.
+    pub max_spool: usize,
+    /// Most prepared statements known to the proxy, each once whatever the number of clients.
+    pub statement_cache_entries: usize,
+    /// Most bytes of their texts.
+    pub statement_cache_bytes: usize,
     /// Who may log in.
     pub users: Vec<UserParams>,
 }

@@ -21,7 +21,7 @@ mod waiting;
 pub use checkout::{Checkout, Pool};
 pub use greeting::{Greeting, Terms};
 pub use lease::Lease;
-pub use params::{PoolMode, PoolParams};
+pub use params::{Abandoned, PinParams, PoolMode, PoolParams, Reset, SessionParams, StatementParams};
 pub use registry::{Database, Pools};
 pub use upstream::Upstream;
 pub use waiting::{WaitCanceller, WaitEnd, Waiting};

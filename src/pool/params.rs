@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::proto::pin::PinPolicies;
 use crate::server::Credentials;
 
 /// How long a client keeps a server connection. PgBouncer's `pool_mode`.
@@ -54,4 +55,72 @@ pub struct PoolParams {
     pub server_idle_timeout: Duration,
     /// Most clients of this user on this database. PgBouncer's `max_user_client_connections`. None: no bound of its own.
     pub max_clients: Option<usize>,
+    /// What its clients' sessions may do, and for how long.
+    pub session: SessionParams,
+}
+
+/// What the sessions of a pool's clients may do, and for how long. A timeout of zero: none.
+#[derive(Debug, Clone)]
+pub struct SessionParams {
+    /// Longest time from a request to its end at PostgreSQL; then it is cancelled (57014). PgBouncer's `query_timeout`.
+    pub query_timeout: Duration,
+    /// Longest transaction; then it is cancelled and rolled back (25P04). PgBouncer's `transaction_timeout`.
+    pub transaction_timeout: Duration,
+    /// Longest silence of a client inside a transaction; then it is rolled back (25P03). PgBouncer's
+    /// `idle_transaction_timeout`.
+    pub idle_in_transaction_timeout: Duration,
+    /// Longest silence of a client outside a transaction; then it is disconnected (57P05). PgBouncer's
+    /// `client_idle_timeout`.
+    pub client_idle_timeout: Duration,
+    /// Longest time for which a client takes no byte of what there is for it; then it is disconnected.
+    pub client_stall_timeout: Duration,
+    /// What becomes of a query whose client has vanished.
+    pub abandoned: Abandoned,
+    /// When a server connection is reset.
+    pub reset: Reset,
+    /// What may keep a server connection beyond a transaction.
+    pub pins: PinParams,
+    /// Prepared statements.
+    pub statements: StatementParams,
+}
+
+/// What becomes of a query whose client has vanished. The transaction is rolled back either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandoned {
+    /// It is cancelled: nobody wants its result.
+    Cancel,
+    /// It runs to its end.
+    Finish,
+}
+
+/// When a server connection's session state is reset, besides when its client leaves state behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// When something was seen to have changed.
+    Auto,
+    /// After every transaction: for functions that change the session unseen.
+    Always,
+}
+
+/// What may keep a server connection beyond a transaction.
+#[derive(Debug, Clone)]
+pub struct PinParams {
+    /// Longest silence of a client that keeps a server connection outside a transaction; then it is disconnected (57P05).
+    pub timeout: Duration,
+    /// Share of the pool, above 0 and up to 1, that may be kept in this way; at least one connection.
+    pub budget: f64,
+    /// What happens for each reason.
+    pub policies: PinPolicies,
+}
+
+/// Prepared statements of a pool's clients, in transaction and statement mode.
+#[derive(Debug, Clone)]
+pub struct StatementParams {
+    /// Most statements kept prepared on each server connection. PgBouncer's `max_prepared_statements`. Zero: statements
+    /// pass as they come, for poolers behind.
+    pub max_per_server: usize,
+    /// Unnamed statements that repeat are kept prepared as named ones are.
+    pub promote_unnamed: bool,
+    /// Trace comments are taken out of the statements that PostgreSQL prepares.
+    pub strip_trace_comments: bool,
 }

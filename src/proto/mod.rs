@@ -5,6 +5,7 @@ pub mod ledger;
 pub mod messages;
 pub mod parameters;
 mod params;
+pub mod pin;
 pub mod startup;
 
 pub use params::{AuthMethod, ClientTlsMode, UserParams, UserSecret};
