@@ -1,0 +1,104 @@
+//! The statements that a client has prepared, by its own names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::changes::{Changes, Moment, Sequence};
+use super::statement::Statement;
+use crate::proto::ledger::Voided;
+
+/// Most names that one client may have at once. One more stays on its server connection, and the client with it.
+const MOST_NAMES: usize = 10_000;
+
+/// What one of its names stands for.
+#[derive(Debug, Clone)]
+pub enum Known {
+    /// A statement that the proxy knows.
+    Shared(Arc<Statement>),
+    /// The body of its Parse message; only for the unnamed statement.
+    Own(Box<[u8]>),
+    /// A statement that is on its server connection only, under its own name.
+    OnServer,
+}
+
+/// The statements that a client has prepared. The unnamed one has the empty name.
+#[derive(Debug, Default)]
+pub struct ClientStatements {
+    by_name: HashMap<Box<[u8]>, Known>,
+    unnamed: Option<Known>,
+    changes: Changes<Box<[u8]>, Known>,
+}
+
+impl ClientStatements {
+    /// What a name stands for.
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<&Known> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.by_name.get(name) }
+    }
+
+    /// No further name fits.
+    pub fn is_full(&self) -> bool {
+        self.by_name.len() >= MOST_NAMES
+    }
+
+    /// Whether it is not known yet what the name stands for: a message of an earlier batch decides it.
+    #[inline]
+    pub fn is_open_before(&self, name: &[u8], batch: u32) -> bool {
+        self.changes.is_open_before(name, batch)
+    }
+
+    /// A message is sent by which the name comes to stand for this; None: for nothing.
+    pub fn set(&mut self, at: Moment, name: &[u8], known: Option<Known>) {
+        let before = self.put(name.into(), known);
+        self.changes.note(at, name.into(), before);
+    }
+
+    fn put(&mut self, name: Box<[u8]>, known: Option<Known>) -> Option<Known> {
+        match known {
+            known if name.is_empty() => std::mem::replace(&mut self.unnamed, known),
+            Some(known) => self.by_name.insert(name, known),
+            None => self.by_name.remove(&name),
+        }
+    }
+
+    /// The unnamed statement is gone, whatever becomes of the message that ended it.
+    pub fn end_unnamed(&mut self) {
+        self.unnamed = None;
+    }
+
+    /// A statement is gone for good (DEALLOCATE is done).
+    pub fn remove(&mut self, name: &[u8]) {
+        self.by_name.remove(name);
+    }
+
+    /// All are gone for good (DEALLOCATE ALL is done); the unnamed one is none of those.
+    pub fn remove_all(&mut self) {
+        self.by_name = HashMap::new();
+    }
+
+    /// Those that were on the server connection only are gone with it.
+    pub fn leave_server(&mut self) {
+        self.by_name.retain(|_, known| !matches!(known, Known::OnServer));
+        if matches!(self.unnamed, Some(Known::OnServer)) {
+            self.unnamed = None;
+        }
+        self.changes.clear();
+    }
+
+    /// Every message up to this one is done.
+    #[inline]
+    pub fn confirm(&mut self, through: Sequence) {
+        self.changes.confirm(through);
+    }
+
+    /// Messages were not run.
+    pub fn void(&mut self, voided: Voided) {
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.void(voided.through, |name, before, sequence| {
+            // A Parse without a name ends the unnamed statement even if it fails.
+            let ended = name.is_empty() && voided.failed == Some(sequence);
+            self.put(name, before.filter(|_| !ended));
+        });
+        self.changes = changes;
+    }
+}

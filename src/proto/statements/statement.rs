@@ -1,0 +1,112 @@
+//! One statement, whoever prepares it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use super::parts;
+use crate::proto::sql::Effects;
+
+/// What the names begin with under which the proxy prepares statements.
+pub const SERVER_NAME_PREFIX: &[u8] = b"pgc_";
+
+/// A text with the types of its parameters.
+#[derive(Debug)]
+pub struct Statement {
+    /// The part of its server name behind the prefix; never used twice.
+    pub id: u32,
+    /// As it is prepared.
+    text: Box<[u8]>,
+    /// The part of the text by which it is known: without trace comments.
+    key: Range<usize>,
+    /// Number and OIDs of the types that were given with it, as in a Parse message.
+    types: Box<[u8]>,
+    /// What it may leave behind in a session.
+    pub effects: Effects,
+    /// Goes up when it has to be prepared anew everywhere.
+    generation: AtomicU32,
+    /// Bytes of all statements that are alive.
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Statement {
+    pub(super) fn new(
+        id: u32,
+        (text, key): (Box<[u8]>, Range<usize>),
+        types: Box<[u8]>,
+        effects: Effects,
+        bytes: Arc<AtomicUsize>,
+    ) -> Self {
+        let statement = Self { id, text, key, types, effects, generation: AtomicU32::new(0), bytes };
+        statement.bytes.fetch_add(statement.size(), Ordering::Relaxed);
+        statement
+    }
+
+    /// The part of its text by which it is known, and the types given with it.
+    #[inline]
+    pub(super) fn is(&self, key: &[u8], types: &[u8]) -> bool {
+        self.text.get(self.key.clone()) == Some(key) && *self.types == *types
+    }
+
+    /// Bytes that it takes, roughly.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>() + self.text.len() + self.types.len()
+    }
+
+    /// Which preparation of it is good.
+    #[inline]
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// What is prepared of it is no good any more: something that it depends on has changed.
+    pub fn outdate(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its name on every server connection.
+    pub fn server_name(&self, out: &mut Vec<u8>) {
+        server_name(self.id, out);
+    }
+
+    /// Its Parse message under its server name.
+    pub fn parse(&self, out: &mut Vec<u8>) {
+        let mut name = Vec::with_capacity(12);
+        self.server_name(&mut name);
+        parts::parse(out, &name, &self.text, &self.types);
+    }
+
+    /// Its text, for a Parse under another name.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Its types, for a Parse under another name.
+    pub fn types(&self) -> &[u8] {
+        &self.types
+    }
+}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        self.bytes.fetch_sub(self.size(), Ordering::Relaxed);
+    }
+}
+
+/// The name under which the statement of this id is prepared.
+pub(super) fn server_name(id: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(SERVER_NAME_PREFIX);
+    let mut digits = [0; 10];
+    let (mut at, mut rest) = (digits.len(), id);
+    loop {
+        at -= 1;
+        if let Some(digit) = digits.get_mut(at) {
+            *digit = b'0' + (rest % 10) as u8;
+        }
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+}
