@@ -10,6 +10,7 @@ use super::file::File;
 use super::logins::{Login, logins};
 use super::model::Config;
 use super::pools;
+use super::quantity::print_size;
 use super::reader::{Entry, Read};
 use crate::client::{ClientParams, ClientTls, ClientTlsMode, TlsIdentity};
 use crate::net::ListenAddress;
@@ -78,6 +79,7 @@ fn clients(context: &Context<'_>) -> ClientParams {
     for user in &context.file.users {
         context.check_clients(&user.max_clients);
     }
+    let (client_spool, max_spool) = spools(context);
     let backlog = limits.listen_backlog.value().and_then(|backlog| u32::try_from(backlog).ok());
     ClientParams {
         auth: context.file.auth_type.or(defaults::AUTH),
@@ -87,8 +89,25 @@ fn clients(context: &Context<'_>) -> ClientParams {
         login_timeout: timeouts.client_login_timeout.or(defaults::CLIENT_LOGIN_TIMEOUT),
         listen_backlog: backlog.unwrap_or(defaults::LISTEN_BACKLOG),
         drain_timeout: timeouts.drain_timeout.or(defaults::DRAIN_TIMEOUT),
+        client_spool,
+        max_spool,
+        statement_cache_entries: limits.statement_cache_entries.or(defaults::STATEMENT_CACHE_ENTRIES),
+        statement_cache_bytes: limits.statement_cache_size.or(defaults::STATEMENT_CACHE_SIZE),
         users: context.logins.iter().map(Login::params).collect(),
     }
+}
+
+/// The bounds for one client and for all of them. If only that for all is written, the other is cut down to it.
+fn spools(context: &Context<'_>) -> (usize, usize) {
+    let limits = &context.file.limits;
+    let most = limits.max_spool.or(defaults::MAX_SPOOL);
+    if let (Some(one), Some(all)) = (limits.client_spool.good(), limits.max_spool.good())
+        && one.value > all.value
+    {
+        let sizes = (print_size(one.value), print_size(all.value));
+        context.faults.add(&one.at, format!("{} is more than {} = {}", sizes.0, all.at.key(), sizes.1));
+    }
+    (limits.client_spool.or(defaults::CLIENT_SPOOL).min(most), most)
 }
 
 fn client_tls(context: &Context<'_>) -> ClientTls {

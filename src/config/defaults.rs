@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::client::AuthMethod;
-use crate::pool::PoolMode;
+use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::proto::pin::PinPolicy;
 
 /// Loopback only: a proxy that answers the whole network must be asked to. 6432 is the port that PgBouncer made known.
 pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6432));
@@ -69,6 +70,62 @@ pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What Kubernetes and systemd grant between SIGTERM and SIGKILL, or less.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a query may take is known to whoever wrote it, and PostgreSQL has `statement_timeout`. PgBouncer's value.
+pub const QUERY_TIMEOUT: Duration = Duration::ZERO;
+
+/// As for a query: a transaction that works may take as long as it needs. PgBouncer's value.
+pub const TRANSACTION_TIMEOUT: Duration = Duration::ZERO;
+
+/// A function that is suspended inside a transaction holds its locks and its server connection until it is thawed, maybe
+/// never. No living one pauses as long as this between two statements. PgBouncer's default is none.
+pub const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A suspended function is silent for minutes and goes on afterwards; it should not find its connection closed, and an
+/// idle client costs next to nothing. PgBouncer's value.
+pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::ZERO;
+
+/// Who takes nothing for this long, with a full socket before it, is suspended or gone, and its server connection waits
+/// with it. A bad line rarely takes as long.
+pub const CLIENT_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// More than most functions ever ask for at once; what does not fit is written by a server connection that waits.
+pub const CLIENT_SPOOL: usize = 256 << 10;
+
+/// Enough for 256 clients that all leave a whole spool unread at one time, and no more memory than any machine has.
+pub const MAX_SPOOL: usize = 64 << 20;
+
+/// More distinct statements than most applications have; the others are forgotten again.
+pub const STATEMENT_CACHE_ENTRIES: usize = 10_000;
+
+/// Some 6.5 KiB for each of the entries; most statements are shorter.
+pub const STATEMENT_CACHE_SIZE: usize = 64 << 20;
+
+/// Nobody wants the result of a query whose client has vanished, and others wait for its server connection.
+pub const ABANDONED: Abandoned = Abandoned::Cancel;
+
+/// A reset after every transaction would cost each of them a round trip; what changes a session is seen, unless a function
+/// does it.
+pub const RESET: Reset = Reset::Auto;
+
+/// PgBouncer's value since 1.24. More than most applications use often; each costs every backend that has it some tens
+/// of KiB or more, for its plan.
+pub const MAX_PREPARED_STATEMENTS: usize = 200;
+
+/// Many drivers send everything as unnamed statements, and PostgreSQL would parse and plan it anew each time.
+pub const PROMOTE_UNNAMED: bool = true;
+
+/// With an identifier of its own in each request, a statement would never be the same twice.
+pub const STRIP_TRACE_COMMENTS: bool = true;
+
+/// As long as a server connection may be idle in its pool.
+pub const PIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// However many clients keep one, half of a pool remains for transactions.
+pub const PIN_BUDGET: f64 = 0.5;
+
+/// Everything that works without the proxy works through it; `PIN_BUDGET` bounds what it may cost.
+pub const PIN_POLICY: PinPolicy = PinPolicy::Allow;
+
 /// PostgreSQL's own bound on backends (`MAX_BACKENDS`, 2^18 - 1, in `src/include/postmaster/postmaster.h`).
 pub(super) const SERVER_CONNECTIONS: RangeInclusive<usize> = 1..=262_143;
 
@@ -89,3 +146,18 @@ pub(super) const THREADS: RangeInclusive<usize> = 1..=1024;
 
 /// Below, an error message that is looked into might not fit; above, it no longer fits a processor's cache.
 pub(super) const BUFFER: RangeInclusive<usize> = 16 << 10..=1 << 20;
+
+/// Zero: replies wait for their client. Above, a single client that does not read takes all that there is by default.
+pub(super) const CLIENT_SPOOLS: RangeInclusive<usize> = 0..=64 << 20;
+
+/// Above, a unit was mistyped: nobody keeps so much for clients that do not read.
+pub(super) const MAX_SPOOLS: RangeInclusive<usize> = 0..=64 << 30;
+
+/// Below, statements would be forgotten before they come again; above, nobody prepares so many that come again.
+pub(super) const CACHE_ENTRIES: RangeInclusive<usize> = 100..=1_000_000;
+
+/// Below, a few long statements fill it; above, a unit was mistyped.
+pub(super) const CACHE_SIZES: RangeInclusive<usize> = 1 << 20..=4 << 30;
+
+/// Zero: statements pass as they come. Above, the plans of a single backend take gigabytes.
+pub(super) const PREPARED_STATEMENTS: RangeInclusive<usize> = 0..=10_000;

@@ -15,7 +15,8 @@ use super::secrets;
 use super::url::UpstreamUrl;
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
 use crate::net::ListenAddress;
-use crate::pool::PoolMode;
+use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::proto::pin::{PinPolicy, PinReason};
 use crate::secret::Secret;
 
 /// A whole file. Fields are named as their keys; `defaults` says what holds for those that are absent.
@@ -47,6 +48,10 @@ pub(super) struct Limits {
     pub(super) max_waiting: Read<usize>,
     pub(super) max_dials: Read<usize>,
     pub(super) pkt_buf: Read<usize>,
+    pub(super) client_spool: Read<usize>,
+    pub(super) max_spool: Read<usize>,
+    pub(super) statement_cache_entries: Read<usize>,
+    pub(super) statement_cache_size: Read<usize>,
 }
 
 /// `[timeouts]`
@@ -59,6 +64,17 @@ pub(super) struct Timeouts {
     pub(super) server_idle_timeout: Read<Duration>,
     pub(super) cancel_timeout: Read<Duration>,
     pub(super) drain_timeout: Read<Duration>,
+    pub(super) session: SessionTimeouts,
+}
+
+/// Timeouts of sessions, in `[timeouts]`, and again for a database and for one of its users.
+#[derive(Debug, Default)]
+pub(super) struct SessionTimeouts {
+    pub(super) query_timeout: Read<Duration>,
+    pub(super) transaction_timeout: Read<Duration>,
+    pub(super) idle_in_transaction_timeout: Read<Duration>,
+    pub(super) client_idle_timeout: Read<Duration>,
+    pub(super) client_stall_timeout: Read<Duration>,
 }
 
 /// `[client_tls]`
@@ -102,6 +118,23 @@ pub(super) struct PoolKeys {
     pub(super) query_wait_timeout: Read<Duration>,
     pub(super) server_lifetime: Read<Duration>,
     pub(super) server_idle_timeout: Read<Duration>,
+    pub(super) session: SessionKeys,
+}
+
+/// What can be said of the sessions of a pool's clients.
+#[derive(Debug, Default)]
+pub(super) struct SessionKeys {
+    pub(super) timeouts: SessionTimeouts,
+    pub(super) abandoned: Read<Abandoned>,
+    pub(super) reset: Read<Reset>,
+    pub(super) max_prepared_statements: Read<usize>,
+    pub(super) promote_unnamed: Read<bool>,
+    /// Whether they are stripped.
+    pub(super) trace_comments: Read<bool>,
+    pub(super) pin_timeout: Read<Duration>,
+    pub(super) pin_budget: Read<f64>,
+    /// The good ones of the sub-section; whatever else is in it is noted.
+    pub(super) pins: Vec<(PinReason, PinPolicy)>,
 }
 
 /// `[upstreams."HOST:PORT"]`
@@ -186,6 +219,10 @@ fn limits(section: &mut Section<'_, '_>) -> Limits {
         max_waiting: section.count("max_waiting", defaults::WAITING),
         max_dials: section.count("max_dials", defaults::DIALS),
         pkt_buf: section.size("pkt_buf", defaults::BUFFER),
+        client_spool: section.size("client_spool", defaults::CLIENT_SPOOLS),
+        max_spool: section.size("max_spool", defaults::MAX_SPOOLS),
+        statement_cache_entries: section.count("statement_cache_entries", defaults::CACHE_ENTRIES),
+        statement_cache_size: section.size("statement_cache_size", defaults::CACHE_SIZES),
     }
 }
 
@@ -198,6 +235,17 @@ fn timeouts(section: &mut Section<'_, '_>) -> Timeouts {
         server_idle_timeout: section.duration_or_zero("server_idle_timeout"),
         cancel_timeout: section.duration("cancel_timeout"),
         drain_timeout: section.duration_or_zero("drain_timeout"),
+        session: session_timeouts(section),
+    }
+}
+
+fn session_timeouts(section: &mut Section<'_, '_>) -> SessionTimeouts {
+    SessionTimeouts {
+        query_timeout: section.duration_or_zero("query_timeout"),
+        transaction_timeout: section.duration_or_zero("transaction_timeout"),
+        idle_in_transaction_timeout: section.duration_or_zero("idle_in_transaction_timeout"),
+        client_idle_timeout: section.duration_or_zero("client_idle_timeout"),
+        client_stall_timeout: section.duration_or_zero("client_stall_timeout"),
     }
 }
 
@@ -254,7 +302,31 @@ fn pool(section: &mut Section<'_, '_>) -> PoolKeys {
         query_wait_timeout: section.duration("query_wait_timeout"),
         server_lifetime: section.duration_or_zero("server_lifetime"),
         server_idle_timeout: section.duration_or_zero("server_idle_timeout"),
+        session: session(section),
     }
+}
+
+fn session(section: &mut Section<'_, '_>) -> SessionKeys {
+    let abandoned = [("cancel", Abandoned::Cancel), ("finish", Abandoned::Finish)];
+    let reset = [("auto", Reset::Auto), ("always", Reset::Always)];
+    SessionKeys {
+        timeouts: session_timeouts(section),
+        abandoned: section.choice("abandoned", &abandoned),
+        reset: section.choice("reset", &reset),
+        max_prepared_statements: section.count("max_prepared_statements", defaults::PREPARED_STATEMENTS),
+        promote_unnamed: section.boolean("promote_unnamed"),
+        trace_comments: section.choice("trace_comments", &[("strip", true), ("keep", false)]),
+        pin_timeout: section.duration_or_zero("pin_timeout"),
+        pin_budget: section.fraction("pin_budget"),
+        pins: section.section("pins", pins),
+    }
+}
+
+fn pins(section: &mut Section<'_, '_>) -> Vec<(PinReason, PinPolicy)> {
+    let policies = [("allow", PinPolicy::Allow), ("warn", PinPolicy::Warn), ("reject", PinPolicy::Reject)];
+    // More settings than the proxy keeps are its own bound and no wish of the client: there is no policy for that.
+    let reasons = PinReason::ALL.into_iter().filter(|reason| *reason != PinReason::SessionMode);
+    reasons.filter_map(|reason| Some((reason, section.choice(reason.as_str(), &policies).value()?))).collect()
 }
 
 fn upstream(name: &str, section: &mut Section<'_, '_>) -> Upstream {

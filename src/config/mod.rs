@@ -18,6 +18,7 @@ mod pools;
 mod quantity;
 mod reader;
 mod secrets;
+mod sessions;
 mod url;
 
 pub use environment::{Environment, ProcessEnvironment};

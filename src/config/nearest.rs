@@ -1,7 +1,8 @@
 //! "Did you mean": the known name next to an unknown one.
 
-/// PgBouncer's names of keys that are called otherwise here, because here they mean the same at each level.
-const PGBOUNCER_NAMES: [(&str, &str); 8] = [
+/// PgBouncer's names of keys that are called otherwise here: because here they mean the same at each level, or have more
+/// words than on and off, or are called as in PostgreSQL.
+const PGBOUNCER_NAMES: [(&str, &str); 10] = [
     ("max_client_conn", "max_clients"),
     ("max_db_client_connections", "max_clients"),
     ("max_user_client_connections", "max_clients"),
@@ -10,6 +11,8 @@ const PGBOUNCER_NAMES: [(&str, &str); 8] = [
     ("client_tls_key_file", "key_file"),
     ("listen_addr", "listen"),
     ("host", "upstream"),
+    ("idle_transaction_timeout", "idle_in_transaction_timeout"),
+    ("server_reset_query_always", "reset"),
 ];
 
 /// Longest name, in bytes, that a nearest one is looked for: the search takes time and memory by its length.
@@ -34,13 +37,14 @@ mod tests {
 
     #[test]
     fn nearest_name() {
-        let known = ["pool_size", "pool_mode", "min_pool_size", "max_clients", "upstream"];
+        let known = ["pool_size", "pool_mode", "min_pool_size", "max_clients", "upstream", "reset"];
         let cases = [
             ("poolsize", Some("pool_size")),
             ("pool-mode", Some("pool_mode")),
             ("POOL_SIZE", Some("pool_size")),
             ("max_client_conn", Some("max_clients")),
             ("max_client", Some("max_clients")),
+            ("server_reset_query_always", Some("reset")),
             ("upstraem", Some("upstream")),
             ("colour", None),
             ("", None),

@@ -13,6 +13,7 @@ use super::logins::{Login, upstream_password};
 use super::model::{DatabaseParams, UpstreamConfig};
 use super::nearest::nearest;
 use super::reader::{Entry, Read};
+use super::sessions;
 use super::url::{UpstreamUrl, parse_address};
 use crate::client::{AuthMethod, UserSecret};
 use crate::pool::PoolParams;
@@ -145,11 +146,12 @@ fn pool(
             defaults::SERVER_IDLE_TIMEOUT,
         ),
         max_clients: user.and_then(|user| user.max_clients.value()),
+        session: sessions::params(&own.session, &general.session, &file.timeouts.session),
     }
 }
 
 /// The first one that is written, or the default.
-fn first<T: Copy, const N: usize>(reads: [&Read<T>; N], default: T) -> T {
+pub(super) fn first<T: Copy, const N: usize>(reads: [&Read<T>; N], default: T) -> T {
     reads.into_iter().find_map(Read::value).unwrap_or(default)
 }
 

@@ -55,6 +55,7 @@ pub(super) fn size(text: &str) -> Result<usize, String> {
 /// Prints a size so that [`size`] reads it.
 pub(super) fn print_size(bytes: usize) -> String {
     match bytes {
+        _ if bytes > 0 && bytes.is_multiple_of(1 << 30) => format!("{}GiB", bytes >> 30),
         _ if bytes > 0 && bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
         _ if bytes > 0 && bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
         _ => format!("{bytes}B"),
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn printed_sizes_are_read_back() {
-        for bytes in [0, 1, 1023, 1 << 10, 3 << 10, 1 << 20, (1 << 20) + 1] {
+        for bytes in [0, 1, 1023, 1 << 10, 3 << 10, 1 << 20, (1 << 20) + 1, 5 << 30] {
             assert_eq!(size(&print_size(bytes)), Ok(bytes));
         }
     }

@@ -173,6 +173,27 @@ impl<'r, 'f> Section<'r, 'f> {
         })
     }
 
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, key: &'static str) -> Read<bool> {
+        self.value(key, |value| match value {
+            DeValue::Boolean(boolean) => Ok(*boolean),
+            _ => Err(wrong_type("true or false", value)),
+        })
+    }
+
+    /// A share of a whole: above 0, and 1 at most.
+    pub(super) fn fraction(&mut self, key: &'static str) -> Read<f64> {
+        self.value(key, |value| {
+            let number = match value {
+                DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
+                // `1` is as good as `1.0`.
+                DeValue::Integer(integer) => whole(integer).map(|n| n as f64),
+                _ => return Err(wrong_type("a number above 0 and up to 1", value)),
+            };
+            number.filter(|n| *n > 0.0 && *n <= 1.0).ok_or_else(|| "must be above 0 and up to 1".to_owned())
+        })
+    }
+
     /// A duration that may be zero.
     pub(super) fn duration_or_zero(&mut self, key: &'static str) -> Read<Duration> {
         self.value(key, |value| match value {

@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use super::{Config, ConfigErrors, DatabaseParams, Environment};
 use crate::cli::ServeFlags;
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
-use crate::pool::{PoolMode, PoolParams};
+use crate::pool::{Abandoned, PoolMode, PoolParams, Reset, SessionParams};
+use crate::proto::pin::{PinPolicy, PinReason};
 use crate::secret::Secret;
 use crate::server::{ServerTls, TlsVerify};
 
@@ -179,6 +180,127 @@ fn the_nearest_level_wins() {
     );
 }
 
+/// The five timeouts of a session, in the order of their fields, in milliseconds.
+fn timeouts(session: &SessionParams) -> [u128; 5] {
+    [
+        session.query_timeout,
+        session.transaction_timeout,
+        session.idle_in_transaction_timeout,
+        session.client_idle_timeout,
+        session.client_stall_timeout,
+    ]
+    .map(|timeout| timeout.as_millis())
+}
+
+/// The policies of a session's pins, in the order of the reasons.
+fn policies(session: &SessionParams) -> [PinPolicy; PinReason::ALL.len()] {
+    PinReason::ALL.map(|reason| session.pins.policies.of(reason))
+}
+
+#[test]
+fn sessions_by_default() {
+    let config = good(APP);
+    let session = &pool(&config, "app", "u").session;
+    assert_eq!(timeouts(session), [0, 0, 10_000, 0, 10_000]);
+    assert_eq!((session.abandoned, session.reset), (Abandoned::Cancel, Reset::Auto));
+    let statements = &session.statements;
+    assert_eq!(
+        (statements.max_per_server, statements.promote_unnamed, statements.strip_trace_comments),
+        (200, true, true)
+    );
+    assert_eq!((session.pins.timeout, session.pins.budget), (Duration::from_secs(600), 0.5));
+    assert_eq!(policies(session), [PinPolicy::Allow; PinReason::ALL.len()]);
+    let clients = &config.clients;
+    assert_eq!((clients.client_spool, clients.max_spool), (256 << 10, 64 << 20));
+    assert_eq!((clients.statement_cache_entries, clients.statement_cache_bytes), (10_000, 64 << 20));
+}
+
+/// Each key on its own: what alice leaves open is her database's, and what that leaves open is everybody's.
+#[test]
+fn the_nearest_level_wins_for_sessions() {
+    let config = good(
+        r#"
+        [timeouts]
+        query_timeout = "1s"
+        transaction_timeout = "1s"
+        idle_in_transaction_timeout = "1s"
+        client_stall_timeout = "0"
+        [databases.app]
+        upstream = "postgres://u:p@h"
+        query_timeout = "2s"
+        transaction_timeout = "0"
+        client_idle_timeout = "2s"
+        abandoned = "finish"
+        reset = "always"
+        max_prepared_statements = 2
+        promote_unnamed = false
+        trace_comments = "keep"
+        pin_timeout = "2s"
+        pin_budget = 0.25
+        [databases.app.pins]
+        listen = "reject"
+        temp_table = "reject"
+        sql_prepare = "warn"
+        [databases.app.users.alice]
+        query_timeout = "3s"
+        client_idle_timeout = "0"
+        abandoned = "cancel"
+        reset = "auto"
+        max_prepared_statements = 0
+        promote_unnamed = true
+        trace_comments = "strip"
+        pin_timeout = "0"
+        pin_budget = 1
+        [databases.app.users.alice.pins]
+        listen = "allow"
+        load = "warn"
+        [databases.other]
+        upstream = "postgres://u:p@h"
+        [users.alice]
+        password = "a"
+        [users.bob]
+        password = "b"
+        "#,
+    );
+    let of = |database, user| &pool(&config, database, user).session;
+    let (alice, bob, other) = (of("app", "alice"), of("app", "bob"), of("other", "alice"));
+    assert_eq!(timeouts(alice), [3_000, 0, 1_000, 0, 0]);
+    assert_eq!(timeouts(bob), [2_000, 0, 1_000, 2_000, 0]);
+    assert_eq!(timeouts(other), [1_000, 1_000, 1_000, 0, 0]);
+    let rest = |session: &SessionParams| {
+        let (pins, statements) = (&session.pins, &session.statements);
+        format!(
+            "{:?} {:?} {} {} {} {:?} {}",
+            session.abandoned,
+            session.reset,
+            statements.max_per_server,
+            statements.promote_unnamed,
+            statements.strip_trace_comments,
+            pins.timeout,
+            pins.budget
+        )
+    };
+    assert_eq!(rest(alice), "Cancel Auto 0 true true 0ns 1");
+    assert_eq!(rest(bob), "Finish Always 2 false false 2s 0.25");
+    assert_eq!(rest(other), "Cancel Auto 200 true true 600s 0.5");
+    let (allow, warn, reject) = (PinPolicy::Allow, PinPolicy::Warn, PinPolicy::Reject);
+    assert_eq!(policies(alice), [allow, allow, reject, allow, warn, allow, warn, allow]);
+    assert_eq!(policies(bob), [reject, allow, reject, allow, allow, allow, warn, allow]);
+    assert_eq!(policies(other), [allow; PinReason::ALL.len()]);
+}
+
+#[test]
+fn the_spool_of_a_client_fits_into_that_of_all() {
+    let spools = |limits: &str| {
+        let clients = good(&format!("[limits]\n{limits}{APP}")).clients;
+        (clients.client_spool, clients.max_spool)
+    };
+    assert_eq!(spools("max_spool = \"0B\"\n"), (0, 0));
+    assert_eq!(spools("max_spool = \"100KiB\"\n"), (100 << 10, 100 << 10));
+    assert_eq!(spools("client_spool = \"64MiB\"\n"), (64 << 20, 64 << 20));
+    assert_eq!(spools("client_spool = \"1MiB\"\nmax_spool = \"1MiB\"\n"), (1 << 20, 1 << 20));
+}
+
 #[test]
 fn defaults_are_cut_down_to_the_bounds_that_are_written() {
     let config = good(
@@ -326,6 +448,82 @@ fn faults_of_keys_and_values() {
 }
 
 #[test]
+fn faults_of_sessions() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "[databases.app]\nupstream = \"postgres://u:p@h\"\nabandoned = \"kill\"\nreset = true\n\
+             max_prepared_statements = 10001\npromote_unnamed = \"yes\"\ntrace_comments = \"drop\"\n\
+             pin_timeout = 600\npin_budget = 0.0\n[databases.app.users.u]\npin_budget = \"half\"\n\
+             promote_unnamed = 1\nquery_timeout = 3\n",
+            &[
+                "c.toml:3:13: databases.app.abandoned: \"kill\" is not one of cancel, finish",
+                "c.toml:4:9: databases.app.reset: must be a string, not true or false",
+                "c.toml:5:27: databases.app.max_prepared_statements: must be from 0 to 10000",
+                "c.toml:6:19: databases.app.promote_unnamed: must be true or false, not a string",
+                "c.toml:7:18: databases.app.trace_comments: \"drop\" is not one of strip, keep",
+                "c.toml:8:15: databases.app.pin_timeout: needs a unit: is it \"600s\" or \"600ms\"?",
+                "c.toml:9:14: databases.app.pin_budget: must be above 0 and up to 1",
+                "c.toml:11:14: databases.app.users.u.pin_budget: must be a number above 0 and up to 1, not a string",
+                "c.toml:12:19: databases.app.users.u.promote_unnamed: must be true or false, not a whole number",
+                "c.toml:13:17: databases.app.users.u.query_timeout: needs a unit: is it \"3s\" or \"3ms\"?",
+            ],
+        ),
+        (
+            "[databases.app]\nupstream = \"postgres://u:p@h\"\nidle_transaction_timeout = \"5s\"\n\
+             server_reset_query_always = 1\n[databases.app.pins]\nlisten = \"alow\"\ntemp_tables = \"warn\"\n\
+             session_mode = \"reject\"\nload = false\n[databases.app.users.u]\npins = \"reject\"\n",
+            &[
+                "c.toml:3:1: databases.app.idle_transaction_timeout: unknown key; did you mean \
+                 `idle_in_transaction_timeout`?",
+                "c.toml:4:1: databases.app.server_reset_query_always: unknown key; did you mean `reset`?",
+                "c.toml:6:10: databases.app.pins.listen: \"alow\" is not one of allow, warn, reject",
+                "c.toml:7:1: databases.app.pins.temp_tables: unknown key; did you mean `temp_table`?",
+                "c.toml:8:1: databases.app.pins.session_mode: unknown key; known here: listen, advisory_lock, temp_table, \
+                 hold_cursor, load, sequence_value, sql_prepare",
+                "c.toml:9:8: databases.app.pins.load: must be a string, not true or false",
+                "c.toml:11:8: databases.app.users.u.pins: must be a table, not a string",
+            ],
+        ),
+        (
+            "[databases.app]\nupstream = \"postgres://u:p@h\"\n[databases.app.users.u.pins]\nlisten = \"\"\nlisen = 1\n",
+            &[
+                "c.toml:4:10: databases.app.users.u.pins.listen: \"\" is not one of allow, warn, reject",
+                "c.toml:5:1: databases.app.users.u.pins.lisen: unknown key; did you mean `listen`?",
+            ],
+        ),
+        (
+            "[limits]\nclient_spool = \"65MiB\"\nmax_spool = 5\nstatement_cache_entries = 99\n\
+             statement_cache_size = \"5GiB\"\n[timeouts]\nclient_stall_timeout = \"never\"\n\
+             idle_transaction_timeout = \"5s\"\n[databases.app]\nupstream = \"postgres://u:p@h\"\n",
+            &[
+                "c.toml:2:16: limits.client_spool: must be from 0B to 64MiB",
+                "c.toml:3:13: limits.max_spool: needs a unit: is it \"5B\" or \"5KiB\"?",
+                "c.toml:4:27: limits.statement_cache_entries: must be from 100 to 1000000",
+                "c.toml:5:24: limits.statement_cache_size: must be from 1MiB to 4GiB",
+                "c.toml:7:24: timeouts.client_stall_timeout: \"never\" is not a duration like \"250ms\", \"1.5s\", \"10min\" \
+                 or \"1h\"",
+                "c.toml:8:1: timeouts.idle_transaction_timeout: unknown key; did you mean `idle_in_transaction_timeout`?",
+            ],
+        ),
+    ];
+    check(cases, &Fake::default());
+}
+
+/// Above 0 and up to 1, however TOML writes numbers.
+#[test]
+fn shares() {
+    let share = |written: &str| load(&format!("{APP}pin_budget = {written}\n"), &Fake::default());
+    for (written, budget) in [("1", 1.0), ("1.0", 1.0), ("0.5", 0.5), ("5e-1", 0.5), ("0.2_5", 0.25)] {
+        let config = share(written).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(pool(&config, "app", "u").session.pins.budget, budget, "{written}");
+    }
+    for written in ["0", "0.0", "-0.0", "-1", "-0.5", "1.01", "2", "50", "nan", "inf", "-inf", "1e999"] {
+        let errors = share(written).expect_err(written).to_string();
+        assert_eq!(errors, "c.toml:3:14: databases.app.pin_budget: must be above 0 and up to 1", "{written}");
+    }
+}
+
+#[test]
 fn faults_that_show_when_values_are_seen_together() {
     let cases: &[(&str, &[&str])] = &[
         (
@@ -364,6 +562,10 @@ fn faults_that_show_when_values_are_seen_together() {
                 "c.toml:3:15: databases.app.max_clients: 20000 is more than limits.max_clients = 10000",
                 "c.toml:6:15: users.a.max_clients: 10001 is more than limits.max_clients = 10000",
             ],
+        ),
+        (
+            "[limits]\nclient_spool = \"1.5MiB\"\nmax_spool = \"1MiB\"\n[databases.app]\nupstream = \"postgres://u:p@h\"\n",
+            &["c.toml:2:16: limits.client_spool: 1536KiB is more than limits.max_spool = 1MiB"],
         ),
         (
             "[databases.app]\nupstream = \"postgres://h\"\n[databases.b]\nupstream = \"postgres://u@h\"\n",

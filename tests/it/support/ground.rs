@@ -102,6 +102,8 @@ impl Tenant {
             max_connections: None,
             max_clients: None,
             users: vec![(self.name.clone(), self.password.clone())],
+            extra: Vec::new(),
+            pins: Vec::new(),
         }
     }
 

@@ -47,6 +47,10 @@ pub struct ProxyOptions {
     pub max_files: Option<u32>,
     /// The log's level: `info`, `trace`.
     pub log: Option<String>,
+    /// More lines for `[limits]`, as they stand in the file.
+    pub limits_extra: Vec<String>,
+    /// More lines for `[timeouts]`.
+    pub timeouts_extra: Vec<String>,
 }
 
 /// A database of the proxy.
@@ -72,6 +76,10 @@ pub struct Database {
     pub max_clients: Option<usize>,
     /// Who may log in: name and password (or SCRAM verifier).
     pub users: Vec<(String, String)>,
+    /// More lines for its section, as they stand in the file.
+    pub extra: Vec<String>,
+    /// What happens for each reason to keep a server connection: `listen`, `warn`.
+    pub pins: Vec<(String, String)>,
 }
 
 impl ProxyOptions {
@@ -92,6 +100,7 @@ impl ProxyOptions {
         if let Some(handshakes) = self.max_handshakes {
             let _ = writeln!(text, "max_handshakes = {handshakes}");
         }
+        write_lines(&mut text, &self.limits_extra);
         let _ = writeln!(text, "[timeouts]");
         let timeouts = [
             ("query_wait_timeout", &self.max_wait),
@@ -103,6 +112,7 @@ impl ProxyOptions {
                 let _ = writeln!(text, "{key} = {value:?}");
             }
         }
+        write_lines(&mut text, &self.timeouts_extra);
         if let Some((cert, key)) = &self.tls {
             let _ =
                 writeln!(text, "[client_tls]\nmode = \"prefer\"\ncert_file = {cert:?}\nkey_file = {key:?}");
@@ -144,7 +154,18 @@ impl Database {
         if let Some(clients) = self.max_clients {
             let _ = writeln!(text, "max_clients = {clients}");
         }
+        write_lines(text, &self.extra);
+        if !self.pins.is_empty() {
+            let _ = writeln!(text, "[databases.{name}.pins]");
+        }
+        for (reason, policy) in &self.pins {
+            let _ = writeln!(text, "{reason} = {policy:?}");
+        }
     }
+}
+
+fn write_lines(text: &mut String, lines: &[String]) {
+    lines.iter().for_each(|line| *text += &format!("{line}\n"));
 }
 
 /// What `pgcorral check --connect` printed, and how it ended.

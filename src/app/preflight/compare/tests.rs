@@ -7,7 +7,8 @@ use super::super::finding::Severity::{self, Error, Ok, Warning};
 use super::*;
 use crate::config::DatabaseParams;
 use crate::net::UpstreamAddress;
-use crate::pool::PoolMode;
+use crate::pool::{Abandoned, PinParams, PoolMode, Reset, SessionParams, StatementParams};
+use crate::proto::pin::PinPolicies;
 use crate::server::{Credentials, ServerTls, UpstreamParams};
 
 fn pool(server_database: &str, role: &str, size: usize) -> PoolParams {
@@ -24,6 +25,26 @@ fn pool(server_database: &str, role: &str, size: usize) -> PoolParams {
         server_lifetime: Duration::ZERO,
         server_idle_timeout: Duration::ZERO,
         max_clients: None,
+        session: unbounded(),
+    }
+}
+
+/// Sessions without a timeout; the judgement does not look at them.
+fn unbounded() -> SessionParams {
+    SessionParams {
+        query_timeout: Duration::ZERO,
+        transaction_timeout: Duration::ZERO,
+        idle_in_transaction_timeout: Duration::ZERO,
+        client_idle_timeout: Duration::ZERO,
+        client_stall_timeout: Duration::ZERO,
+        abandoned: Abandoned::Cancel,
+        reset: Reset::Auto,
+        pins: PinParams { timeout: Duration::ZERO, budget: 1.0, policies: PinPolicies::default() },
+        statements: StatementParams {
+            max_per_server: 0,
+            promote_unnamed: false,
+            strip_trace_comments: false,
+        },
     }
 }
 
