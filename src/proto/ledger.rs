@@ -396,9 +396,10 @@ impl Ledger {
             self.sent.pop_front();
         }
         match (kind, self.sent.front()) {
-            (tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS, Some(Sent::Injected | Sent::Audit | Sent::Spoil)) => {
-                Verdict::Swallow
-            }
+            (
+                tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS,
+                Some(Sent::Injected | Sent::Audit | Sent::Spoil),
+            ) => Verdict::Swallow,
             (tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS | tag::NOTIFICATION_RESPONSE, _) => {
                 Verdict::Forward
             }
@@ -420,7 +421,10 @@ impl Ledger {
             }
             (Sent::DescribeStatement, tag::PARAMETER_DESCRIPTION)
             | (Sent::FunctionCall, tag::FUNCTION_CALL_RESPONSE)
-            | (Sent::Query | Sent::Injected | Sent::Audit, tag::ROW_DESCRIPTION | tag::EMPTY_QUERY_RESPONSE)
+            | (
+                Sent::Query | Sent::Injected | Sent::Audit,
+                tag::ROW_DESCRIPTION | tag::EMPTY_QUERY_RESPONSE,
+            )
             | (Sent::Query | Sent::Injected | Sent::Audit | Sent::Spoil, tag::COMMAND_COMPLETE)
             | (Sent::Query | Sent::Injected | Sent::Audit | Sent::Execute, tag::DATA_ROW)
             | (Sent::Query | Sent::Execute, tag::COPY_OUT_RESPONSE | tag::COPY_DATA | tag::COPY_DONE) => {

@@ -198,6 +198,16 @@ pub fn sasl_response(out: &mut Vec<u8>, data: &[u8]) {
     message(out, b'p', |out| out.extend_from_slice(data));
 }
 
+/// CommandComplete with this tag.
+pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
+    message(out, b'C', |out| text(out, tag));
+}
+
+/// A message without a body: ParseComplete, CloseComplete.
+pub fn bare(out: &mut Vec<u8>, kind: u8) {
+    message(out, kind, |_| ());
+}
+
 fn authentication(out: &mut Vec<u8>, code: u32, rest: impl FnOnce(&mut Vec<u8>)) {
     message(out, b'R', |out| {
         out.extend_from_slice(&code.to_be_bytes());

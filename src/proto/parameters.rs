@@ -86,7 +86,8 @@ impl Parameters {
         let mut statements = vec![];
         // Infallible: a String takes everything. A custom parameter's name has a dot between its identifiers.
         let reset = |name: &str| format!("RESET {}", identifiers(name));
-        statements.extend(IDENTITY.iter().rev().filter(|name| self.get(name).is_some()).map(|name| reset(name)));
+        statements
+            .extend(IDENTITY.iter().rev().filter(|name| self.get(name).is_some()).map(|name| reset(name)));
         let gone = |name: &&str| wanted.get(name).is_none() && !is_identity(name);
         statements.extend(self.iter().map(|(name, _)| name).filter(gone).map(reset));
         let mut set = String::new();

@@ -6,9 +6,9 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::cancel::CancelTarget;
+use super::replay::Replay;
 use crate::net::{Inbox, Outbox, Stream};
 use crate::proto::ledger::Ledger;
-use super::replay::Replay;
 use crate::proto::parameters::{Parameters, is_settable, parameter_status};
 use crate::proto::pin::{PinReason, Pins};
 use crate::proto::statements::{ServerStatements, parse};
@@ -91,12 +91,18 @@ impl Server {
     }
 
     /// A statement is done (the body of its CommandComplete). SET, RESET and DISCARD ALL may have changed parameters that
-    /// PostgreSQL does not report; true if it is one of them.
+    /// PostgreSQL does not report.
     #[inline]
-    pub fn note_completed(&mut self, tag: &[u8]) -> bool {
-        let changes = matches!(tag, b"SET\0" | b"RESET\0" | b"DISCARD ALL\0");
-        self.unsure |= changes;
-        changes
+    pub fn note_completed(&mut self, tag: &[u8]) {
+        match tag {
+            b"SET\0" | b"RESET\0" => self.unsure = true,
+            b"DISCARD ALL\0" => {
+                self.unsure = true;
+                self.statements.clear();
+            }
+            b"DEALLOCATE ALL\0" => self.statements.clear(),
+            _ => {}
+        }
     }
 
     /// The server reports a parameter (the body of a ParameterStatus), set by a client or undone with its transaction.

@@ -11,7 +11,7 @@ mod replay;
 mod settle;
 mod trial;
 
-pub use ask::Answer;
+pub use ask::{Answer, columns};
 pub use cancel::{CancelTarget, CancelUnderWay};
 pub use connection::{Fate, Server, query};
 pub use connector::Connector;

@@ -100,8 +100,19 @@ fn begins_with_state(sql: &[u8]) -> bool {
         return false;
     }
     let words = [
-        "set", "reset", "discard", "listen", "unlisten", "load", "prepare", "deallocate", "execute",
-        "declare", "close", "create", "do",
+        "set",
+        "reset",
+        "discard",
+        "listen",
+        "unlisten",
+        "load",
+        "prepare",
+        "deallocate",
+        "execute",
+        "declare",
+        "close",
+        "create",
+        "do",
     ];
     tokens.next().is_some_and(|token| words.iter().any(|word| token.is(word)))
 }
@@ -178,7 +189,9 @@ fn set(rest: &[Token<'_>], effects: &mut Effects) {
 fn note_name(tokens: &[Token<'_>], effects: &mut Effects) {
     let mut name = vec![];
     for pair in tokens.chunks(2) {
-        let (Some(Token::Word(part) | Token::Quoted(part)), next) = (pair.first(), pair.get(1)) else { return };
+        let (Some(Token::Word(part) | Token::Quoted(part)), next) = (pair.first(), pair.get(1)) else {
+            return;
+        };
         name.extend_from_slice(part);
         if next != Some(&Token::Symbol(b'.')) {
             break;
@@ -249,14 +262,14 @@ fn anywhere(statement: &[Token<'_>], effects: &mut Effects) {
 
 /// Behind `set_config`: `('name', value, is_local)`.
 fn set_config(behind: &[Token<'_>], effects: &mut Effects) {
-    let (mut depth, mut commas) = (0_usize, 0_usize);
+    let (mut depth, mut commas, mut name) = (0_usize, 0_usize, &b""[..]);
     for (at, token) in behind.iter().enumerate() {
         match token {
             Token::Symbol(b'(') => depth += 1,
             Token::Symbol(b')') if depth <= 1 => break,
             Token::Symbol(b')') => depth -= 1,
             Token::Symbol(b',') if depth == 1 => commas += 1,
-            Token::Text(name) if depth == 1 && commas == 0 => note(name, effects),
+            Token::Text(text) if depth == 1 && commas == 0 => name = text,
             // Local to the transaction: the whole third argument is the word `true`.
             token if depth == 1 && commas == 2 && token.is("true") => {
                 if behind.get(at + 1) == Some(&Token::Symbol(b')')) {
@@ -266,6 +279,7 @@ fn set_config(behind: &[Token<'_>], effects: &mut Effects) {
             _ => {}
         }
     }
+    note(name, effects);
     effects.suspects.insert(Suspects::SETTINGS);
 }
 
@@ -282,7 +296,9 @@ fn verb(sql: &[u8]) -> Verb {
         name = tokens.next();
     }
     let name: Box<[u8]> = match name {
-        Some(Token::Word(word)) if deallocates && word.eq_ignore_ascii_case(b"all") => return Verb::DeallocateAll,
+        Some(Token::Word(word)) if deallocates && word.eq_ignore_ascii_case(b"all") => {
+            return Verb::DeallocateAll;
+        }
         // Identifiers without quotes are folded to lower case.
         Some(Token::Word(word)) => word.to_ascii_lowercase().into(),
         Some(Token::Quoted(word)) => unquoted(word),

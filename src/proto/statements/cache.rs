@@ -130,14 +130,11 @@ impl StatementCache {
     /// Lets go of one statement; false if there is none.
     fn make_room(&mut self) -> bool {
         while let Some(hash) = self.order.pop_front() {
-            match self.by_hash.get_mut(&hash) {
-                Some(entry) if std::mem::take(&mut entry.used) => self.order.push_back(hash),
-                Some(_) => {
-                    self.by_hash.remove(&hash);
-                    return true;
-                }
-                None => {}
+            let used = self.by_hash.get_mut(&hash).is_some_and(|entry| std::mem::take(&mut entry.used));
+            if !used {
+                return self.by_hash.remove(&hash).is_some();
             }
+            self.order.push_back(hash);
         }
         false
     }
@@ -174,7 +171,10 @@ mod tests {
         assert_eq!(one.id, traced.id);
         let typed = ParseParts { types: &[0, 1, 0, 0, 0, 23], ..parse("select 1") };
         assert_ne!(statement(cache.find(&typed, true, false)).id, one.id);
-        assert_eq!(statement(cache.find(&parse("/*a='b'*/ select 2"), true, false)).text(), b"          select 2");
+        assert_eq!(
+            statement(cache.find(&parse("/*a='b'*/ select 2"), true, false)).text(),
+            b"          select 2"
+        );
         assert_eq!(cache.len(), 3);
     }
 

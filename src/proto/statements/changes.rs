@@ -1,5 +1,6 @@
 //! Changes that are made when a message is sent, and taken back if it is not run.
 
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 
 /// Number of a change on one server connection; they go up by one.
@@ -32,18 +33,18 @@ impl<K, V> Default for Changes<K, V> {
     }
 }
 
-impl<K: PartialEq, V> Changes<K, V> {
+impl<K, V> Changes<K, V> {
     pub(super) fn note(&mut self, at: Moment, key: K, before: Option<V>) {
         self.0.push_back(Change { at, key, before });
     }
 
     /// Whether this key was changed in a batch before that one: whether the change will hold is not known yet.
     #[inline]
-    pub(super) fn is_open_before<Q: ?Sized>(&self, key: &Q, batch: u32) -> bool
+    pub(super) fn is_open_before<Q: ?Sized + PartialEq>(&self, key: &Q, batch: u32) -> bool
     where
-        K: PartialEq<Q>,
+        K: Borrow<Q>,
     {
-        self.0.iter().any(|change| change.at.batch != batch && change.key == *key)
+        self.0.iter().any(|change| change.at.batch != batch && change.key.borrow() == key)
     }
 
     /// Everything up to this one is done.

@@ -76,6 +76,20 @@ impl ClientStatements {
         self.by_name = HashMap::new();
     }
 
+    /// The client has no server connection any more, and was not pinned to the one it had.
+    #[inline]
+    pub fn released(&mut self) {
+        self.changes.clear();
+        if matches!(self.unnamed, Some(Known::OnServer)) {
+            self.unnamed = None;
+        }
+    }
+
+    /// Some are on the server connection only.
+    pub fn are_on_server(&self) -> bool {
+        self.by_name.values().any(|known| matches!(known, Known::OnServer))
+    }
+
     /// Those that were on the server connection only are gone with it.
     pub fn leave_server(&mut self) {
         self.by_name.retain(|_, known| !matches!(known, Known::OnServer));

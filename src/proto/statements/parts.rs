@@ -102,7 +102,10 @@ mod tests {
     fn parse_there_and_back() {
         let mut message = vec![];
         parse(&mut message, b"a", b"select $1", &[0, 1, 0, 0, 0, 23]);
-        assert_eq!(message.len(), 1 + u32::from_be_bytes([message[1], message[2], message[3], message[4]]) as usize);
+        assert_eq!(
+            message.len(),
+            1 + u32::from_be_bytes([message[1], message[2], message[3], message[4]]) as usize
+        );
         let parts = ParseParts::of(&message[5..]).unwrap();
         assert_eq!(parts, ParseParts { name: b"a", text: b"select $1", types: &[0, 1, 0, 0, 0, 23] });
         for cut in 5..message.len() {

@@ -69,11 +69,16 @@ impl Statement {
         server_name(self.id, out);
     }
 
+    /// Its name on every server connection, written into `buffer`.
+    #[inline]
+    pub fn short_name<'b>(&self, buffer: &'b mut [u8; 16]) -> &'b [u8] {
+        let at = write_server_name(self.id, buffer);
+        buffer.get(at..).unwrap_or_default()
+    }
+
     /// Its Parse message under its server name.
     pub fn parse(&self, out: &mut Vec<u8>) {
-        let mut name = Vec::with_capacity(12);
-        self.server_name(&mut name);
-        parts::parse(out, &name, &self.text, &self.types);
+        parts::parse(out, self.short_name(&mut [0; 16]), &self.text, &self.types);
     }
 
     /// Its text, for a Parse under another name.
@@ -95,18 +100,28 @@ impl Drop for Statement {
 
 /// The name under which the statement of this id is prepared.
 pub(super) fn server_name(id: u32, out: &mut Vec<u8>) {
-    out.extend_from_slice(SERVER_NAME_PREFIX);
-    let mut digits = [0; 10];
-    let (mut at, mut rest) = (digits.len(), id);
-    loop {
-        at -= 1;
-        if let Some(digit) = digits.get_mut(at) {
-            *digit = b'0' + (rest % 10) as u8;
+    let mut buffer = [0; 16];
+    let at = write_server_name(id, &mut buffer);
+    out.extend_from_slice(buffer.get(at..).unwrap_or_default());
+}
+
+/// Writes the name to the end of the buffer; where it begins.
+fn write_server_name(id: u32, buffer: &mut [u8; 16]) -> usize {
+    let (mut at, mut rest) = (buffer.len(), id);
+    let mut push = |at: &mut usize, byte: u8| {
+        *at -= 1;
+        if let Some(place) = buffer.get_mut(*at) {
+            *place = byte;
         }
+    };
+    loop {
+        push(&mut at, b'0' + (rest % 10) as u8);
         rest /= 10;
         if rest == 0 {
             break;
         }
     }
-    out.extend_from_slice(digits.get(at..).unwrap_or_default());
+    // Ten digits at most.
+    SERVER_NAME_PREFIX.iter().rev().for_each(|byte| push(&mut at, *byte));
+    at
 }

@@ -51,7 +51,9 @@ fn trailing(text: &[u8]) -> Option<usize> {
 
 /// `/*key='value',key='value'*/`
 fn is_trace(comment: &[u8]) -> bool {
-    let Some(mut rest) = comment.strip_prefix(b"/*").and_then(|rest| rest.strip_suffix(b"*/")) else { return false };
+    let Some(mut rest) = comment.strip_prefix(b"/*").and_then(|rest| rest.strip_suffix(b"*/")) else {
+        return false;
+    };
     loop {
         rest = rest.trim_ascii();
         let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_%.-".contains(byte);
@@ -85,7 +87,8 @@ mod tests {
 
     #[test]
     fn only_trace_comments_are_taken_away() {
-        let trace = "/*action='run+this',traceparent='00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01'*/";
+        let trace =
+            "/*action='run+this',traceparent='00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01'*/";
         for (text, left) in [
             ("select 1".to_owned(), "select 1"),
             (format!("select 1 {trace}"), "select 1"),
