@@ -205,12 +205,18 @@ impl Session {
                 return Poll::Ready(Ok(()));
             }
         }
-        let State::Active(Active { lease, stalled, .. }) = &mut self.state else {
+        let State::Active(Active { lease, .. }) = &mut self.state else {
             return Poll::Ready(Ok(()));
         };
         if self.leaving || lease.ledger.is_full() {
             return Poll::Pending;
         }
+        if self.waits_for_reset() {
+            return Poll::Pending;
+        }
+        let State::Active(Active { lease, stalled, .. }) = &mut self.state else {
+            return Poll::Ready(Ok(()));
+        };
         if *stalled {
             if !lease.ledger.is_settled() && !lease.ledger.is_copying_in() {
                 return Poll::Pending;
@@ -229,6 +235,12 @@ impl Session {
             self.settle_between_transactions(cx, Instant::now());
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Settings were reset, and which of them the client has logged in with is to be seen before it goes on.
+    fn waits_for_reset(&self) -> bool {
+        let State::Active(active) = &self.state else { return false };
+        !active.auditing.is_empty() && (active.resets || active.audit_resets) && !self.login.is_empty()
     }
 
     /// Gives the server connection back if its transaction is over and has left nothing behind. True if it did.

@@ -9,10 +9,10 @@ use super::refusal::{self, Timeout};
 use super::session::{End, Session, State, Step};
 use crate::obs::DestroyReason;
 use crate::pool::PoolMode;
-use crate::proto::audit::suspects_of_tag;
+use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
-use crate::proto::pin::{PinPolicy, PinReason};
+use crate::proto::pin::{PinPolicy, PinReason, Pins};
 use crate::server::Fate;
 use crate::wire::{Frame, Next, tag};
 
@@ -383,6 +383,9 @@ impl Session {
             b"DISCARD ALL" => {
                 active.discarded = true;
                 active.unnamed_here = false;
+                // Everything is as it was at the server connection's login: there is nothing to ask.
+                active.suspects = Suspects::NONE;
+                active.lease.is_clean(Pins::NONE);
                 // What was loaded stays.
                 for reason in active.pins.iter().filter(|reason| *reason != PinReason::Load) {
                     active.unpin(reason);

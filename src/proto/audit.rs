@@ -183,7 +183,6 @@ fn of_rare_tag(tag: &[u8], pins: Pins) -> Suspects {
     let tag = tag.strip_suffix(b"\0").unwrap_or(tag);
     match tag {
         b"SET" | b"RESET" => Suspects::SETTINGS,
-        b"DISCARD ALL" => Suspects::ALL,
         b"LISTEN" | b"UNLISTEN" => Suspects::LISTENING,
         b"PREPARE" => Suspects::PREPARED,
         b"DISCARD TEMP" => Suspects::TEMP,

@@ -130,7 +130,7 @@ impl Server {
     fn note(&mut self, kind: u8, body: &[u8]) {
         match kind {
             tag::PARAMETER_STATUS => drop(self.note_parameter(body)),
-            tag::COMMAND_COMPLETE => drop(self.note_completed(body)),
+            tag::COMMAND_COMPLETE => self.note_completed(body),
             tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE | tag::ERROR_RESPONSE => self.note_answered(),
             _ => {}
         }

@@ -271,10 +271,13 @@ fn set_config(behind: &[Token<'_>], effects: &mut Effects) {
             Token::Symbol(b',') if depth == 1 => commas += 1,
             Token::Text(text) if depth == 1 && commas == 0 => name = text,
             // Local to the transaction: the whole third argument is the word `true`.
-            token if depth == 1 && commas == 2 && token.is("true") => {
-                if behind.get(at + 1) == Some(&Token::Symbol(b')')) {
-                    return;
-                }
+            token
+                if depth == 1
+                    && commas == 2
+                    && token.is("true")
+                    && behind.get(at + 1) == Some(&Token::Symbol(b')')) =>
+            {
+                return;
             }
             _ => {}
         }

@@ -38,13 +38,15 @@ impl<K, V> Changes<K, V> {
         self.0.push_back(Change { at, key, before });
     }
 
-    /// Whether this key was changed in a batch before that one: whether the change will hold is not known yet.
+    /// Whether this key was last changed in a batch before that one: whether the change will hold is not known yet. One that
+    /// was changed in the same batch holds, or the message that asks is not run either.
     #[inline]
     pub(super) fn is_open_before<Q: ?Sized + PartialEq>(&self, key: &Q, batch: u32) -> bool
     where
         K: Borrow<Q>,
     {
-        self.0.iter().any(|change| change.at.batch != batch && change.key.borrow() == key)
+        let last = self.0.iter().rev().find(|change| change.key.borrow() == key);
+        last.is_some_and(|change| change.at.batch != batch)
     }
 
     /// Everything up to this one is done.

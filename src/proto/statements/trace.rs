@@ -98,7 +98,7 @@ mod tests {
             ("/*+ SeqScan(t) */ select 1".to_owned(), "/*+ SeqScan(t) */ select 1"),
             ("select 1 /* a comment */".to_owned(), "select 1 /* a comment */"),
             ("select 1 /*a='b',*/".to_owned(), "select 1 /*a='b',*/"),
-            (format!("/*"), "/*"),
+            ("/*".to_owned(), "/*"),
             (String::new(), ""),
         ] {
             assert_eq!(&text[without(text.as_bytes())], left, "{text}");
