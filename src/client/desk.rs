@@ -8,7 +8,8 @@ use super::outgoing::Outgoing;
 use crate::lock::lock;
 use crate::pool::{Pool, PoolMode};
 use crate::proto::audit::Suspects;
-use crate::proto::ledger::Status;
+use crate::proto::ledger::{Refused, Status};
+use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason};
 use crate::proto::sql::{self, Effects, Verb};
 use crate::proto::statements::{
@@ -31,6 +32,8 @@ pub(super) struct Desk<'s> {
     pub(super) statements: &'s mut Option<Box<ClientStatements>>,
     pub(super) pool: &'s Pool,
     pub(super) cache: &'s Mutex<StatementCache>,
+    /// The client's settings.
+    pub(super) wanted: &'s Parameters,
 }
 
 /// What becomes of a message.
@@ -45,7 +48,7 @@ pub(super) enum Taken {
 /// Why a message was not passed on as it is.
 enum Stop {
     Stall,
-    Refuse(PinReason),
+    Refuse(Refused),
 }
 
 impl Desk<'_> {
@@ -88,7 +91,7 @@ impl Desk<'_> {
         self.active.lease.ledger.sent(frame.tag, out.body(frame).first().copied());
     }
 
-    fn refuse(&mut self, out: &mut Outgoing<'_>, frame: Frame, reason: PinReason) {
+    fn refuse(&mut self, out: &mut Outgoing<'_>, frame: Frame, reason: Refused) {
         match frame.tag {
             tag::QUERY => query(out.instead(frame), REFUSED),
             _ => parse(out.instead(frame), b"", REFUSED.as_bytes(), NO_TYPES),
@@ -101,7 +104,7 @@ impl Desk<'_> {
     fn look_at(&mut self, effects: &Effects) -> Result<(), Stop> {
         let fresh = effects.pins.without(self.active.pins);
         if let Some(reason) = fresh.iter().find(|reason| self.active.refuses(*reason)) {
-            return Err(Stop::Refuse(reason));
+            return Err(Stop::Refuse(Refused::Pin(reason)));
         }
         self.active.suspects.insert(effects.suspects);
         self.active.resets |= effects.resets;
@@ -169,13 +172,13 @@ impl Desk<'_> {
             }
             Verb::DeallocateAll => self.active.extra().deallocating.push_back(None),
             Verb::Deallocate(name) => {
-                if let Some(Known::Shared(_)) = known(name) {
+                if let Some(Known::Shared(..)) = known(name) {
                     self.stand_in(out, frame, name, b"", NO_TYPES);
                 }
                 self.active.extra().deallocating.push_back(Some(name.clone()));
             }
             Verb::Execute(name) => {
-                if let Some(Known::Shared(statement)) = known(name) {
+                if let Some(Known::Shared(statement, _)) = known(name) {
                     self.stand_in(out, frame, name, statement.text(), statement.types());
                 }
             }
@@ -211,8 +214,8 @@ impl Desk<'_> {
             self.pass(out, frame);
             return Ok(());
         }
-        let statements = self.pool.params.session.statements.strip_trace_comments;
-        let found = lock(self.cache).find(&parts, statements, false);
+        let strip = self.pool.params.session.statements.strip_trace_comments;
+        let found = lock(self.cache).find(&parts, self.wanted.get("search_path"), strip, false);
         match found {
             Found::Statement(statement) if self.statements.as_ref().is_none_or(|all| !all.is_full()) => {
                 self.prepare(out, frame, parts.name, statement)
@@ -229,7 +232,7 @@ impl Desk<'_> {
     ) -> Result<(), Stop> {
         let params = &self.pool.params.session.statements;
         let found = if params.promote_unnamed {
-            lock(self.cache).find(parts, params.strip_trace_comments, true)
+            lock(self.cache).find(parts, self.wanted.get("search_path"), params.strip_trace_comments, true)
         } else {
             Found::New
         };
@@ -248,7 +251,7 @@ impl Desk<'_> {
         if !name.is_empty() {
             self.settled(name)?;
             if self.active.refuses(PinReason::SqlPrepare) {
-                return Err(Stop::Refuse(PinReason::SqlPrepare));
+                return Err(Stop::Refuse(Refused::Pin(PinReason::SqlPrepare)));
             }
             self.active.pin(PinReason::SqlPrepare);
         }
@@ -270,7 +273,7 @@ impl Desk<'_> {
         let rejected =
             |reason: &PinReason| self.pool.params.session.pins.policies.of(*reason) == PinPolicy::Reject;
         if let Some(reason) = statement.effects.pins.iter().find(rejected) {
-            return Err(Stop::Refuse(reason));
+            return Err(Stop::Refuse(Refused::Pin(reason)));
         }
         let place = self.place(&statement)?;
         let ledger = &mut self.active.lease.ledger;
@@ -278,7 +281,8 @@ impl Desk<'_> {
             let at = ledger.next_moment();
             ledger.answers(tag::PARSE_COMPLETE, at);
             out.instead(frame);
-            self.known().set(at, name, Some(Known::Shared(statement)));
+            self.active.lease.replay.uses(&statement, false, true);
+            self.known().set(at, name, shared(statement));
             return Ok(());
         }
         self.make_way(out, frame, &statement, place);
@@ -286,9 +290,9 @@ impl Desk<'_> {
         let at = lease.ledger.next_moment();
         lease.ledger.sent_parse(at);
         lease.statements.prepare(at, &statement);
-        lease.replay.uses(&statement, true);
+        lease.replay.uses(&statement, true, true);
         statement.parse(out.instead(frame));
-        self.known().set(at, name, Some(Known::Shared(statement)));
+        self.known().set(at, name, shared(statement));
         Ok(())
     }
 
@@ -333,7 +337,7 @@ impl Desk<'_> {
             lease.statements.prepare(at, statement);
             statement.parse(out.before(frame));
         }
-        self.active.lease.replay.uses(statement, fresh);
+        self.active.lease.replay.uses(statement, fresh, false);
     }
 
     /// What a name stands for, with its statement on the server; None if PostgreSQL is to answer by itself.
@@ -346,7 +350,10 @@ impl Desk<'_> {
     ) -> Result<Option<Arc<Statement>>, Stop> {
         self.settled(name)?;
         match self.statements.as_ref().and_then(|all| all.get(name)).cloned() {
-            Some(Known::Shared(statement)) => {
+            Some(Known::Shared(statement, generation)) => {
+                if generation != statement.generation() {
+                    return Err(Stop::Refuse(Refused::Outdated));
+                }
                 // First of all, since a message that has to wait is looked at again from the start.
                 let place = self.place(&statement)?;
                 if executes {
@@ -409,6 +416,7 @@ impl Desk<'_> {
     }
 
     fn describe(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
+        self.active.lease.replay.describes = true;
         if let Some((b'S', name)) = named(out.body(frame))
             && let Some(statement) = self.statement_of(out, frame, name, false)?
         {
@@ -429,7 +437,7 @@ impl Desk<'_> {
         let is_here = match known {
             Some(Known::OnServer) => true,
             Some(Known::Own(_)) => self.active.unnamed_here,
-            Some(Known::Shared(_)) => false,
+            Some(Known::Shared(..)) => false,
             // Prepared by SQL, perhaps.
             None => self.active.pins.contains(PinReason::SqlPrepare),
         };
@@ -465,4 +473,9 @@ impl Desk<'_> {
     fn known(&mut self) -> &mut ClientStatements {
         self.statements.get_or_insert_default()
     }
+}
+
+fn shared(statement: Arc<Statement>) -> Option<Known> {
+    let generation = statement.generation();
+    Some(Known::Shared(statement, generation))
 }

@@ -77,6 +77,13 @@ pub fn pinned(reason: PinReason) -> Report {
         .with_hint("Others have to do without it for as long as this lasts.")
 }
 
+/// The client's statement was prepared when its result looked different. PostgreSQL's own words, and its routine: drivers
+/// prepare it again when they see that.
+pub fn outdated() -> Report {
+    let report = Report::error("0A000", "cached plan must not change result type");
+    Report { routine: Some("RevalidateCachedQuery"), ..report }
+}
+
 /// What took too long.
 pub fn timeout(timeout: Timeout) -> Report {
     let report = match timeout {

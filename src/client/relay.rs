@@ -80,7 +80,8 @@ impl Session {
         let State::Active(active) = &mut self.state else { return (at, None) };
         active.lease.replay.begin();
         let cache = &self.seat.door().statements;
-        let mut desk = Desk { active, statements: &mut self.statements, pool: &self.pool, cache };
+        let statements = &mut self.statements;
+        let mut desk = Desk { active, statements, pool: &self.pool, cache, wanted: &self.wanted };
         loop {
             let before = self.inbox.frames;
             match self.inbox.frames.next_unless(bytes, at, needs_more) {

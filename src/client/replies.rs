@@ -10,10 +10,10 @@ use super::session::{End, Session, State, Step};
 use crate::obs::DestroyReason;
 use crate::pool::PoolMode;
 use crate::proto::audit::{Suspects, suspects_of_tag};
-use crate::proto::ledger::{Status, Verdict, field, sqlstate};
+use crate::proto::ledger::{Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
-use crate::server::Fate;
+use crate::server::{Fate, Used};
 use crate::wire::{Frame, Next, tag};
 
 /// Longest ErrorResponse that is looked into; a longer one is passed on unseen.
@@ -279,8 +279,9 @@ impl Session {
         }
     }
 
-    /// What the client is told that may not keep its server connection for this reason.
-    fn refusal(&self, reason: PinReason) -> Report {
+    /// What the client is told whose message was refused.
+    fn refusal(&self, refused: Refused) -> Report {
+        let Refused::Pin(reason) = refused else { return refusal::outdated() };
         if self.pool.params.session.pins.policies.of(reason) == PinPolicy::Reject {
             return refusal::pin_rejected(reason);
         }
@@ -324,7 +325,7 @@ impl Session {
         match sqlstate(body) {
             // "cached plan must not change result type"
             Some(b"0A000") if routine == Some(b"RevalidateCachedQuery") => {
-                lease.replay.used.iter().for_each(|(statement, _)| statement.outdate());
+                lease.replay.used.iter().for_each(|used| used.statement.outdate());
             }
             Some(b"26000") if routine == Some(b"FetchPreparedStatement") && lease.replay.armed => {
                 lease.statements.clear();
@@ -341,12 +342,12 @@ impl Session {
         let State::Active(Active { lease, .. }) = &mut self.state else { return };
         let mut message = vec![];
         let used = std::mem::take(&mut lease.replay.used);
-        for (statement, fresh) in &used {
+        for Used { statement, prepares, .. } in &used {
             let mut name = [0; 16];
             lease.own_close(&mut message, statement.short_name(&mut name));
             let at = lease.ledger.next_moment();
             lease.statements.prepare(at, statement);
-            if !fresh {
+            if !prepares {
                 lease.ledger.sent_own_parse(at);
                 statement.parse(&mut message);
             }
@@ -356,6 +357,10 @@ impl Session {
         message.extend_from_slice(&server.replay.bytes);
         // A server that is gone is noticed by the read that follows.
         let _ = server.outbox.write(&mut server.stream, cx, &message);
+        let used: Vec<_> = used.into_iter().map(|used| used.statement).collect();
+        if let Some(statements) = &mut self.statements {
+            statements.renew(&used);
+        }
     }
 
     #[inline]

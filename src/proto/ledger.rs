@@ -15,7 +15,7 @@ use crate::wire::tag;
 enum Sent {
     Query,
     /// In the place of a query that is refused: PostgreSQL's error for it is not what the client gets.
-    RefusedQuery(PinReason),
+    RefusedQuery(Refused),
     /// A simple query of the proxy's own; the client sees none of its replies.
     Injected,
     /// The same, and its rows are wanted.
@@ -25,7 +25,7 @@ enum Sent {
     FunctionCall,
     Parse(Sequence),
     /// As [`Sent::RefusedQuery`].
-    RefusedParse(PinReason),
+    RefusedParse(Refused),
     /// A Parse of the proxy's own. If it fails, the error is the client's: its message behind it would have met it.
     OwnParse(Sequence),
     Bind,
@@ -56,6 +56,15 @@ impl Sent {
             _ => None,
         }
     }
+}
+
+/// Why the proxy refuses a message of its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It would keep the server connection.
+    Pin(PinReason),
+    /// What the client knows of its statement's result is out of date.
+    Outdated,
 }
 
 /// The transaction status byte of ReadyForQuery.
@@ -96,7 +105,7 @@ pub enum Verdict {
     /// An audit is over.
     AuditDone,
     /// An error that stands for a refusal of the proxy's own.
-    Refused(PinReason),
+    Refused(Refused),
     /// No such reply can come now: the two sides have lost each other. The connection must not be used any more.
     OutOfStep,
 }
@@ -307,7 +316,7 @@ impl Ledger {
     }
 
     /// In the place of a message of the client's, one goes to the server that it will answer with an error.
-    pub fn sent_refused(&mut self, kind: u8, reason: PinReason) {
+    pub fn sent_refused(&mut self, kind: u8, reason: Refused) {
         self.push(if kind == tag::QUERY { Sent::RefusedQuery(reason) } else { Sent::RefusedParse(reason) });
     }
 

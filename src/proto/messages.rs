@@ -60,6 +60,8 @@ pub struct Report {
     pub detail: Option<Cow<'static, str>>,
     /// Field `H`.
     pub hint: Option<Cow<'static, str>>,
+    /// Field `R`: the routine of PostgreSQL's that says the same, where drivers look at it.
+    pub routine: Option<&'static str>,
 }
 
 impl Report {
@@ -69,7 +71,14 @@ impl Report {
         sqlstate: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { severity, sqlstate: sqlstate.into(), message: message.into(), detail: None, hint: None }
+        Self {
+            severity,
+            sqlstate: sqlstate.into(),
+            message: message.into(),
+            detail: None,
+            hint: None,
+            routine: None,
+        }
     }
 
     /// A report after which the connection is closed.
@@ -230,6 +239,9 @@ fn fields(out: &mut Vec<u8>, report: &Report) {
     }
     if let Some(hint) = &report.hint {
         field(b'H', hint);
+    }
+    if let Some(routine) = report.routine {
+        field(b'R', routine);
     }
     out.push(0);
 }

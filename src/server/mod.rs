@@ -18,6 +18,6 @@ pub use connector::Connector;
 pub use dial::{DialError, Dialler, is_out_of_files};
 pub use farewell::farewell;
 pub use params::{Credentials, ServerTls, TlsVerify, UpstreamParams};
-pub use replay::Replay;
+pub use replay::{Replay, Used};
 pub use settle::{Owed, Unsettled};
 pub use trial::Trial;

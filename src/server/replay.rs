@@ -20,8 +20,21 @@ pub struct Replay {
     pub bytes: Vec<u8>,
     /// What the ledger holds of it.
     pub messages: Messages,
-    /// The statements that it uses, and whether it prepares them itself.
-    pub used: Vec<(Arc<Statement>, bool)>,
+    /// The statements that it uses.
+    pub used: Vec<Used>,
+    /// It asks what its results look like.
+    pub describes: bool,
+}
+
+/// A statement in a batch.
+#[derive(Debug)]
+pub struct Used {
+    /// The statement.
+    pub statement: Arc<Statement>,
+    /// The batch prepares it on the server connection.
+    pub prepares: bool,
+    /// The client prepares it in this batch.
+    pub is_new: bool,
 }
 
 impl Replay {
@@ -29,20 +42,27 @@ impl Replay {
     #[inline]
     pub fn begin(&mut self) {
         self.armed = false;
+        self.describes = false;
         self.used.clear();
     }
 
     /// A statement is used.
-    pub fn uses(&mut self, statement: &Arc<Statement>, fresh: bool) {
-        if self.used.len() <= MOST_STATEMENTS && !self.used.iter().any(|(used, _)| used.id == statement.id) {
-            self.used.push((Arc::clone(statement), fresh));
+    pub fn uses(&mut self, statement: &Arc<Statement>, prepares: bool, is_new: bool) {
+        if self.used.len() <= MOST_STATEMENTS
+            && !self.used.iter().any(|used| used.statement.id == statement.id)
+        {
+            self.used.push(Used { statement: Arc::clone(statement), prepares, is_new });
         }
     }
 
-    /// A whole batch is about to be sent: keeps it if it can be sent again.
+    /// A whole batch is about to be sent: keeps it if it can be sent again. A client that neither prepares in it nor asks what
+    /// the results look like would take them for what they were: it gets the error, as directly.
     #[inline]
     pub fn keep(&mut self, ledger: &Ledger, bytes: &[u8]) {
         if self.used.is_empty() || self.used.len() > MOST_STATEMENTS || bytes.len() > LONGEST {
+            return;
+        }
+        if !self.describes && !self.used.iter().all(|used| used.is_new) {
             return;
         }
         if ledger.status() == Status::Idle && ledger.one_batch(&mut self.messages) {

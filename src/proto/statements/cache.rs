@@ -79,13 +79,19 @@ impl StatementCache {
     }
 
     /// The statement of a Parse message. `strip` takes trace comments out of what is prepared. An unnamed one is
-    /// taken in only when it comes again (`only_repeated`).
-    pub fn find(&mut self, parse: &ParseParts<'_>, strip: bool, only_repeated: bool) -> Found {
+    /// taken in only when it comes again (`only_repeated`). `search_path` is that of a client which has its own.
+    pub fn find(
+        &mut self,
+        parse: &ParseParts<'_>,
+        search_path: Option<&str>,
+        strip: bool,
+        only_repeated: bool,
+    ) -> Found {
         let key_at = trace::without(parse.text);
         let key = parse.text.get(key_at.clone()).unwrap_or_default();
-        let hash = self.hasher.hash_one((key, parse.types));
+        let hash = self.hasher.hash_one((key, parse.types, search_path));
         if let Some(entry) = self.by_hash.get_mut(&hash)
-            && entry.statement.is(key, parse.types)
+            && entry.statement.is(key, parse.types, search_path)
         {
             entry.used = true;
             return Found::Statement(Arc::clone(&entry.statement));
@@ -94,7 +100,7 @@ impl StatementCache {
             return Found::New;
         }
         let text = if strip { padded(parse.text, key_at.clone()) } else { (parse.text.into(), key_at) };
-        self.take_in(hash, text, parse.types)
+        self.take_in(hash, text, (parse.types.into(), search_path.map(Into::into)))
     }
 
     fn has_come_before(&mut self, hash: u64) -> bool {
@@ -105,8 +111,13 @@ impl StatementCache {
         }
     }
 
-    fn take_in(&mut self, hash: u64, text: (Box<[u8]>, std::ops::Range<usize>), types: &[u8]) -> Found {
-        let size = text.0.len() + types.len() + size_of::<Statement>();
+    fn take_in(
+        &mut self,
+        hash: u64,
+        text: (Box<[u8]>, std::ops::Range<usize>),
+        types: (Box<[u8]>, Option<Box<str>>),
+    ) -> Found {
+        let size = text.0.len() + types.0.len() + size_of::<Statement>();
         while self.order.len() >= self.most_entries || self.bytes() + size > self.most_bytes {
             if !self.make_room() {
                 break;
@@ -118,7 +129,7 @@ impl StatementCache {
         let effects = sql::effects(&text.0);
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        let statement = Arc::new(Statement::new(id, text, types.into(), effects, Arc::clone(&self.bytes)));
+        let statement = Arc::new(Statement::new(id, text, types, effects, Arc::clone(&self.bytes)));
         let entry = Entry { statement: Arc::clone(&statement), used: false };
         // Two texts with the same hash: the later one takes the place.
         if self.by_hash.insert(hash, entry).is_none() {
@@ -166,13 +177,14 @@ mod tests {
     #[test]
     fn the_same_text_is_the_same_statement_and_a_trace_comment_does_not_matter() {
         let mut cache = StatementCache::new(10, 10_000);
-        let one = statement(cache.find(&parse("select 1"), true, false));
-        let traced = statement(cache.find(&parse("/*a='b'*/ select 1 /*traceparent='x'*/"), true, false));
+        let one = statement(cache.find(&parse("select 1"), None, true, false));
+        let traced =
+            statement(cache.find(&parse("/*a='b'*/ select 1 /*traceparent='x'*/"), None, true, false));
         assert_eq!(one.id, traced.id);
         let typed = ParseParts { types: &[0, 1, 0, 0, 0, 23], ..parse("select 1") };
-        assert_ne!(statement(cache.find(&typed, true, false)).id, one.id);
+        assert_ne!(statement(cache.find(&typed, None, true, false)).id, one.id);
         assert_eq!(
-            statement(cache.find(&parse("/*a='b'*/ select 2"), true, false)).text(),
+            statement(cache.find(&parse("/*a='b'*/ select 2"), None, true, false)).text(),
             b"          select 2"
         );
         assert_eq!(cache.len(), 3);
@@ -181,8 +193,8 @@ mod tests {
     #[test]
     fn an_unnamed_one_is_taken_in_when_it_comes_again() {
         let mut cache = StatementCache::new(10, 10_000);
-        assert!(matches!(cache.find(&parse("select 1"), true, true), Found::New));
-        statement(cache.find(&parse("select 1"), true, true));
+        assert!(matches!(cache.find(&parse("select 1"), None, true, true), Found::New));
+        statement(cache.find(&parse("select 1"), None, true, true));
     }
 
     #[test]
@@ -191,7 +203,7 @@ mod tests {
         let mut kept = vec![];
         let mut refused = 0;
         for n in 0..200 {
-            match cache.find(&parse(&format!("select {n}, '{}'", "x".repeat(n))), true, false) {
+            match cache.find(&parse(&format!("select {n}, '{}'", "x".repeat(n))), None, true, false) {
                 Found::Statement(statement) if n % 2 == 0 => kept.push(statement),
                 Found::NoRoom => refused += 1,
                 _ => {}
@@ -200,16 +212,16 @@ mod tests {
         }
         assert!(refused > 0, "who keeps everything is refused at some point");
         drop(kept);
-        statement(cache.find(&parse("select 'again'"), true, false));
+        statement(cache.find(&parse("select 'again'"), None, true, false));
     }
 
     #[test]
     fn what_is_used_stays() {
         let mut cache = StatementCache::new(4, 100_000);
-        let first = statement(cache.find(&parse("select 'hot'"), true, false)).id;
+        let first = statement(cache.find(&parse("select 'hot'"), None, true, false)).id;
         for n in 0..50 {
-            cache.find(&parse(&format!("select {n}")), true, false);
-            assert_eq!(statement(cache.find(&parse("select 'hot'"), true, false)).id, first, "{n}");
+            cache.find(&parse(&format!("select {n}")), None, true, false);
+            assert_eq!(statement(cache.find(&parse("select 'hot'"), None, true, false)).id, first, "{n}");
         }
     }
 }

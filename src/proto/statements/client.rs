@@ -13,8 +13,8 @@ const MOST_NAMES: usize = 10_000;
 /// What one of its names stands for.
 #[derive(Debug, Clone)]
 pub enum Known {
-    /// A statement that the proxy knows.
-    Shared(Arc<Statement>),
+    /// A statement that the proxy knows, and its generation when the client prepared it.
+    Shared(Arc<Statement>, u32),
     /// The body of its Parse message; only for the unnamed statement.
     Own(Box<[u8]>),
     /// A statement that is on its server connection only, under its own name.
@@ -82,6 +82,17 @@ impl ClientStatements {
         self.changes.clear();
         if matches!(self.unnamed, Some(Known::OnServer)) {
             self.unnamed = None;
+        }
+    }
+
+    /// The client is told what its statements look like now.
+    pub fn renew(&mut self, statements: &[Arc<Statement>]) {
+        for known in self.by_name.values_mut().chain(&mut self.unnamed) {
+            if let Known::Shared(statement, generation) = known
+                && statements.iter().any(|renewed| renewed.id == statement.id)
+            {
+                *generation = statement.generation();
+            }
         }
     }
 

@@ -125,7 +125,7 @@ mod tests {
         let texts: Vec<String> = (0..count).map(|n| format!("select {n}")).collect();
         let find = |text: &String| {
             let parse = ParseParts { name: b"", text: text.as_bytes(), types: &[0, 0] };
-            match cache.find(&parse, false, false) {
+            match cache.find(&parse, None, false, false) {
                 Found::Statement(statement) => statement,
                 other => panic!("{other:?}"),
             }

@@ -21,6 +21,8 @@ pub struct Statement {
     key: Range<usize>,
     /// Number and OIDs of the types that were given with it, as in a Parse message.
     types: Box<[u8]>,
+    /// The setting of `search_path` that it is prepared under, if it is its clients' own: the same names mean other tables.
+    search_path: Option<Box<str>>,
     /// What it may leave behind in a session.
     pub effects: Effects,
     /// Goes up when it has to be prepared anew everywhere.
@@ -33,19 +35,22 @@ impl Statement {
     pub(super) fn new(
         id: u32,
         (text, key): (Box<[u8]>, Range<usize>),
-        types: Box<[u8]>,
+        (types, search_path): (Box<[u8]>, Option<Box<str>>),
         effects: Effects,
         bytes: Arc<AtomicUsize>,
     ) -> Self {
-        let statement = Self { id, text, key, types, effects, generation: AtomicU32::new(0), bytes };
+        let statement =
+            Self { id, text, key, types, search_path, effects, generation: AtomicU32::new(0), bytes };
         statement.bytes.fetch_add(statement.size(), Ordering::Relaxed);
         statement
     }
 
-    /// The part of its text by which it is known, and the types given with it.
+    /// Whether it is known by this part of its text, with these types given, under this setting.
     #[inline]
-    pub(super) fn is(&self, key: &[u8], types: &[u8]) -> bool {
-        self.text.get(self.key.clone()) == Some(key) && *self.types == *types
+    pub(super) fn is(&self, key: &[u8], types: &[u8], search_path: Option<&str>) -> bool {
+        self.text.get(self.key.clone()) == Some(key)
+            && *self.types == *types
+            && self.search_path.as_deref() == search_path
     }
 
     /// Bytes that it takes, roughly.
