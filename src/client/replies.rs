@@ -1,5 +1,6 @@
 //! What the server says: passed on, kept back, or the end of the connection.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
@@ -18,6 +19,11 @@ use crate::wire::{Frame, Next, tag};
 
 /// Longest ErrorResponse that is looked into; a longer one is passed on unseen.
 const LONGEST_REPORT: usize = 16 * 1024;
+
+thread_local! {
+    /// Memory for what the proxy answers itself, with the server's replies behind it.
+    static AHEAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Whether a reply is wanted whole: its body is looked at. Rows are if some of them may be ours.
 #[inline]
@@ -58,6 +64,14 @@ struct Incoming<'b> {
     ahead: Vec<u8>,
 }
 
+impl Drop for Incoming<'_> {
+    /// Its memory is used again: no more than a chunk and some words.
+    fn drop(&mut self) {
+        self.ahead.clear();
+        AHEAD.set(std::mem::take(&mut self.ahead));
+    }
+}
+
 impl Session {
     /// Replies of the server: the client's are written on in as few pieces as there are, usually one.
     pub(super) fn from_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Step {
@@ -65,7 +79,7 @@ impl Session {
         let rows = !auditing.is_empty();
         let mut at = lease.inbox.frames.resume(bytes);
         let from = if lease.swallowing { at } else { 0 };
-        let mut incoming = Incoming { chunk: bytes, from, ahead: vec![] };
+        let mut incoming = Incoming { chunk: bytes, from, ahead: AHEAD.take() };
         loop {
             let State::Active(Active { lease, .. }) = &mut self.state else { return Ok(()) };
             let wanted = |kind| is_telling(kind, rows);
@@ -117,8 +131,9 @@ impl Session {
             return self.write_client(cx, bytes);
         }
         incoming.ahead.extend_from_slice(bytes);
-        let bytes = std::mem::take(&mut incoming.ahead);
-        self.write_client(cx, &bytes)
+        let result = self.write_client(cx, &incoming.ahead);
+        incoming.ahead.clear();
+        result
     }
 
     /// What the proxy answers by itself before this reply, in the same write.

@@ -1,25 +1,8 @@
 //! What a statement may leave behind in its session.
 
-use std::sync::LazyLock;
-
-use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, StartKind};
-
 use super::lexer::{Token, Tokens};
 use crate::proto::audit::Suspects;
 use crate::proto::pin::{PinReason, Pins};
-
-/// Words that say something wherever they stand. Everything else begins a statement, or has a tag of its own.
-const TELLING: [&str; 5] = ["set_config", "advisory", "temp", "currval", "lastval"];
-
-/// One pass over the bytes, in any case; built once.
-static SEARCH: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-    AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .kind(Some(AhoCorasickKind::DFA))
-        .start_kind(StartKind::Unanchored)
-        .build(TELLING)
-        .ok()
-});
 
 /// Settings named by one text; whoever sends more than these has its others overlooked.
 const MOST_NAMES: usize = 32;
@@ -92,29 +75,39 @@ fn is_suspicious(sql: &[u8]) -> bool {
 }
 
 fn begins_with_state(sql: &[u8]) -> bool {
-    let mut tokens = Tokens::new(sql);
-    tokens.skip_blank();
-    // Most texts are told apart by their first letter.
-    let Some(first) = tokens.rest().first().map(u8::to_ascii_lowercase) else { return false };
-    if !b"srdlupec".contains(&first) {
+    let sql = match sql.first() {
+        Some(first) if first.is_ascii_alphabetic() => sql,
+        _ => {
+            let mut tokens = Tokens::new(sql);
+            tokens.skip_blank();
+            tokens.rest()
+        }
+    };
+    // Most texts are told apart by their first letters.
+    let Some([first, second]) =
+        sql.first_chunk().map(|letters: &[u8; 2]| letters.map(|l| l.to_ascii_lowercase()))
+    else {
         return false;
-    }
-    let words = [
-        "set",
-        "reset",
-        "discard",
-        "listen",
-        "unlisten",
-        "load",
-        "prepare",
-        "deallocate",
-        "execute",
-        "declare",
-        "close",
-        "create",
-        "do",
-    ];
-    tokens.next().is_some_and(|token| words.iter().any(|word| token.is(word)))
+    };
+    let words: &[&str] = match (first, second) {
+        (b's', b'e') => &["set"],
+        (b'r', b'e') => &["reset"],
+        (b'd', b'i') => &["discard"],
+        (b'd', b'e') => &["deallocate", "declare"],
+        (b'd', b'o') => &["do"],
+        (b'l', b'i') => &["listen"],
+        (b'l', b'o') => &["load"],
+        (b'u', b'n') => &["unlisten"],
+        (b'p', b'r') => &["prepare"],
+        (b'e', b'x') => &["execute"],
+        (b'c', b'l') => &["close"],
+        (b'c', b'r') => &["create"],
+        _ => return false,
+    };
+    let word = sql.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    words
+        .iter()
+        .any(|known| known.len() == word && Tokens::new(sql).next().is_some_and(|token| token.is(known)))
 }
 
 fn has_more_statements(sql: &[u8]) -> bool {
@@ -122,11 +115,22 @@ fn has_more_statements(sql: &[u8]) -> bool {
     behind.iter().any(|byte| !byte.is_ascii_whitespace() && *byte != 0)
 }
 
+/// `set_config`, `advisory`, `currval`, `lastval` and `temp` say something wherever they stand; everything else begins a
+/// statement, or has a tag of its own. They are found by their rarer letters.
 fn has_telling_word(sql: &[u8]) -> bool {
-    match &*SEARCH {
-        Some(search) => search.is_match(Input::new(sql).anchored(Anchored::No)),
-        None => true,
-    }
+    let is_at = |start: Option<usize>, word: &str| {
+        let found = start.and_then(|start| sql.get(start..start + word.len()));
+        found.is_some_and(|found| found.eq_ignore_ascii_case(word.as_bytes()))
+    };
+    let one = memchr::memchr3_iter(b'v', b'V', b'_', sql).any(|at| match sql.get(at) {
+        Some(b'_') => is_at(at.checked_sub(3), "set_config"),
+        _ => {
+            is_at(at.checked_sub(4), "currval")
+                || is_at(at.checked_sub(4), "lastval")
+                || is_at(at.checked_sub(2), "advisory")
+        }
+    });
+    one || memchr::memchr2_iter(b'p', b'P', sql).any(|at| is_at(at.checked_sub(3), "temp"))
 }
 
 /// One statement.
@@ -369,6 +373,19 @@ mod tests {
             assert_eq!(effects.names, names, "{sql}");
         }
         assert!(of("set x to default").resets && of("reset x").resets && !of("set x = 1").resets);
+    }
+
+    #[test]
+    fn telling_words_anywhere_in_any_case() {
+        for word in ["set_config", "ADVISORY", "CurrVal", "lastval", "Temp"] {
+            for (front, behind) in [("", ""), ("x", "y"), ("select ", "(1)")] {
+                assert!(
+                    has_telling_word(format!("{front}{word}{behind}").as_bytes()),
+                    "{front}{word}{behind}"
+                );
+            }
+        }
+        assert!(!has_telling_word(b"select v_a, tem, p, set_x from set_confi where lastva = visory"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! All statements that the proxy knows, each once.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use foldhash::fast::RandomState;
 
 use super::parts::ParseParts;
 use super::statement::Statement;
@@ -20,7 +22,7 @@ pub struct StatementCache {
     most_entries: usize,
     most_bytes: usize,
     hasher: RandomState,
-    by_hash: HashMap<u64, Entry>,
+    by_hash: HashMap<u64, Entry, RandomState>,
     /// Hashes in the order in which they are looked at for making room: those used since get a second chance.
     order: VecDeque<u64>,
     /// Bytes of all statements that are alive, whoever keeps them.
@@ -54,8 +56,8 @@ impl StatementCache {
         Self {
             most_entries: entries,
             most_bytes: bytes,
-            hasher: RandomState::new(),
-            by_hash: HashMap::new(),
+            hasher: RandomState::default(),
+            by_hash: HashMap::default(),
             order: VecDeque::new(),
             bytes: Arc::default(),
             next_id: 1,

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::changes::{Changes, Moment, Sequence};
 use super::statement::Statement;
 use crate::proto::ledger::Voided;
@@ -24,7 +26,7 @@ pub enum Known {
 /// The statements that a client has prepared. The unnamed one has the empty name.
 #[derive(Debug, Default)]
 pub struct ClientStatements {
-    by_name: HashMap<Box<[u8]>, Known>,
+    by_name: HashMap<Box<[u8]>, Known, RandomState>,
     unnamed: Option<Known>,
     changes: Changes<Box<[u8]>, Known>,
 }
@@ -73,7 +75,7 @@ impl ClientStatements {
 
     /// All are gone for good (DEALLOCATE ALL is done); the unnamed one is none of those.
     pub fn remove_all(&mut self) {
-        self.by_name = HashMap::new();
+        self.by_name = HashMap::default();
     }
 
     /// The client has no server connection any more, and was not pinned to the one it had.

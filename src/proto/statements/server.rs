@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 use super::changes::{Changes, Moment, Sequence};
 use super::statement::{Statement, server_name};
 use crate::proto::ledger::Voided;
@@ -10,7 +12,7 @@ use crate::proto::ledger::Voided;
 #[derive(Debug)]
 pub struct ServerStatements {
     most: usize,
-    by_id: HashMap<u32, Prepared>,
+    by_id: HashMap<u32, Prepared, RandomState>,
     /// Goes up with each use.
     clock: u64,
     changes: Changes<u32, Prepared>,
@@ -38,7 +40,7 @@ pub enum Place {
 impl ServerStatements {
     /// None yet; at most so many.
     pub fn new(most: usize) -> Self {
-        Self { most, by_id: HashMap::new(), clock: 0, changes: Changes::default() }
+        Self { most, by_id: HashMap::default(), clock: 0, changes: Changes::default() }
     }
 
     /// How many there are.
