@@ -8,7 +8,7 @@ use super::outgoing::Outgoing;
 use crate::lock::lock;
 use crate::pool::{Pool, PoolMode};
 use crate::proto::audit::Suspects;
-use crate::proto::ledger::{Refused, Status};
+use crate::proto::ledger::{OwnAnswer, Refused, Status};
 use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason};
 use crate::proto::sql::{self, Effects, Verb};
@@ -279,7 +279,9 @@ impl Desk<'_> {
         let ledger = &mut self.active.lease.ledger;
         if place == Place::Prepared && ledger.status() != Status::Failed {
             let at = ledger.next_moment();
-            ledger.answers(tag::PARSE_COMPLETE, at);
+            let ends = statement.ends_transaction;
+            let answer = if ends { OwnAnswer::ParseCompleteAlways } else { OwnAnswer::ParseComplete };
+            ledger.answers(answer, at);
             out.instead(frame);
             self.active.lease.replay.uses(&statement, false, true);
             self.known().set(at, name, shared(statement));
@@ -446,7 +448,7 @@ impl Desk<'_> {
         if is_here {
             lease.ledger.sent_close(at);
         } else {
-            lease.ledger.answers(tag::CLOSE_COMPLETE, at);
+            lease.ledger.answers(OwnAnswer::CloseComplete, at);
             out.instead(frame);
         }
         if known {

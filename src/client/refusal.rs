@@ -84,6 +84,12 @@ pub fn outdated() -> Report {
     Report { routine: Some("RevalidateCachedQuery"), ..report }
 }
 
+/// A statement in a failed transaction. PostgreSQL's own words.
+pub fn failed_transaction() -> Report {
+    let message = "current transaction is aborted, commands ignored until end of transaction block";
+    Report::error("25P02", message)
+}
+
 /// What took too long.
 pub fn timeout(timeout: Timeout) -> Report {
     let report = match timeout {

@@ -10,10 +10,10 @@ use super::desk::{Desk, Taken};
 use super::ending::give_back;
 use super::outgoing::Outgoing;
 use super::refusal;
+use super::replies::own_answer;
 use super::session::{CHUNK, End, Session, State, Step};
 use crate::pool::Reset;
 use crate::proto::ledger::Status;
-use crate::proto::messages;
 use crate::proto::statements::BindParts;
 use crate::server::{Fate, Owed, query};
 use crate::wire::{Header, Next, Violation, tag};
@@ -144,13 +144,10 @@ impl Session {
             return Ok(());
         }
         let mut answers = vec![];
-        while let Some(kind) = lease.ledger.due() {
-            messages::bare(&mut answers, kind);
+        while let Some(answer) = lease.ledger.due() {
+            own_answer(&mut answers, answer);
         }
-        let answered = lease.ledger.answered();
-        if let Some(statements) = &mut self.statements {
-            statements.confirm(answered);
-        }
+        self.note_answered();
         self.write_client(cx, &answers)
     }
 

@@ -11,7 +11,7 @@ use super::session::{End, Session, State, Step};
 use crate::obs::DestroyReason;
 use crate::pool::PoolMode;
 use crate::proto::audit::{Suspects, suspects_of_tag};
-use crate::proto::ledger::{Refused, Status, Verdict, field, sqlstate};
+use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
 use crate::server::{Fate, Used};
@@ -140,15 +140,15 @@ impl Session {
     #[inline]
     fn answer_ahead(&mut self, cx: &mut Context<'_>, incoming: &mut Incoming<'_>, frame: Frame) -> Step {
         let State::Active(Active { lease, .. }) = &mut self.state else { return Ok(()) };
-        let Some(mut kind) = lease.ledger.due() else { return Ok(()) };
+        let Some(mut answer) = lease.ledger.due() else { return Ok(()) };
         if incoming.from < frame.start {
             self.write_up_to(cx, incoming, frame.start)?;
         }
         loop {
-            messages::bare(&mut incoming.ahead, kind);
+            own_answer(&mut incoming.ahead, answer);
             let State::Active(Active { lease, .. }) = &mut self.state else { return Ok(()) };
             match lease.ledger.due() {
-                Some(next) => kind = next,
+                Some(next) => answer = next,
                 None => break,
             }
         }
@@ -157,7 +157,7 @@ impl Session {
     }
 
     /// Messages about statements are answered, or an error has kept them from being run.
-    fn note_answered(&mut self) {
+    pub(super) fn note_answered(&mut self) {
         let State::Active(Active { lease, unnamed_here, .. }) = &mut self.state else { return };
         let (voided, answered) = (lease.ledger.take_voided(), lease.ledger.answered());
         if let Some(voided) = voided {
@@ -531,6 +531,15 @@ impl Session {
             self.pending = Some(Box::new(report));
         }
         self.write_client(cx, &reply)
+    }
+}
+
+/// What the proxy answers in PostgreSQL's place.
+pub(super) fn own_answer(out: &mut Vec<u8>, answer: OwnAnswer) {
+    match answer {
+        OwnAnswer::ParseComplete | OwnAnswer::ParseCompleteAlways => messages::bare(out, tag::PARSE_COMPLETE),
+        OwnAnswer::CloseComplete => messages::bare(out, tag::CLOSE_COMPLETE),
+        OwnAnswer::FailedTransaction => messages::error_response(out, &refusal::failed_transaction()),
     }
 }
 

@@ -35,8 +35,8 @@ enum Sent {
     Close(Sequence),
     /// A Close of the proxy's own.
     OwnClose(Sequence),
-    /// Not sent: the proxy answers it itself with this message, once everything before it is answered.
-    Answered(u8, Sequence),
+    /// Not sent: the proxy answers it itself, once everything before it is answered.
+    Answered(OwnAnswer, Sequence),
     Sync,
     /// The Sync of a batch that is sent again: the client gets the next one's reply.
     OwnSync,
@@ -56,6 +56,19 @@ impl Sent {
             _ => None,
         }
     }
+}
+
+/// How the proxy answers a message that it has not sent to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnAnswer {
+    /// ParseComplete; in a failed transaction, the error that says so.
+    ParseComplete,
+    /// ParseComplete, for a statement that ends a transaction: in a failed one, too.
+    ParseCompleteAlways,
+    /// CloseComplete.
+    CloseComplete,
+    /// The error that a statement gets in a failed transaction.
+    FailedTransaction,
 }
 
 /// Why the proxy refuses a message of its client.
@@ -309,10 +322,9 @@ impl Ledger {
         self.push(Sent::OwnClose(at.sequence));
     }
 
-    /// A message of the client's does not go to the server: the proxy answers it with a message of type `kind` and no body,
-    /// when [`Ledger::due`] says so.
-    pub fn answers(&mut self, kind: u8, at: Moment) {
-        self.push(Sent::Answered(kind, at.sequence));
+    /// A message of the client's does not go to the server: the proxy answers it when [`Ledger::due`] says so.
+    pub fn answers(&mut self, answer: OwnAnswer, at: Moment) {
+        self.push(Sent::Answered(answer, at.sequence));
     }
 
     /// In the place of a message of the client's, one goes to the server that it will answer with an error.
@@ -335,17 +347,27 @@ impl Ledger {
         self.push(Sent::Audit);
     }
 
-    /// The type of the message with which the proxy is to answer now, if it is its turn. To be asked before each reply is
-    /// looked at.
+    /// What the proxy is to answer now, if it is its turn. To be asked before each reply is looked at.
     #[inline]
-    pub fn due(&mut self) -> Option<u8> {
+    pub fn due(&mut self) -> Option<OwnAnswer> {
         match self.sent.front() {
-            Some(&Sent::Answered(kind, sequence)) => {
-                self.sent.pop_front();
-                self.answered = sequence;
-                Some(kind)
-            }
+            Some(&Sent::Answered(answer, sequence)) => self.own_answer(answer, sequence),
             _ => None,
+        }
+    }
+
+    fn own_answer(&mut self, answer: OwnAnswer, sequence: Sequence) -> Option<OwnAnswer> {
+        self.sent.pop_front();
+        if answer != OwnAnswer::ParseComplete || self.status != Status::Failed {
+            self.answered = sequence;
+            return Some(answer);
+        }
+        // The transaction has failed since the message was taken. What follows it in its batch fails at the server, and that
+        // error is this message's, too.
+        self.voided = Some(Voided { through: sequence, failed: None });
+        match self.sent.front() {
+            Some(Sent::Sync | Sent::OwnSync) | None => Some(OwnAnswer::FailedTransaction),
+            Some(_) => self.due(),
         }
     }
 

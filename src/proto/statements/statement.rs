@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::parts;
-use crate::proto::sql::Effects;
+use crate::proto::sql::{Effects, is_transaction_end};
 
 /// What the names begin with under which the proxy prepares statements.
 pub const SERVER_NAME_PREFIX: &[u8] = b"pgc_";
@@ -25,6 +25,8 @@ pub struct Statement {
     search_path: Option<Box<str>>,
     /// What it may leave behind in a session.
     pub effects: Effects,
+    /// It ends a transaction, and is let through in a failed one.
+    pub ends_transaction: bool,
     /// Goes up when it has to be prepared anew everywhere.
     generation: AtomicU32,
     /// Bytes of all statements that are alive.
@@ -39,8 +41,17 @@ impl Statement {
         effects: Effects,
         bytes: Arc<AtomicUsize>,
     ) -> Self {
-        let statement =
-            Self { id, text, key, types, search_path, effects, generation: AtomicU32::new(0), bytes };
+        let statement = Self {
+            id,
+            ends_transaction: is_transaction_end(&text),
+            text,
+            key,
+            types,
+            search_path,
+            effects,
+            generation: AtomicU32::new(0),
+            bytes,
+        };
         statement.bytes.fetch_add(statement.size(), Ordering::Relaxed);
         statement
     }
