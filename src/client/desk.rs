@@ -23,6 +23,8 @@ use crate::wire::{Frame, tag};
 const SACRIFICE: &[u8] = b"pgc_0";
 /// A Parse message's types if there are none.
 const NO_TYPES: &[u8] = &[0, 0];
+/// Most statements under clients' names that wait for being closed, before messages that would make more have to wait.
+const MOST_DEBRIS: usize = 100;
 /// In place of what is refused: it fails, and so does the transaction, as it should.
 const REFUSED: &str = "pgcorral refuses this statement";
 
@@ -208,6 +210,10 @@ impl Desk<'_> {
             return self.parse_unnamed(out, frame, &parts);
         }
         self.settled(parts.name)?;
+        let lease = &self.active.lease;
+        if lease.debris.len() >= MOST_DEBRIS && !lease.ledger.is_settled() && !lease.ledger.is_copying_in() {
+            return Err(Stop::Stall);
+        }
         if self.statements.as_ref().is_some_and(|all| all.get(parts.name).is_some()) {
             // PostgreSQL is to say so, in its own words and at its own time.
             self.stand_in(out, frame, parts.name, b"", NO_TYPES);

@@ -125,6 +125,9 @@ impl Session {
         if lease.ledger.status() == Status::Idle {
             active.transaction_since = now;
         }
+        for name in std::mem::take(&mut lease.debris) {
+            lease.own_close(&mut front, &name);
+        }
         if lease.ledger.status() != Status::Failed
             && !lease.unsure
             && !Arc::ptr_eq(&lease.parameters, &self.wanted)

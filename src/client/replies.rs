@@ -180,6 +180,10 @@ impl Session {
         if (ready || audited) && active.lease.ledger.is_settled() {
             let now = Instant::now();
             active.quiet_since = now;
+            if let Some(extra) = active.some_extra() {
+                // What was prepared to be deallocated, and was not.
+                extra.deallocating.clear();
+            }
             if ready {
                 self.pool.metrics.executed(now.saturating_duration_since(active.exec_since));
             }

@@ -11,6 +11,8 @@ use crate::proto::ledger::Voided;
 
 /// Most names that one client may have at once. One more stays on its server connection, and the client with it.
 const MOST_NAMES: usize = 10_000;
+/// Most bytes of these names.
+const MOST_NAME_BYTES: usize = 1 << 20;
 
 /// What one of its names stands for.
 #[derive(Debug, Clone)]
@@ -28,6 +30,7 @@ pub enum Known {
 pub struct ClientStatements {
     by_name: HashMap<Box<[u8]>, Known, RandomState>,
     unnamed: Option<Known>,
+    name_bytes: usize,
     changes: Changes<Box<[u8]>, Known>,
 }
 
@@ -40,7 +43,7 @@ impl ClientStatements {
 
     /// No further name fits.
     pub fn is_full(&self) -> bool {
-        self.by_name.len() >= MOST_NAMES
+        self.by_name.len() >= MOST_NAMES || self.name_bytes >= MOST_NAME_BYTES
     }
 
     /// Whether it is not known yet what the name stands for: a message of an earlier batch decides it.
@@ -56,11 +59,18 @@ impl ClientStatements {
     }
 
     fn put(&mut self, name: Box<[u8]>, known: Option<Known>) -> Option<Known> {
-        match known {
-            known if name.is_empty() => std::mem::replace(&mut self.unnamed, known),
-            Some(known) => self.by_name.insert(name, known),
-            None => self.by_name.remove(&name),
+        let length = name.len();
+        let (is_there, before) = match known {
+            known if name.is_empty() => return std::mem::replace(&mut self.unnamed, known),
+            Some(known) => (true, self.by_name.insert(name, known)),
+            None => (false, self.by_name.remove(&name)),
+        };
+        match (before.is_some(), is_there) {
+            (false, true) => self.name_bytes += length,
+            (true, false) => self.name_bytes -= length,
+            _ => {}
         }
+        before
     }
 
     /// The unnamed statement is gone, whatever becomes of the message that ended it.
@@ -70,12 +80,13 @@ impl ClientStatements {
 
     /// A statement is gone for good (DEALLOCATE is done).
     pub fn remove(&mut self, name: &[u8]) {
-        self.by_name.remove(name);
+        self.put(name.into(), None);
     }
 
     /// All are gone for good (DEALLOCATE ALL is done); the unnamed one is none of those.
     pub fn remove_all(&mut self) {
         self.by_name = HashMap::default();
+        self.name_bytes = 0;
     }
 
     /// The client has no server connection any more, and was not pinned to the one it had.
@@ -106,6 +117,7 @@ impl ClientStatements {
     /// Those that were on the server connection only are gone with it.
     pub fn leave_server(&mut self) {
         self.by_name.retain(|_, known| !matches!(known, Known::OnServer));
+        self.name_bytes = self.by_name.keys().map(|name| name.len()).sum();
         if matches!(self.unnamed, Some(Known::OnServer)) {
             self.unnamed = None;
         }
