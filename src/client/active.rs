@@ -29,6 +29,10 @@ pub(super) struct Active {
     pub(super) unnamed_here: bool,
     /// A message waits for the answer to one before it, which decides what it means.
     pub(super) stalled: bool,
+    /// The server has said something since.
+    pub(super) progress: bool,
+    /// The batch that has reset settings.
+    pub(super) reset_batch: u32,
     /// Others have used the server connection since this client did.
     pub(super) foreign: bool,
     /// Settings may be as the server has them by default, and not as the client logged in with them.
@@ -78,6 +82,8 @@ impl Active {
             discarded: false,
             unnamed_here: false,
             stalled: false,
+            progress: false,
+            reset_batch: 0,
             foreign,
             resets: false,
             auditing: Suspects::NONE,

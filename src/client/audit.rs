@@ -59,6 +59,7 @@ impl Session {
     pub(super) fn audited(&mut self, cx: &mut Context<'_>) -> Step {
         let State::Active(active) = &mut self.state else { return Ok(()) };
         let asked = std::mem::take(&mut active.auditing);
+        let resets = std::mem::take(&mut active.resets) | std::mem::take(&mut active.audit_resets);
         let extra = active.extra();
         let (answer, overflow) = (std::mem::take(&mut extra.answer), std::mem::take(&mut extra.overflow));
         extra.names.clear();
@@ -77,13 +78,13 @@ impl Session {
         if overflow || answer.settings.size() > MOST_BYTES {
             active.pin(PinReason::SessionMode);
         } else if asked.contains(Suspects::SETTINGS) {
-            self.follow(&answer.settings, &mut words);
+            self.follow(&answer.settings, resets, &mut words);
         }
         self.write_client(cx, &words)
     }
 
-    /// The client's settings are these from now on.
-    fn follow(&mut self, settings: &Parameters, words: &mut Vec<u8>) {
+    /// The client's settings are these from now on; if some were reset, those that it has logged in with come back.
+    fn follow(&mut self, settings: &Parameters, resets: bool, words: &mut Vec<u8>) {
         let State::Active(active) = &mut self.state else { return };
         active.unpin(PinReason::SessionMode);
         let lease = &mut active.lease;
@@ -92,7 +93,6 @@ impl Session {
         let has = Arc::new(Parameters::collect(has));
         lease.unsure = false;
         // What it logged in with is what RESET brings back directly; here the server has brought back its own.
-        let resets = std::mem::take(&mut active.resets) | std::mem::take(&mut active.audit_resets);
         let mut wanted = Arc::clone(&has);
         for (name, value) in self.login.iter().filter(|(name, _)| resets && settings.get(name).is_none()) {
             Arc::make_mut(&mut wanted).set(name, value);

@@ -34,6 +34,8 @@ pub(super) struct Desk<'s> {
     pub(super) statements: &'s mut Option<Box<ClientStatements>>,
     pub(super) pool: &'s Pool,
     pub(super) cache: &'s Mutex<StatementCache>,
+    /// The client has logged in with settings of its own.
+    pub(super) logs_in_with: bool,
     /// The client's settings.
     pub(super) wanted: &'s Parameters,
 }
@@ -59,6 +61,9 @@ impl Desk<'_> {
     pub(super) fn take(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Taken {
         // What follows an error is ignored up to the Sync, so it changes nothing.
         let looked_at = self.pool.params.mode != PoolMode::Session && !self.active.lease.ledger.is_skipping();
+        if looked_at && self.waits_for_reset() {
+            return Taken::Stall;
+        }
         let result = match frame.tag {
             tag::QUERY if looked_at => self.query(out, frame),
             tag::PARSE | tag::BIND | tag::DESCRIBE | tag::CLOSE if looked_at && self.names_statements() => {
@@ -82,6 +87,13 @@ impl Desk<'_> {
                 Taken::Sent
             }
         }
+    }
+
+    /// A batch before this one has reset settings: what the client has logged in with is to be set again first.
+    #[inline]
+    fn waits_for_reset(&self) -> bool {
+        let Active { lease, resets, reset_batch, .. } = &*self.active;
+        *resets && self.logs_in_with && lease.ledger.batch() != *reset_batch && !lease.ledger.is_settled()
     }
 
     fn names_statements(&self) -> bool {
@@ -109,7 +121,10 @@ impl Desk<'_> {
             return Err(Stop::Refuse(Refused::Pin(reason)));
         }
         self.active.suspects.insert(effects.suspects);
-        self.active.resets |= effects.resets;
+        if effects.resets {
+            self.active.resets = true;
+            self.active.reset_batch = self.active.lease.ledger.batch();
+        }
         if effects.suspects.contains(Suspects::SETTINGS) {
             self.active.lease.unsure = true;
         }
@@ -192,7 +207,10 @@ impl Desk<'_> {
     /// Prepares something under a client's name, to be closed before the server connection is used again.
     fn stand_in(&mut self, out: &mut Outgoing<'_>, frame: Frame, name: &[u8], text: &[u8], types: &[u8]) {
         let lease = &mut self.active.lease;
-        lease.own_parse(out.before(frame), name, text, types);
+        let out = out.before(frame);
+        // There may be one of an earlier message; a Parse that fails would take the client's message with it.
+        lease.own_close(out, name);
+        lease.own_parse(out, name, text, types);
         lease.debris.push(name.into());
     }
 
@@ -282,8 +300,10 @@ impl Desk<'_> {
             return Err(Stop::Refuse(Refused::Pin(reason)));
         }
         let place = self.place(&statement)?;
+        // Whether it can be prepared may depend on what is being set.
+        let sets = self.active.suspects.contains(Suspects::SETTINGS);
         let ledger = &mut self.active.lease.ledger;
-        if place == Place::Prepared && ledger.status() != Status::Failed {
+        if place == Place::Prepared && ledger.status() != Status::Failed && !sets {
             let at = ledger.next_moment();
             let ends = statement.ends_transaction;
             let answer = if ends { OwnAnswer::ParseCompleteAlways } else { OwnAnswer::ParseComplete };

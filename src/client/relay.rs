@@ -81,7 +81,8 @@ impl Session {
         active.lease.replay.begin();
         let cache = &self.seat.door().statements;
         let statements = &mut self.statements;
-        let mut desk = Desk { active, statements, pool: &self.pool, cache, wanted: &self.wanted };
+        let (wanted, logs_in_with) = (&self.wanted, !self.login.is_empty());
+        let mut desk = Desk { active, statements, pool: &self.pool, cache, wanted, logs_in_with };
         loop {
             let before = self.inbox.frames;
             match self.inbox.frames.next_unless(bytes, at, needs_more) {
@@ -212,17 +213,17 @@ impl Session {
         if self.leaving || lease.ledger.is_full() {
             return Poll::Pending;
         }
-        if self.waits_for_reset() {
+        let State::Active(active) = &mut self.state else { return Poll::Ready(Ok(())) };
+        // What it sends now may depend on the answer.
+        if !active.auditing.is_empty() && active.lease.ledger.status() == Status::Idle || active.audit_resets
+        {
             return Poll::Pending;
         }
-        let State::Active(Active { lease, stalled, .. }) = &mut self.state else {
-            return Poll::Ready(Ok(()));
-        };
-        if *stalled {
-            if !lease.ledger.is_settled() && !lease.ledger.is_copying_in() {
+        if active.stalled {
+            if !std::mem::take(&mut active.progress) {
                 return Poll::Pending;
             }
-            *stalled = false;
+            active.stalled = false;
             let kept = self.inbox.take_kept();
             return Poll::Ready(self.forward(cx, &kept, None));
         }
@@ -236,12 +237,6 @@ impl Session {
             self.settle_between_transactions(cx, Instant::now());
             Poll::Ready(Ok(()))
         })
-    }
-
-    /// Settings were reset, and which of them the client has logged in with is to be seen before it goes on.
-    fn waits_for_reset(&self) -> bool {
-        let State::Active(active) = &self.state else { return false };
-        !active.auditing.is_empty() && (active.resets || active.audit_resets) && !self.login.is_empty()
     }
 
     /// Gives the server connection back if its transaction is over and has left nothing behind. True if it did.

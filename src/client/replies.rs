@@ -75,7 +75,8 @@ impl Drop for Incoming<'_> {
 impl Session {
     /// Replies of the server: the client's are written on in as few pieces as there are, usually one.
     pub(super) fn from_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Step {
-        let State::Active(Active { lease, auditing, .. }) = &mut self.state else { return Ok(()) };
+        let State::Active(Active { lease, auditing, progress, .. }) = &mut self.state else { return Ok(()) };
+        *progress = true;
         let rows = !auditing.is_empty();
         let mut at = lease.inbox.frames.resume(bytes);
         let from = if lease.swallowing { at } else { 0 };
