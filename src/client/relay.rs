@@ -207,16 +207,9 @@ impl Session {
                 return Poll::Ready(Ok(()));
             }
         }
-        let State::Active(Active { lease, .. }) = &mut self.state else {
-            return Poll::Ready(Ok(()));
-        };
-        if self.leaving || lease.ledger.is_full() {
-            return Poll::Pending;
-        }
         let State::Active(active) = &mut self.state else { return Poll::Ready(Ok(())) };
-        // What it sends now may depend on the answer.
-        if !active.auditing.is_empty() && active.lease.ledger.status() == Status::Idle || active.audit_resets
-        {
+        // What it sends now may depend on the answer to what PostgreSQL is being asked.
+        if self.leaving || active.lease.ledger.is_full() || !active.auditing.is_empty() {
             return Poll::Pending;
         }
         if active.stalled {
@@ -227,7 +220,7 @@ impl Session {
             let kept = self.inbox.take_kept();
             return Poll::Ready(self.forward(cx, &kept, None));
         }
-        if self.seat.door().is_draining() && lease.ledger.is_free() && self.inbox.at_boundary() {
+        if self.seat.door().is_draining() && active.lease.ledger.is_free() && self.inbox.at_boundary() {
             return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
         }
         CHUNK.with_borrow_mut(|chunk| {
@@ -242,7 +235,7 @@ impl Session {
     /// Gives the server connection back if its transaction is over and has left nothing behind. True if it did.
     pub(super) fn settle_between_transactions(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let State::Active(active) = &mut self.state else { return false };
-        let free = active.lease.is_free() && self.inbox.frames.at_boundary() && !active.stalled;
+        let free = active.lease.is_free() && self.inbox.frames.at_boundary();
         if !free || self.leaving || !self.pool.gives_back_after_transaction() {
             return false;
         }
@@ -250,7 +243,7 @@ impl Session {
             self.begin_audit(cx);
             return false;
         }
-        if !active.pins.is_empty() {
+        if !active.pins.is_empty() || active.stalled {
             return false;
         }
         self.member.rests();
