@@ -37,6 +37,10 @@ pub(super) struct Active {
     pub(super) foreign: bool,
     /// Settings may be as the server has them by default, and not as the client logged in with them.
     pub(super) resets: bool,
+    /// The transaction has set what decides how texts are read.
+    pub(super) reshaped: bool,
+    /// ReadyForQuery is held back until settings that were reset are as the client logged in with them.
+    pub(super) held_ready: bool,
     /// PostgreSQL is being asked what the transaction has left behind.
     pub(super) auditing: Suspects,
     /// What the transaction may have left behind.
@@ -65,8 +69,8 @@ pub(super) struct Extra {
     pub(super) answer: Answer,
     /// The answer did not fit.
     pub(super) overflow: bool,
-    /// Statements that are being deallocated; None: all.
-    pub(super) deallocating: VecDeque<Option<Box<[u8]>>>,
+    /// Statements that are being deallocated (None: all), with the batch of the message that does it.
+    pub(super) deallocating: VecDeque<(u32, Option<Box<[u8]>>)>,
 }
 
 impl Active {
@@ -86,6 +90,8 @@ impl Active {
             reset_batch: 0,
             foreign,
             resets: false,
+            reshaped: false,
+            held_ready: false,
             auditing: Suspects::NONE,
             suspects: Suspects::NONE,
             pins: Pins::NONE,

@@ -7,6 +7,7 @@ use super::active::Active;
 use super::refusal;
 use super::session::{Session, State, Step};
 use crate::proto::audit::{Suspects, question};
+use crate::proto::ledger::Status;
 use crate::proto::messages;
 use crate::proto::parameters::Parameters;
 use crate::proto::pin::PinReason;
@@ -21,7 +22,10 @@ impl Session {
     /// Asks PostgreSQL, behind everything that was sent. Nobody waits for the answer but the server connection.
     pub(super) fn begin_audit(&mut self, cx: &mut Context<'_>) {
         let State::Active(active) = &mut self.state else { return };
-        let suspects = std::mem::take(&mut active.suspects);
+        let suspects = active.suspects;
+        if active.lease.ledger.status() == Status::Idle {
+            active.suspects = Suspects::NONE;
+        }
         active.auditing.insert(suspects);
         for (name, _) in self.wanted.iter().filter(|(name, _)| name.contains('.')) {
             active.note_name(name);
@@ -30,6 +34,8 @@ impl Session {
         (extra.answer, extra.overflow) = Default::default();
         let sql = question(suspects, extra.names.iter().map(String::as_str));
         self.pool.metrics.audited();
+        // A simple query ends the unnamed statement.
+        active.unnamed_here = false;
         active.lease.ledger.sent_audit();
         let mut message = vec![];
         crate::server::query(&mut message, &sql);
@@ -80,6 +86,11 @@ impl Session {
         } else if asked.contains(Suspects::SETTINGS) {
             self.follow(&answer.settings, resets, &mut words);
         }
+        let State::Active(active) = &mut self.state else { return Ok(()) };
+        active.reshaped &= active.lease.ledger.status() != Status::Idle;
+        if std::mem::take(&mut active.held_ready) {
+            messages::ready_for_query(&mut words, active.lease.ledger.status().byte());
+        }
         self.write_client(cx, &words)
     }
 
@@ -96,7 +107,8 @@ impl Session {
         let mut wanted = Arc::clone(&has);
         for (name, value) in self.login.iter().filter(|(name, _)| resets && settings.get(name).is_none()) {
             Arc::make_mut(&mut wanted).set(name, value);
-            if base.get(name).is_some() {
+            let told = self.wanted.get(name).or(base.get(name));
+            if base.get(name).is_some() && told != Some(value) {
                 messages::parameter_status(words, name, value);
             }
         }

@@ -121,6 +121,7 @@ impl Desk<'_> {
             return Err(Stop::Refuse(Refused::Pin(reason)));
         }
         self.active.suspects.insert(effects.suspects);
+        self.active.reshaped |= effects.reshapes;
         if effects.resets {
             self.active.resets = true;
             self.active.reset_batch = self.active.lease.ledger.batch();
@@ -181,18 +182,18 @@ impl Desk<'_> {
         let known = |name: &[u8]| self.statements.as_ref().and_then(|all| all.get(name)).cloned();
         match verb {
             Verb::DeallocateAll if !self.active.pins.contains(PinReason::SqlPrepare) => {
-                self.active.extra().deallocating.push_back(None);
+                self.deallocates(None);
                 let out = out.before(frame);
                 self.active.lease.own_close(out, SACRIFICE);
                 self.active.lease.own_parse(out, SACRIFICE, b"", NO_TYPES);
                 return Some("DEALLOCATE pgc_0");
             }
-            Verb::DeallocateAll => self.active.extra().deallocating.push_back(None),
+            Verb::DeallocateAll => self.deallocates(None),
             Verb::Deallocate(name) => {
                 if let Some(Known::Shared(..)) = known(name) {
                     self.stand_in(out, frame, name, b"", NO_TYPES);
                 }
-                self.active.extra().deallocating.push_back(Some(name.clone()));
+                self.deallocates(Some(name.clone()));
             }
             Verb::Execute(name) => {
                 if let Some(Known::Shared(statement, _)) = known(name) {
@@ -202,6 +203,11 @@ impl Desk<'_> {
             Verb::Other => {}
         }
         None
+    }
+
+    fn deallocates(&mut self, name: Option<Box<[u8]>>) {
+        let batch = self.active.lease.ledger.batch();
+        self.active.extra().deallocating.push_back((batch, name));
     }
 
     /// Prepares something under a client's name, to be closed before the server connection is used again.
@@ -239,7 +245,11 @@ impl Desk<'_> {
             return Ok(());
         }
         let strip = self.pool.params.session.statements.strip_trace_comments;
-        let found = lock(self.cache).find(&parts, self.wanted.get("search_path"), strip, false);
+        let found = if self.active.reshaped {
+            lock(self.cache).alone(&parts)
+        } else {
+            lock(self.cache).find(&parts, self.wanted.reading().as_deref(), strip, false)
+        };
         match found {
             Found::Statement(statement) if self.statements.as_ref().is_none_or(|all| !all.is_full()) => {
                 self.prepare(out, frame, parts.name, statement)
@@ -255,8 +265,9 @@ impl Desk<'_> {
         parts: &ParseParts<'_>,
     ) -> Result<(), Stop> {
         let params = &self.pool.params.session.statements;
-        let found = if params.promote_unnamed {
-            lock(self.cache).find(parts, self.wanted.get("search_path"), params.strip_trace_comments, true)
+        let found = if params.promote_unnamed && !self.active.reshaped {
+            let settings = self.wanted.reading();
+            lock(self.cache).find(parts, settings.as_deref(), params.strip_trace_comments, true)
         } else {
             Found::New
         };
@@ -420,7 +431,7 @@ impl Desk<'_> {
 
     fn about_statements_prepared(&mut self, out: &mut Outgoing<'_>, frame: Frame, verb: &Verb) {
         match verb {
-            Verb::DeallocateAll => self.active.extra().deallocating.push_back(None),
+            Verb::DeallocateAll => self.deallocates(None),
             verb => {
                 self.about_statements(out, frame, verb);
             }

@@ -136,6 +136,8 @@ impl Session {
         {
             lease.ledger.sent_injected();
             query(&mut front, &sql);
+            // A simple query ends the unnamed statement.
+            active.unnamed_here = false;
         }
         self.watch_running(now);
         front

@@ -14,6 +14,7 @@ use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
+use crate::proto::statements::SERVER_NAME_PREFIX;
 use crate::server::{Fate, Used};
 use crate::wire::{Frame, Next, tag};
 
@@ -45,6 +46,8 @@ enum Meaning {
     DeallocatedAll,
     /// The client gets this error instead.
     Report(Box<Report>),
+    /// The client gets this message instead.
+    Instead(Vec<u8>),
     /// PostgreSQL has said what a transaction has left behind.
     Audited,
     /// What is prepared is out of date: the batch is sent again.
@@ -110,6 +113,7 @@ impl Session {
                     self.back_at_login(cx)?;
                 }
                 Meaning::DeallocatedAll => messages::command_complete(&mut incoming.ahead, "DEALLOCATE ALL"),
+                Meaning::Instead(message) => incoming.ahead.extend_from_slice(&message),
                 Meaning::Report(report) => messages::error_response(&mut incoming.ahead, &report),
                 Meaning::Audited => self.audited(cx)?,
                 Meaning::SendAgain => self.send_again(cx),
@@ -189,6 +193,7 @@ impl Session {
                 self.pool.metrics.executed(now.saturating_duration_since(active.exec_since));
             }
             let status = active.lease.ledger.status();
+            active.reshaped &= status != Status::Idle || !active.suspects.is_empty();
             if status != Status::Idle && self.pool.params.mode == PoolMode::Statement {
                 self.write_up_to(cx, &mut incoming, at)?;
                 return Err(End::Fatal(Box::new(refusal::no_transactions())));
@@ -243,14 +248,11 @@ impl Session {
                         self.pool.metrics.transaction();
                         active.timed_out = None;
                     }
-                    if std::mem::take(&mut active.discarded) { Meaning::Discarded } else { Meaning::Pass }
+                    self.ready()
                 }
                 tag::COMMAND_COMPLETE => self.completed(body),
                 tag::ERROR_RESPONSE => self.error(body),
-                tag::PARAMETER_STATUS => {
-                    self.parameter_changed(body);
-                    Meaning::Pass
-                }
+                tag::PARAMETER_STATUS => self.parameter_changed(body),
                 tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => {
                     lease.replay.armed = false;
                     self.note_answered();
@@ -299,6 +301,22 @@ impl Session {
         }
     }
 
+    /// PostgreSQL is ready.
+    fn ready(&mut self) -> Meaning {
+        let State::Active(active) = &mut self.state else { return Meaning::Pass };
+        if std::mem::take(&mut active.discarded) {
+            return Meaning::Discarded;
+        }
+        let ledger = &active.lease.ledger;
+        let audits = active.suspects.contains(Suspects::SETTINGS) && ledger.status() != Status::Failed;
+        if active.resets && audits && ledger.is_settled() && !self.login.is_empty() {
+            // The client hears of it once settings are as it logged in with them.
+            active.held_ready = true;
+            return Meaning::Keep;
+        }
+        Meaning::Pass
+    }
+
     /// What the client is told whose message was refused.
     fn refusal(&self, refused: Refused) -> Report {
         let Refused::Pin(reason) = refused else { return refusal::outdated() };
@@ -318,8 +336,9 @@ impl Session {
         self.pool.metrics.server_error();
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
         active.lease.replay.armed = false;
+        let failed = active.lease.ledger.answering();
         if let Some(extra) = active.some_extra() {
-            extra.deallocating.clear();
+            extra.deallocating.retain(|(batch, _)| *batch != failed);
         }
         if let Some(timeout) = active.timed_out
             && sqlstate(body) == Some(b"57014")
@@ -327,7 +346,7 @@ impl Session {
             return Meaning::Report(Box::new(refusal::timeout(timeout)));
         }
         if !is_fatal(body) {
-            return Meaning::Pass;
+            return self.in_clients_words(body).map_or(Meaning::Pass, Meaning::Instead);
         }
         // What the client has broken it shall hear of, and it ends with that; anything else that ends the server is not
         // the client's end.
@@ -336,6 +355,20 @@ impl Session {
             return Meaning::Pass;
         }
         Meaning::Farewell
+    }
+
+    /// The error with the client's name for the statement in it; None if none is named.
+    fn in_clients_words(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let at = memchr::memmem::find(body, SERVER_NAME_PREFIX)? + SERVER_NAME_PREFIX.len();
+        let digits = body.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let id = std::str::from_utf8(body.get(at..at + digits)?).ok()?.parse().ok()?;
+        let name = self.statements.as_ref()?.name_of(id)?;
+        let parts = [body.get(..at - SERVER_NAME_PREFIX.len())?, name, body.get(at + digits..)?];
+        let length = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut message = vec![tag::ERROR_RESPONSE];
+        message.extend_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
+        parts.iter().for_each(|part| message.extend_from_slice(part));
+        Some(message)
     }
 
     /// The error says that a statement is prepared no more, or prepared for tables that look different now.
@@ -430,7 +463,7 @@ impl Session {
 
     fn deallocated(&mut self) -> Meaning {
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
-        let name = active.some_extra().and_then(|extra| extra.deallocating.pop_front());
+        let name = active.some_extra().and_then(|extra| extra.deallocating.pop_front()).map(|(_, name)| name);
         let (Some(name), statements) = (name, self.statements.get_or_insert_default()) else {
             return Meaning::Pass;
         };
@@ -464,15 +497,21 @@ impl Session {
 
     /// The server reports a parameter: set by the client, or undone with its transaction. The client's next server
     /// connection shall have it too.
-    fn parameter_changed(&mut self, body: &[u8]) {
-        let State::Active(Active { lease, .. }) = &mut self.state else { return };
+    fn parameter_changed(&mut self, body: &[u8]) -> Meaning {
+        let State::Active(Active { lease, resets, .. }) = &mut self.state else { return Meaning::Pass };
         let together = Arc::ptr_eq(&lease.parameters, &self.wanted);
-        let Some((name, value)) = lease.note_parameter(body) else { return };
+        let base = Arc::clone(&lease.base);
+        let Some((name, value)) = lease.note_parameter(body) else { return Meaning::Pass };
+        // The server connection has its default back, and not what the client has logged in with.
+        if *resets && self.login.get(name).is_some() && base.get(name) == Some(value) {
+            return Meaning::Keep;
+        }
         self.wanted = if together {
             Arc::clone(&lease.parameters)
         } else {
-            Arc::new(self.wanted.with(name, value, &lease.base))
+            Arc::new(self.wanted.with(name, value, &base))
         };
+        Meaning::Pass
     }
 
     fn out_of_step(&mut self) -> Step {
@@ -498,7 +537,9 @@ impl Session {
     /// The server connection is gone. Every message that is still owed a reply gets an error; a client that was only
     /// sitting in a transaction hears of it with its next message.
     pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str, fate: Fate) -> Step {
-        let State::Active(Active { mut lease, .. }) = std::mem::replace(&mut self.state, State::Idle) else {
+        let State::Active(Active { mut lease, held_ready, .. }) =
+            std::mem::replace(&mut self.state, State::Idle)
+        else {
             return Ok(());
         };
         self.member.rests();
@@ -507,7 +548,7 @@ impl Session {
             statements.leave_server();
         }
         let half_sent = lease.is_mid_reply();
-        let (owed, open) = (lease.ledger.ready_owed(), lease.ledger.wants_sync());
+        let (owed, open) = (lease.ledger.ready_owed() + usize::from(held_ready), lease.ledger.wants_sync());
         lease.fate = fate;
         lease.close(DestroyReason::ServerClosed);
         if half_sent {

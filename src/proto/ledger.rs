@@ -147,6 +147,8 @@ pub struct Ledger {
     voided: Option<Voided>,
     /// Number of the batch that is being sent.
     batch: u32,
+    /// Number of the batch that is being answered.
+    answering: u32,
 }
 
 /// After an error: messages that change what statements there are and that were not run.
@@ -181,6 +183,7 @@ impl Ledger {
             answered: 0,
             voided: None,
             batch: 0,
+            answering: 0,
         }
     }
 
@@ -246,6 +249,11 @@ impl Ledger {
     #[inline]
     pub fn batch(&self) -> u32 {
         self.batch
+    }
+
+    /// Number of the batch that is being answered.
+    pub fn answering(&self) -> u32 {
+        self.answering
     }
 
     /// The last message that changes what statements there are, and was answered.
@@ -557,6 +565,7 @@ impl Ledger {
             return Verdict::OutOfStep;
         }
         self.sent.pop_front();
+        self.answering = self.answering.wrapping_add(1);
         // An end of copy that nobody waited for leaves no reply; it must not keep the connection.
         while self.sent.front() == Some(&Sent::CopyEnd) {
             self.sent.pop_front();

@@ -11,6 +11,31 @@ const READ_ONLY: [&str; 5] =
 /// As whom a session acts. Setting the first takes back the second; and what else may be set depends on both.
 const IDENTITY: [&str; 2] = ["session_authorization", "role"];
 
+/// Parameters that do not decide how the text of a statement is read. All others are taken to: a date in the text is
+/// read, once and for all, when the statement is prepared.
+const WITHOUT_READING: [&str; 20] = [
+    "application_name",
+    "client_min_messages",
+    "default_transaction_deferrable",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "effective_cache_size",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "jit",
+    "lock_timeout",
+    "maintenance_work_mem",
+    "random_page_cost",
+    "role",
+    "row_security",
+    "session_authorization",
+    "statement_timeout",
+    "synchronous_commit",
+    "transaction_timeout",
+    "work_mem",
+];
+
 /// Names and values, sorted by name without regard to case, each name once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Parameters(Vec<(Box<str>, Box<str>)>);
@@ -72,6 +97,19 @@ impl Parameters {
         parameters
     }
 
+    /// Those that decide how the text of a statement is read, in one text; None if there is none.
+    pub fn reading(&self) -> Option<String> {
+        let mut reading = String::new();
+        for (name, value) in
+            self.iter().filter(|(name, _)| !name.contains('.') && decides_reading(name.as_bytes()))
+        {
+            for part in [name, "=", value, "\n"] {
+                reading.push_str(part);
+            }
+        }
+        (!reading.is_empty()).then_some(reading)
+    }
+
     /// Bytes of names and values.
     pub fn size(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
@@ -124,6 +162,11 @@ pub fn parameter_status(body: &[u8]) -> Option<(&str, &str)> {
 /// A parameter that a client can change, so that it has to follow it from server to server.
 pub fn is_settable(name: &str) -> bool {
     !READ_ONLY.iter().any(|read_only| read_only.eq_ignore_ascii_case(name))
+}
+
+/// Whether a parameter, but for custom ones, decides how the text of a statement is read.
+pub fn decides_reading(name: &[u8]) -> bool {
+    !WITHOUT_READING.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
 }
 
 fn is_identity(name: &str) -> bool {

@@ -2,6 +2,7 @@
 
 use super::lexer::{Token, Tokens};
 use crate::proto::audit::Suspects;
+use crate::proto::parameters::decides_reading;
 use crate::proto::pin::{PinReason, Pins};
 
 /// Settings named by one text; whoever sends more than these has its others overlooked.
@@ -18,8 +19,10 @@ pub struct Effects {
     pub reads_sequence: bool,
     /// Custom settings (with a dot in their name) that it may set: PostgreSQL does not list those.
     pub names: Vec<String>,
-    /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`, `DISCARD ALL`.
+    /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`.
     pub resets: bool,
+    /// It may set, if only for its transaction, what decides how a text is read: the format of dates, say.
+    pub reshapes: bool,
     /// What has to be known before it is sent.
     pub verb: Verb,
 }
@@ -143,12 +146,10 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"reset" => {
             effects.suspects.insert(Suspects::SETTINGS);
             effects.resets = true;
+            effects.reshapes |= reshapes(rest);
             note_name(rest, effects);
         }
-        b"discard" => {
-            effects.suspects.insert(Suspects::TEMP);
-            effects.resets = true;
-        }
+        b"discard" => effects.suspects.insert(Suspects::TEMP),
         b"listen" => {
             effects.suspects.insert(Suspects::LISTENING);
             effects.pins.insert(PinReason::Listen);
@@ -167,7 +168,10 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"close" => effects.suspects.insert(Suspects::CURSORS),
         b"create" => create(rest, effects),
         // Its body is a program: it is asked about whatever it may have done.
-        b"do" => effects.suspects.insert(Suspects::ALL),
+        b"do" => {
+            effects.suspects.insert(Suspects::ALL);
+            effects.reshapes = true;
+        }
         _ => {}
     }
     anywhere(statement, effects);
@@ -177,7 +181,11 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
 fn set(rest: &[Token<'_>], effects: &mut Effects) {
     let mut rest = rest;
     if let Some(first) = rest.first() {
-        if ["local", "transaction", "constraints"].iter().any(|word| first.is(word)) {
+        if first.is("local") {
+            effects.reshapes |= reshapes(rest.get(1..).unwrap_or_default());
+            return;
+        }
+        if first.is("transaction") || first.is("constraints") {
             return;
         }
         if first.is("session") && !rest.get(1).is_some_and(|token| matches!(token, Token::Symbol(_))) {
@@ -185,8 +193,18 @@ fn set(rest: &[Token<'_>], effects: &mut Effects) {
         }
     }
     effects.suspects.insert(Suspects::SETTINGS);
+    effects.reshapes |= reshapes(rest);
     effects.resets |= rest.iter().any(|token| token.is("default") || token.is("none"));
     note_name(rest, effects);
+}
+
+/// Whether the setting that these tokens begin with may decide how a text is read.
+fn reshapes(tokens: &[Token<'_>]) -> bool {
+    match tokens {
+        [Token::Word(_) | Token::Quoted(_), Token::Symbol(b'.'), ..] => false,
+        [Token::Word(name) | Token::Quoted(name), ..] => decides_reading(name),
+        _ => true,
+    }
 }
 
 /// A setting's name with a dot in it.
@@ -281,12 +299,14 @@ fn set_config(behind: &[Token<'_>], effects: &mut Effects) {
                     && token.is("true")
                     && behind.get(at + 1) == Some(&Token::Symbol(b')')) =>
             {
+                effects.reshapes |= !name.contains(&b'.') && decides_reading(name);
                 return;
             }
             _ => {}
         }
     }
     note(name, effects);
+    effects.reshapes |= !name.contains(&b'.') && decides_reading(name);
     effects.suspects.insert(Suspects::SETTINGS);
 }
 
@@ -371,6 +391,16 @@ mod tests {
             let effects = of(sql);
             assert!(effects.suspects.contains(Suspects::SETTINGS), "{sql}");
             assert_eq!(effects.names, names, "{sql}");
+        }
+        for (sql, reshapes) in [
+            ("set local datestyle = 'German'", true),
+            ("select set_config('TimeZone', 'UTC', true)", true),
+            ("select set_config($1, $2, true)", true),
+            ("reset all", true),
+            ("set local my.x = 1", false),
+            ("set statement_timeout = 1", false),
+        ] {
+            assert_eq!(of(sql).reshapes, reshapes, "{sql}");
         }
         assert!(of("set x to default").resets && of("reset x").resets && !of("set x = 1").resets);
     }

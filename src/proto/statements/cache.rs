@@ -81,19 +81,19 @@ impl StatementCache {
     }
 
     /// The statement of a Parse message. `strip` takes trace comments out of what is prepared. An unnamed one is
-    /// taken in only when it comes again (`only_repeated`). `search_path` is that of a client which has its own.
+    /// taken in only when it comes again (`only_repeated`). `settings` are those of a client that has its own.
     pub fn find(
         &mut self,
         parse: &ParseParts<'_>,
-        search_path: Option<&str>,
+        settings: Option<&str>,
         strip: bool,
         only_repeated: bool,
     ) -> Found {
         let key_at = trace::without(parse.text);
         let key = parse.text.get(key_at.clone()).unwrap_or_default();
-        let hash = self.hasher.hash_one((key, parse.types, search_path));
+        let hash = self.hasher.hash_one((key, parse.types, settings));
         if let Some(entry) = self.by_hash.get_mut(&hash)
-            && entry.statement.is(key, parse.types, search_path)
+            && entry.statement.is(key, parse.types, settings)
         {
             entry.used = true;
             return Found::Statement(Arc::clone(&entry.statement));
@@ -102,7 +102,27 @@ impl StatementCache {
             return Found::New;
         }
         let text = if strip { padded(parse.text, key_at.clone()) } else { (parse.text.into(), key_at) };
-        self.take_in(hash, text, (parse.types.into(), search_path.map(Into::into)))
+        self.take_in(hash, text, (parse.types.into(), settings.map(Into::into)))
+    }
+
+    /// A statement that nobody else is to have.
+    pub fn alone(&mut self, parse: &ParseParts<'_>) -> Found {
+        if self.bytes() > 2 * self.most_bytes {
+            return Found::NoRoom;
+        }
+        let text = (parse.text.into(), 0..parse.text.len());
+        Found::Statement(self.new_statement(text, (parse.types.into(), None)))
+    }
+
+    fn new_statement(
+        &mut self,
+        text: (Box<[u8]>, std::ops::Range<usize>),
+        types: (Box<[u8]>, Option<Box<str>>),
+    ) -> Arc<Statement> {
+        let effects = sql::effects(&text.0);
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        Arc::new(Statement::new(id, text, types, effects, Arc::clone(&self.bytes)))
     }
 
     fn has_come_before(&mut self, hash: u64) -> bool {
@@ -128,10 +148,7 @@ impl StatementCache {
         if self.bytes() + size > 2 * self.most_bytes {
             return Found::NoRoom;
         }
-        let effects = sql::effects(&text.0);
-        let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1);
-        let statement = Arc::new(Statement::new(id, text, types, effects, Arc::clone(&self.bytes)));
+        let statement = self.new_statement(text, types);
         let entry = Entry { statement: Arc::clone(&statement), used: false };
         // Two texts with the same hash: the later one takes the place.
         if self.by_hash.insert(hash, entry).is_none() {

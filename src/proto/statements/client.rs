@@ -98,6 +98,15 @@ impl ClientStatements {
         }
     }
 
+    /// A name that stands for the statement of this id.
+    pub fn name_of(&self, id: u32) -> Option<&[u8]> {
+        let is_it = |known: &Known| matches!(known, Known::Shared(statement, _) if statement.id == id);
+        if self.unnamed.as_ref().is_some_and(is_it) {
+            return Some(b"");
+        }
+        self.by_name.iter().find(|(_, known)| is_it(known)).map(|(name, _)| &**name)
+    }
+
     /// The client is told what its statements look like now.
     pub fn renew(&mut self, statements: &[Arc<Statement>]) {
         for known in self.by_name.values_mut().chain(&mut self.unnamed) {

@@ -21,8 +21,8 @@ pub struct Statement {
     key: Range<usize>,
     /// Number and OIDs of the types that were given with it, as in a Parse message.
     types: Box<[u8]>,
-    /// The setting of `search_path` that it is prepared under, if it is its clients' own: the same names mean other tables.
-    search_path: Option<Box<str>>,
+    /// The settings that it is prepared under, if they are its clients' own: the same text may mean something else.
+    settings: Option<Box<str>>,
     /// What it may leave behind in a session.
     pub effects: Effects,
     /// It ends a transaction, and is let through in a failed one.
@@ -37,7 +37,7 @@ impl Statement {
     pub(super) fn new(
         id: u32,
         (text, key): (Box<[u8]>, Range<usize>),
-        (types, search_path): (Box<[u8]>, Option<Box<str>>),
+        (types, settings): (Box<[u8]>, Option<Box<str>>),
         effects: Effects,
         bytes: Arc<AtomicUsize>,
     ) -> Self {
@@ -47,7 +47,7 @@ impl Statement {
             text,
             key,
             types,
-            search_path,
+            settings,
             effects,
             generation: AtomicU32::new(0),
             bytes,
@@ -58,10 +58,10 @@ impl Statement {
 
     /// Whether it is known by this part of its text, with these types given, under this setting.
     #[inline]
-    pub(super) fn is(&self, key: &[u8], types: &[u8], search_path: Option<&str>) -> bool {
+    pub(super) fn is(&self, key: &[u8], types: &[u8], settings: Option<&str>) -> bool {
         self.text.get(self.key.clone()) == Some(key)
             && *self.types == *types
-            && self.search_path.as_deref() == search_path
+            && self.settings.as_deref() == settings
     }
 
     /// Bytes that it takes, roughly.
