@@ -8,6 +8,7 @@ use super::refusal::Timeout;
 use crate::pool::{Lease, PinSlot, Pool};
 use crate::proto::audit::{Answer, Suspects};
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
+use crate::proto::statements::{Moment, Sequence};
 
 /// Most custom settings of one transaction that are asked about; the names of others are overlooked.
 const MOST_NAMES: usize = 64;
@@ -27,6 +28,8 @@ pub(super) struct Active {
     pub(super) discarded: bool,
     /// The server connection has this client's unnamed statement.
     pub(super) unnamed_here: bool,
+    /// When that was sent.
+    unnamed_at: Sequence,
     /// A message waits for the answer to one before it, which decides what it means.
     pub(super) stalled: bool,
     /// The server has said something since.
@@ -85,6 +88,7 @@ impl Active {
             ready: false,
             discarded: false,
             unnamed_here: false,
+            unnamed_at: 0,
             stalled: false,
             progress: false,
             reset_batch: 0,
@@ -106,6 +110,28 @@ impl Active {
 
     pub(super) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_with(Box::default)
+    }
+
+    /// The client's unnamed statement is sent to the server connection.
+    pub(super) fn has_unnamed(&mut self, at: Moment) {
+        self.unnamed_here = true;
+        self.unnamed_at = at.sequence;
+    }
+
+    /// Messages behind this one were not run.
+    pub(super) fn were_not_run(&mut self, answered: Sequence) {
+        // Numbers wrap around.
+        if self.unnamed_at.wrapping_sub(answered).cast_signed() > 0 {
+            self.unnamed_here = false;
+        }
+    }
+
+    /// A statement of this name is being deallocated by a message that is not answered yet.
+    pub(super) fn is_being_deallocated(&self, name: &[u8]) -> bool {
+        let Some(extra) = &self.extra else { return false };
+        let batch = self.lease.ledger.batch();
+        let is_it = |gone: &Option<Box<[u8]>>| gone.as_deref().is_none_or(|gone| gone == name);
+        !name.is_empty() && extra.deallocating.iter().any(|(sent, gone)| *sent != batch && is_it(gone))
     }
 
     /// What few clients have.

@@ -276,7 +276,7 @@ impl Desk<'_> {
         }
         let at = self.active.lease.ledger.next_moment();
         self.active.lease.ledger.sent_parse(at);
-        self.active.unnamed_here = true;
+        self.active.has_unnamed(at);
         self.known().set(at, b"", Some(Known::Own(out.body(frame).into())));
         Ok(())
     }
@@ -292,7 +292,9 @@ impl Desk<'_> {
         }
         let at = self.active.lease.ledger.next_moment();
         self.active.lease.ledger.sent_parse(at);
-        self.active.unnamed_here |= name.is_empty();
+        if name.is_empty() {
+            self.active.has_unnamed(at);
+        }
         self.known().set(at, name, Some(Known::OnServer));
         Ok(())
     }
@@ -405,10 +407,11 @@ impl Desk<'_> {
                 if executes && let Some(parts) = ParseParts::of(&body) {
                     self.will_execute(out, frame, &sql::effects(parts.text))?;
                 }
-                if !std::mem::replace(&mut self.active.unnamed_here, true)
+                if !self.active.unnamed_here
                     && let Some(parts) = ParseParts::of(&body)
                 {
-                    self.active.lease.own_parse(out.before(frame), b"", parts.text, parts.types);
+                    let at = self.active.lease.own_parse(out.before(frame), b"", parts.text, parts.types);
+                    self.active.has_unnamed(at);
                 }
             }
             Some(Known::OnServer) => {}
@@ -500,13 +503,10 @@ impl Desk<'_> {
     /// What the name stands for is decided.
     #[inline]
     fn settled(&self, name: &[u8]) -> Result<(), Stop> {
+        let Some(all) = self.statements.as_ref() else { return Ok(()) };
         let ledger = &self.active.lease.ledger;
-        match self.statements.as_ref() {
-            Some(all) if all.is_open_before(name, ledger.batch()) && !ledger.is_copying_in() => {
-                Err(Stop::Stall)
-            }
-            _ => Ok(()),
-        }
+        let open = all.is_open_before(name, ledger.batch()) || self.active.is_being_deallocated(name);
+        if open && !ledger.is_copying_in() { Err(Stop::Stall) } else { Ok(()) }
     }
 
     fn known(&mut self) -> &mut ClientStatements {

@@ -163,13 +163,13 @@ impl Session {
 
     /// Messages about statements are answered, or an error has kept them from being run.
     pub(super) fn note_answered(&mut self) {
-        let State::Active(Active { lease, unnamed_here, .. }) = &mut self.state else { return };
-        let (voided, answered) = (lease.ledger.take_voided(), lease.ledger.answered());
+        let State::Active(active) = &mut self.state else { return };
+        let (voided, answered) = (active.lease.ledger.take_voided(), active.lease.ledger.answered());
         if let Some(voided) = voided {
-            lease.statements.void(voided);
-            *unnamed_here = false;
+            active.lease.statements.void(voided);
+            active.were_not_run(answered);
         }
-        lease.statements.confirm(answered);
+        active.lease.statements.confirm(answered);
         if let Some(statements) = &mut self.statements {
             if let Some(voided) = voided {
                 statements.void(voided);

@@ -11,7 +11,7 @@ use crate::net::{Inbox, Outbox, Stream};
 use crate::proto::ledger::Ledger;
 use crate::proto::parameters::{Parameters, is_settable, parameter_status};
 use crate::proto::pin::{PinReason, Pins};
-use crate::proto::statements::{ServerStatements, parse};
+use crate::proto::statements::{Moment, ServerStatements, parse};
 use crate::wire::tag;
 
 /// Takes back every parameter that a client may have set. RESET ALL leaves the role and the user as they are.
@@ -162,10 +162,11 @@ impl Server {
     }
 
     /// A Parse of the proxy's own, to be appended to what is sent.
-    pub fn own_parse(&mut self, out: &mut Vec<u8>, name: &[u8], text: &[u8], types: &[u8]) {
+    pub fn own_parse(&mut self, out: &mut Vec<u8>, name: &[u8], text: &[u8], types: &[u8]) -> Moment {
         let at = self.ledger.next_moment();
         self.ledger.sent_own_parse(at);
         parse(out, name, text, types);
+        at
     }
 
     /// A Close of the proxy's own, to be appended to what is sent.

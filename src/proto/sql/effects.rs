@@ -19,7 +19,7 @@ pub struct Effects {
     pub reads_sequence: bool,
     /// Custom settings (with a dot in their name) that it may set: PostgreSQL does not list those.
     pub names: Vec<String>,
-    /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`.
+    /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`, `SET TIME ZONE LOCAL`.
     pub resets: bool,
     /// It may set, if only for its transaction, what decides how a text is read: the format of dates, say.
     pub reshapes: bool,
@@ -194,7 +194,7 @@ fn set(rest: &[Token<'_>], effects: &mut Effects) {
     }
     effects.suspects.insert(Suspects::SETTINGS);
     effects.reshapes |= reshapes(rest);
-    effects.resets |= rest.iter().any(|token| token.is("default") || token.is("none"));
+    effects.resets |= rest.iter().any(|token| ["default", "none", "local"].iter().any(|word| token.is(word)));
     note_name(rest, effects);
 }
 

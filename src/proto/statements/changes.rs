@@ -49,6 +49,21 @@ impl<K, V> Changes<K, V> {
         last.is_some_and(|change| change.at.batch != batch)
     }
 
+    /// What was there before the open changes is gone, for the keys that this holds for.
+    pub(super) fn forget_before(&mut self, is_gone: impl Fn(&K) -> bool) {
+        for change in self.0.iter_mut().filter(|change| is_gone(&change.key)) {
+            change.before = None;
+        }
+    }
+
+    /// Whether it is changed by a message that is not answered yet.
+    pub(super) fn is_open<Q: ?Sized + PartialEq>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        self.0.iter().any(|change| change.key.borrow() == key)
+    }
+
     /// Everything up to this one is done.
     #[inline]
     pub(super) fn confirm(&mut self, through: Sequence) {

@@ -78,15 +78,23 @@ impl ClientStatements {
         self.unnamed = None;
     }
 
-    /// A statement is gone for good (DEALLOCATE is done).
+    /// A statement is gone for good (DEALLOCATE is done). What was sent since stands.
     pub fn remove(&mut self, name: &[u8]) {
-        self.put(name.into(), None);
+        self.changes.forget_before(|key| **key == *name);
+        if !self.changes.is_open(name) {
+            self.put(name.into(), None);
+        }
     }
 
-    /// All are gone for good (DEALLOCATE ALL is done); the unnamed one is none of those.
+    /// All are gone for good (DEALLOCATE ALL is done); the unnamed one is none of those. What was sent since stands.
     pub fn remove_all(&mut self) {
-        self.by_name = HashMap::default();
-        self.name_bytes = 0;
+        self.changes.forget_before(|key| !key.is_empty());
+        let Self { by_name, changes, .. } = self;
+        by_name.retain(|name, _| changes.is_open(&**name));
+        self.name_bytes = self.by_name.keys().map(|name| name.len()).sum();
+        if self.by_name.is_empty() {
+            self.by_name = HashMap::default();
+        }
     }
 
     /// The client has no server connection any more, and was not pinned to the one it had.
