@@ -40,6 +40,8 @@ pub(super) struct Active {
     pub(super) foreign: bool,
     /// Settings may be as the server has them by default, and not as the client logged in with them.
     pub(super) resets: bool,
+    /// A custom setting may have been set whose name is not known.
+    pub(super) unknown_names: bool,
     /// The transaction has set what decides how texts are read.
     pub(super) reshaped: bool,
     /// ReadyForQuery is held back until settings that were reset are as the client logged in with them.
@@ -94,6 +96,7 @@ impl Active {
             reset_batch: 0,
             foreign,
             resets: false,
+            unknown_names: false,
             reshaped: false,
             held_ready: false,
             auditing: Suspects::NONE,

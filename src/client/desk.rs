@@ -25,6 +25,8 @@ const SACRIFICE: &[u8] = b"pgc_0";
 const NO_TYPES: &[u8] = &[0, 0];
 /// Most statements under clients' names that wait for being closed, before messages that would make more have to wait.
 const MOST_DEBRIS: usize = 100;
+/// Longest name of a custom setting that is looked for among a statement's parameters.
+const LONGEST_NAME: usize = 128;
 /// In place of what is refused: it fails, and so does the transaction, as it should.
 const REFUSED: &str = "pgcorral refuses this statement";
 
@@ -122,6 +124,7 @@ impl Desk<'_> {
         }
         self.active.suspects.insert(effects.suspects);
         self.active.reshaped |= effects.reshapes;
+        self.active.unknown_names |= effects.unknown_names;
         if effects.resets {
             self.active.resets = true;
             self.active.reset_batch = self.active.lease.ledger.batch();
@@ -448,6 +451,9 @@ impl Desk<'_> {
             return Ok(());
         };
         if let Some(statement) = self.statement_of(out, frame, parts.statement, true)? {
+            if statement.effects.unknown_names {
+                parts.values().filter_map(custom_name).for_each(|name| self.active.note_name(name));
+            }
             let mut name = [0; 16];
             let name = statement.short_name(&mut name);
             let total = out.total(frame);
@@ -517,4 +523,11 @@ impl Desk<'_> {
 fn shared(statement: Arc<Statement>) -> Option<Known> {
     let generation = statement.generation();
     Some(Known::Shared(statement, generation))
+}
+
+/// A value that may be the name of a custom setting.
+fn custom_name(value: &[u8]) -> Option<&str> {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.$".contains(byte) || *byte >= 0x80;
+    let name = std::str::from_utf8(value).ok()?;
+    (name.contains('.') && name.len() <= LONGEST_NAME && value.iter().all(is_name)).then_some(name)
 }

@@ -21,6 +21,8 @@ pub struct Effects {
     pub names: Vec<String>,
     /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`, `SET TIME ZONE LOCAL`.
     pub resets: bool,
+    /// It may set custom settings under names that it does not say.
+    pub unknown_names: bool,
     /// It may set, if only for its transaction, what decides how a text is read: the format of dates, say.
     pub reshapes: bool,
     /// What has to be known before it is sent.
@@ -171,6 +173,7 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"do" => {
             effects.suspects.insert(Suspects::ALL);
             effects.reshapes = true;
+            effects.unknown_names = true;
         }
         _ => {}
     }
@@ -306,6 +309,7 @@ fn set_config(behind: &[Token<'_>], effects: &mut Effects) {
         }
     }
     note(name, effects);
+    effects.unknown_names |= name.is_empty();
     effects.reshapes |= !name.contains(&b'.') && decides_reading(name);
     effects.suspects.insert(Suspects::SETTINGS);
 }
