@@ -1,6 +1,7 @@
 //! Where a client's messages are looked at on their way to the server: statements get the proxy's names, and what may
 //! leave something behind in the session is noted.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::active::Active;
@@ -95,7 +96,9 @@ impl Desk<'_> {
     #[inline]
     fn waits_for_reset(&self) -> bool {
         let Active { lease, resets, reset_batch, .. } = &*self.active;
-        *resets && self.logs_in_with && lease.ledger.batch() != *reset_batch && !lease.ledger.is_settled()
+        // Numbers of batches wrap around.
+        let is_answered = lease.ledger.answering().wrapping_sub(*reset_batch).cast_signed() > 0;
+        *resets && self.logs_in_with && lease.ledger.batch() != *reset_batch && !is_answered
     }
 
     fn names_statements(&self) -> bool {
@@ -315,7 +318,12 @@ impl Desk<'_> {
         if let Some(reason) = statement.effects.pins.iter().find(rejected) {
             return Err(Stop::Refuse(Refused::Pin(reason)));
         }
-        let place = self.place(&statement)?;
+        let schema = self.pool.schema.load(Ordering::Relaxed);
+        let place = match self.place(&statement)? {
+            // Prepared anew, as far as this client can tell, so tables have to be as they are now.
+            Place::Prepared if !self.active.lease.statements.is_under(&statement, schema) => Place::Outdated,
+            place => place,
+        };
         // Whether it can be prepared may depend on what is being set.
         let sets = self.active.suspects.contains(Suspects::SETTINGS);
         let ledger = &mut self.active.lease.ledger;
@@ -333,7 +341,7 @@ impl Desk<'_> {
         let lease = &mut self.active.lease;
         let at = lease.ledger.next_moment();
         lease.ledger.sent_parse(at);
-        lease.statements.prepare(at, &statement);
+        lease.statements.prepare(at, &statement, schema);
         lease.replay.uses(&statement, true, true);
         statement.parse(out.instead(frame));
         self.known().set(at, name, shared(statement));
@@ -378,7 +386,7 @@ impl Desk<'_> {
             let lease = &mut self.active.lease;
             let at = lease.ledger.next_moment();
             lease.ledger.sent_own_parse(at);
-            lease.statements.prepare(at, statement);
+            lease.statements.prepare(at, statement, self.pool.schema.load(Ordering::Relaxed));
             statement.parse(out.before(frame));
         }
         self.active.lease.replay.uses(statement, fresh, false);
@@ -409,6 +417,9 @@ impl Desk<'_> {
             Some(Known::Own(body)) => {
                 if executes && let Some(parts) = ParseParts::of(&body) {
                     self.will_execute(out, frame, &sql::effects(parts.text))?;
+                }
+                if self.active.unnamed_is_open() {
+                    return Err(Stop::Stall);
                 }
                 if !self.active.unnamed_here
                     && let Some(parts) = ParseParts::of(&body)

@@ -19,7 +19,7 @@ pub struct Effects {
     pub reads_sequence: bool,
     /// Custom settings (with a dot in their name) that it may set: PostgreSQL does not list those.
     pub names: Vec<String>,
-    /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`, `SET TIME ZONE LOCAL`.
+    /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`, `SET TIME ZONE LOCAL`, `DISCARD ALL`.
     pub resets: bool,
     /// It may set custom settings under names that it does not say.
     pub unknown_names: bool,
@@ -151,7 +151,10 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
             effects.reshapes |= reshapes(rest);
             note_name(rest, effects);
         }
-        b"discard" => effects.suspects.insert(Suspects::TEMP),
+        b"discard" => {
+            effects.suspects.insert(Suspects::TEMP);
+            effects.resets |= rest.first().is_some_and(|token| token.is("all"));
+        }
         b"listen" => {
             effects.suspects.insert(Suspects::LISTENING);
             effects.pins.insert(PinReason::Listen);
