@@ -160,7 +160,7 @@ impl Desk<'_> {
         let mut instead = None;
         if !effects.is_harmless() {
             self.look_at(&effects)?;
-            instead = self.about_statements(out, frame, &effects.verb);
+            instead = self.about_statements(out, frame, &effects.verb)?;
         }
         self.guard_sequences(out, frame, &effects);
         if let Some(sql) = instead {
@@ -181,9 +181,12 @@ impl Desk<'_> {
         out: &mut Outgoing<'_>,
         frame: Frame,
         verb: &Verb,
-    ) -> Option<&'static str> {
+    ) -> Result<Option<&'static str>, Stop> {
         if *verb == Verb::Other || !self.names_statements() {
-            return None;
+            return Ok(None);
+        }
+        if let Verb::Deallocate(name) | Verb::Execute(name) = verb {
+            self.settled(name)?;
         }
         let known = |name: &[u8]| self.statements.as_ref().and_then(|all| all.get(name)).cloned();
         match verb {
@@ -192,7 +195,7 @@ impl Desk<'_> {
                 let out = out.before(frame);
                 self.active.lease.own_close(out, SACRIFICE);
                 self.active.lease.own_parse(out, SACRIFICE, b"", NO_TYPES);
-                return Some("DEALLOCATE pgc_0");
+                return Ok(Some("DEALLOCATE pgc_0"));
             }
             Verb::DeallocateAll => self.deallocates(None),
             Verb::Deallocate(name) => {
@@ -208,7 +211,7 @@ impl Desk<'_> {
             }
             Verb::Other => {}
         }
-        None
+        Ok(None)
     }
 
     fn deallocates(&mut self, name: Option<Box<[u8]>>) {
@@ -440,19 +443,25 @@ impl Desk<'_> {
         if !effects.is_harmless() {
             self.look_at(effects)?;
             // What was prepared as DEALLOCATE ALL does what it says, and so to the other clients' statements here.
-            self.about_statements_prepared(out, frame, &effects.verb);
+            self.about_statements_prepared(out, frame, &effects.verb)?;
         }
         self.guard_sequences(out, frame, effects);
         Ok(())
     }
 
-    fn about_statements_prepared(&mut self, out: &mut Outgoing<'_>, frame: Frame, verb: &Verb) {
+    fn about_statements_prepared(
+        &mut self,
+        out: &mut Outgoing<'_>,
+        frame: Frame,
+        verb: &Verb,
+    ) -> Result<(), Stop> {
         match verb {
             Verb::DeallocateAll => self.deallocates(None),
             verb => {
-                self.about_statements(out, frame, verb);
+                self.about_statements(out, frame, verb)?;
             }
         }
+        Ok(())
     }
 
     #[inline]

@@ -148,6 +148,8 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"reset" => {
             effects.suspects.insert(Suspects::SETTINGS);
             effects.resets = true;
+            // SET NAMES without one, too.
+            effects.resets |= rest.len() == 1;
             effects.reshapes |= reshapes(rest);
             note_name(rest, effects);
         }
