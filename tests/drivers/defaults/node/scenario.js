@@ -185,10 +185,6 @@ exports.run = library => {
       seen.push(await statement(client, `select set_config('application_name', 'again ${number}', false)`))
       await pause(number, 4)
       seen.push(await statement(client, show))
-      await setAll(client, 'reset application_name', 'set timezone to default', 'reset statement_timeout',
-        'set search_path to default')
-      await pause(number, 5)
-      seen.push(await statement(client, show))
       return seen
     }),
 
@@ -209,6 +205,17 @@ exports.run = library => {
       await pause(client.number, turn + 2)
       seen.push(await statement(client, show))
       return seen
+    }),
+
+    // Back to what the client asked for when it logged in.
+    settings_reset: () => turns(2, async (client, turn) => {
+      const resets = ['reset application_name', 'set timezone to default', 'reset statement_timeout', 'reset search_path']
+      await setAll(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
+        "set statement_timeout = '28s'", 'set search_path = pg_catalog, public')
+      await pause(client.number, turn)
+      await setAll(client, ...[resets, ['reset all']][turn])
+      await pause(client.number, turn + 1)
+      return statement(client, show)
     }),
 
     async pool_checkout() {

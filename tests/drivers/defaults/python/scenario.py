@@ -299,12 +299,7 @@ class Scenario:
             pause(client.number, turn)
         name = self.statement(client, f"select set_config('application_name', 'again {client.number}', false)")
         pause(client.number, 4)
-        seen += [name, self.statement(client, SHOW)]
-        self.set_all(client, "reset application_name", "set timezone to default", "reset statement_timeout",
-                     "set search_path to default")
-        pause(client.number, 5)
-        seen.append(self.statement(client, SHOW))
-        return seen
+        return seen + [name, self.statement(client, SHOW)]
 
     def set_all(self, client, *texts):
         with self.library.transaction(client.session):
@@ -329,6 +324,20 @@ class Scenario:
             self.set_all(client, "savepoint s", "set lock_timeout = '27s'", "rollback to savepoint s", "release savepoint s")
             pause(client.number, turn + 2)
             return seen + [self.statement(client, show)]
+        return self.turns(2, once)
+
+    def check_settings_reset(self):
+        """Back to what the client asked for when it logged in."""
+        resets = [["reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"],
+                  ["reset all"]]
+
+        def once(client, turn):
+            self.set_all(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
+                         "set statement_timeout = '28s'", "set search_path = pg_catalog, public")
+            pause(client.number, turn)
+            self.set_all(client, *resets[turn % 2])
+            pause(client.number, turn + 1)
+            return self.statement(client, SHOW)
         return self.turns(2, once)
 
     def check_pool_checkout(self):
