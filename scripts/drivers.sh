@@ -67,7 +67,7 @@ GO_LIBRARIES=/usr/share/gocode
 
 # setup_go DIRECTORY PROGRAM LIBRARY PACKAGE SOURCE...: builds DIRECTORY/PROGRAM from Go sources that use LIBRARY.
 setup_go() {
-    local directory=$1 program=$2 library=$3 package=$4 stamp
+    local directory=$1 program=$2 library=$3 package=$4 copies=$installed/go-sources/$2 stamp
     shift 4
     if ! command -v go >/dev/null || [ ! -d "$GO_LIBRARIES/src/github.com/$library" ]; then
         packages_for "Go with $library" golang-go "$package" || return 1
@@ -75,9 +75,12 @@ setup_go() {
     stamp=$(stamp "$@" <(go version))
     if is_current "$program" "$stamp" && [ -x "$directory/$program" ]; then return 0; fi
     echo "building $program"
-    mkdir -p "$directory"
+    # Go wants all files of a program in one directory.
+    rm -rf "$copies"
+    mkdir -p "$directory" "$copies"
+    cp "$@" "$copies/"
     GO111MODULE=off GOPATH=$GO_LIBRARIES GOCACHE=$installed/go-cache GOFLAGS='' CGO_ENABLED=0 \
-        go build -o "$directory/$program" "$@" || return 1
+        go build -o "$directory/$program" "$copies"/*.go || return 1
     echo "$stamp" >"$installed/$program.stamp"
 }
 

@@ -9,13 +9,15 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 # shellcheck source=scripts/drivers.sh
 . "$here/drivers.sh"
 
-# setup_matrix_program PROGRAM LIBRARY PACKAGE
-setup_matrix_program() {
-    setup_go "$installed/bin" "$@" "$driver_sources/go/matrix.go" "$driver_sources/go/$1.go"
+# setup_go_programs NAME LIBRARY PACKAGE: one for each matrix.
+setup_go_programs() {
+    local go=$driver_sources/go defaults=$driver_sources/defaults/go
+    setup_go "$installed/bin" "driver_$1" "$2" "$3" "$go/matrix.go" "$go/driver_$1.go" &&
+        setup_go "$installed/bin" "default_$1" "$2" "$3" "$go/matrix.go" "$defaults/scenario.go" "$defaults/default_$1.go"
 }
 
 attempt psycopg,asyncpg setup_python
 attempt node-postgres,postgres-js setup_node
-attempt lib-pq setup_matrix_program driver_lib_pq lib/pq golang-github-lib-pq-dev
-attempt pgx setup_matrix_program driver_pgx jackc/pgx golang-github-jackc-pgx-v4-dev
+attempt lib-pq setup_go_programs lib_pq lib/pq golang-github-lib-pq-dev
+attempt pgx setup_go_programs pgx jackc/pgx golang-github-jackc-pgx-v4-dev
 report_missing drivers
