@@ -4,7 +4,6 @@ compared. PostgreSQL itself is the oracle; no expected results are kept.
 A program prints one JSON line per check: {"check": NAME, "result": …}, or "skipped" or "failed" with a text.
 """
 
-import difflib
 import json
 import os
 import signal
@@ -21,9 +20,9 @@ INSTALLED = Path(os.environ.get("PGCORRAL_DRIVERS_DIR") or ROOT / "target" / "dr
 # A program needs a few seconds; one that waits for something lost must not stop the rest.
 LIMIT_SECONDS = 60
 
-# Characters of a differing value that are shown, and lines of one check's difference.
-SHOWN = 600
-SHOWN_LINES = 60
+# Characters of a differing value that are shown, and places of one check that differ.
+SHOWN = 300
+SHOWN_PLACES = 12
 
 # How long a frozen program stays frozen, and how far into the next check that begins: some of its clients then wait between
 # two invocations, some are within a transaction.
@@ -122,12 +121,23 @@ class Run:
         return found
 
 
-def pretty(lines):
-    return json.dumps(lines, indent=1, sort_keys=True, ensure_ascii=False).splitlines()
+def shorten(value):
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}… ({len(text)} characters)"
 
 
-def shorten(line):
-    return line if len(line) <= SHOWN else f"{line[:SHOWN]}… ({len(line)} characters)"
+def deviations(expected, found, place=""):
+    """Where two results differ, as (place, expected, found): as deep as their shapes are the same."""
+    if expected == found:
+        return
+    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        for at, pair in enumerate(zip(expected, found)):
+            yield from deviations(*pair, f"{place}[{at}]")
+    elif isinstance(expected, dict) and isinstance(found, dict) and expected.keys() == found.keys():
+        for key in expected:
+            yield from deviations(expected[key], found[key], f"{place}.{key}")
+    else:
+        yield place, expected, found
 
 
 def differences(checks, direct, proxied):
@@ -135,14 +145,15 @@ def differences(checks, direct, proxied):
     found = []
     for check in checks:
         lines = proxied.results.get(check, [])
-        expected = direct.results.get(check, [])
-        if lines == expected or not lines or "failed" in lines[0]:
+        if not lines or "failed" in lines[0]:
             continue
-        diff = list(difflib.unified_diff(pretty(expected), pretty(lines), "direct", "through the proxy", lineterm="", n=1))
-        shown = [f"    {shorten(line)}" for line in diff[:SHOWN_LINES]]
-        if len(diff) > SHOWN_LINES:
-            shown.append(f"    … and {len(diff) - SHOWN_LINES} lines more")
-        found.append(f"{check} differs:\n" + "\n".join(shown))
+        differ = list(deviations(direct.results.get(check, [{}])[0], lines[0]))
+        shown = [f"    {place.lstrip('.')}: {shorten(expected)} directly, {shorten(seen)} through the proxy"
+                 for place, expected, seen in differ[:SHOWN_PLACES]]
+        if len(differ) > SHOWN_PLACES:
+            shown.append(f"    … and {len(differ) - SHOWN_PLACES} places more")
+        if differ:
+            found.append(f"{check} differs:\n" + "\n".join(shown))
     return found
 
 
