@@ -84,6 +84,25 @@ setup_go() {
     echo "$stamp" >"$installed/$program.stamp"
 }
 
+# setup_rust SOURCES PROGRAM...: builds programs of a cargo project that is no part of the workspace.
+setup_rust() {
+    local sources=$1 program stamp
+    shift
+    if ! command -v pg_config >/dev/null || ! [ -e "$(pg_config --includedir)/libpq-fe.h" ]; then
+        packages_for "libpq for Diesel" libpq-dev || return 1
+    fi
+    stamp=$(stamp "$sources/Cargo.toml" "$sources/Cargo.lock" "$sources"/src/*.rs "$sources"/src/bin/*.rs \
+        <("${CARGO:-cargo}" --version))
+    if is_current rust "$stamp" && [ -x "$installed/bin/$1" ]; then return 0; fi
+    echo "building the Rust drivers"
+    mkdir -p "$installed/bin"
+    (cd "$sources" && CARGO_TARGET_DIR=$installed/rust "${CARGO:-cargo}" build --quiet --locked) || return 1
+    for program in "$@"; do
+        cp "$installed/rust/debug/$program" "$installed/bin/" || return 1
+    done
+    echo "$stamp" >"$installed/rust.stamp"
+}
+
 # Debian's jar of pgjdbc; tests/drivers/defaults/run.py has the same.
 JDBC=/usr/share/java/postgresql.jar
 

@@ -34,7 +34,7 @@ def node_program(name):
 
 
 def rust_program(name):
-    return [INSTALLED / "rust" / "debug" / f"default_{name}"]
+    return [INSTALLED / "bin" / f"default_{name}"]
 
 
 # Debian's jar.
