@@ -195,6 +195,8 @@ func (s *scenario) shut(c *client) interface{} {
 
 // withExtra is for a client that has just connected; what it has left behind goes with it.
 func (s *scenario) withExtra(work func() interface{}) interface{} {
+	// The one before has left a moment ago, and may still be on its way out.
+	time.Sleep(50 * time.Millisecond)
 	s.open(s.extra)
 	defer s.shut(s.extra)
 	return work()
@@ -403,7 +405,7 @@ func (s *scenario) checkAdvisoryLock() interface{} {
 	}
 	key, other := strconv.Itoa(sum), s.clients[0]
 	return s.script(s.company, step{s.extra, "select pg_advisory_lock(" + key + ")::text"},
-		step{other, "select pg_try_advisory_lock(" + key + ")"},
+		step{other, "select pg_try_advisory_xact_lock(" + key + ")"},
 		step{s.extra, "select count(*) from pg_locks where locktype = 'advisory' and objid = " + key + " and pid = pg_backend_pid()"},
 		step{s.extra, "select pg_advisory_unlock(" + key + ")"}, step{other, "select pg_try_advisory_lock(" + key + ")"},
 		step{other, "select pg_advisory_unlock(" + key + ")"})
@@ -414,10 +416,11 @@ func (s *scenario) checkHoldCursor() interface{} {
 		"fetch 4 from held", "close held", "select count(*) from pg_cursors where name = 'held'")
 }
 
+// checkSequenceValue asks in the transaction that drew the number, and again in later ones.
 func (s *scenario) checkSequenceValue() interface{} {
 	name := "'" + s.table() + "_seq'"
 	return s.script(func() { s.others("select nextval(" + name + ")") }, step{s.extra, "select setval(" + name + ", 1000)"},
-		step{s.extra, "select nextval(" + name + ")"}, step{s.extra, "select currval(" + name + ")"},
+		step{s.extra, "select nextval(" + name + "), currval(" + name + ")"}, step{s.extra, "select currval(" + name + ")"},
 		step{s.extra, "select lastval()"})
 }
 

@@ -345,12 +345,14 @@ public final class DefaultPgjdbc {
         return null;
     }
 
+    /** Gives a client that has just connected; what it leaves behind goes with it. */
     Object withExtra(Callable<Object> work) throws Exception {
+        // The one before has left a moment ago, and may still be on its way out.
+        Thread.sleep(50);
         open(extra, 0);
         try {
             return work.call();
         } finally {
-            // What it has left behind goes with it.
             shut(extra, 0);
         }
     }
@@ -512,17 +514,18 @@ public final class DefaultPgjdbc {
         int key = TABLE.chars().sum();
         Client other = clients.get(0);
         return script(this::company, new Step(extra, "select pg_advisory_lock(" + key + ")::text"),
-            new Step(other, "select pg_try_advisory_lock(" + key + ")"),
+            new Step(other, "select pg_try_advisory_xact_lock(" + key + ")"),
             new Step(extra, "select count(*) from pg_locks where locktype = 'advisory' and objid = " + key
                 + " and pid = pg_backend_pid()"),
             new Step(extra, "select pg_advisory_unlock(" + key + ")"), new Step(other, "select pg_try_advisory_lock(" + key + ")"),
             new Step(other, "select pg_advisory_unlock(" + key + ")"));
     }
 
+    /** Asked for in the transaction that drew the number, and again in later ones. */
     Object sequenceValue() throws Exception {
         String name = "'" + TABLE + "_seq'";
         return script(() -> others("select nextval(" + name + ")"), new Step(extra, "select setval(" + name + ", 1000)"),
-            new Step(extra, "select nextval(" + name + ")"), new Step(extra, "select currval(" + name + ")"),
+            new Step(extra, "select nextval(" + name + "), currval(" + name + ")"), new Step(extra, "select currval(" + name + ")"),
             new Step(extra, "select lastval()"));
     }
 

@@ -88,12 +88,14 @@ exports.run = library => {
 
   const connect = async client => { client.session = await library.connect(client.number) }
 
+  // Gives a client that has just connected; what it leaves behind goes with it.
   const withExtra = async work => {
+    // The one before has left a moment ago, and may still be on its way out.
+    await sleep(50)
     await connect(extra)
     try {
       return await work()
     } finally {
-      // What it has left behind goes with it.
       await library.close(extra.session)
     }
   }
@@ -247,7 +249,7 @@ exports.run = library => {
       const seen = []
       for (const [client, text] of [
         [extra, `select pg_advisory_lock(${key})::text`],
-        [clients[0], `select pg_try_advisory_lock(${key})`],
+        [clients[0], `select pg_try_advisory_xact_lock(${key})`],
         [extra, `select count(*) from pg_locks where locktype = 'advisory' and objid = ${key} and pid = pg_backend_pid()`],
         [extra, `select pg_advisory_unlock(${key})`],
         [clients[0], `select pg_try_advisory_lock(${key})`],
@@ -262,9 +264,10 @@ exports.run = library => {
     hold_cursor: () => script('declare held cursor with hold for select g from generate_series(1, 10) g', 'fetch 3 from held',
       'fetch 4 from held', 'close held', "select count(*) from pg_cursors where name = 'held'"),
 
+    // Asked for in the transaction that drew the number, and again in later ones.
     sequence_value: () => withExtra(async () => {
       const seen = []
-      for (const text of [`select setval('${table}_seq', 1000)`, `select nextval('${table}_seq')`,
+      for (const text of [`select setval('${table}_seq', 1000)`, `select nextval('${table}_seq'), currval('${table}_seq')`,
         `select currval('${table}_seq')`, 'select lastval()']) {
         seen.push(await statement(extra, text))
         await others(`select nextval('${table}_seq')`)

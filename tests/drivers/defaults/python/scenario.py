@@ -190,11 +190,13 @@ class Scenario:
         return self.with_extra(lambda: [self.extra.do(once, text) + (self.others() or []) for text in texts])
 
     def with_extra(self, work):
+        """Gives a client that has just connected; what it leaves behind goes with it."""
+        # The one before has left a moment ago, and may still be on its way out.
+        time.sleep(0.05)
         self.connect(self.extra)
         try:
             return plain(work())
         finally:
-            # What it has left behind goes with it.
             self.disconnect(self.extra)
 
     def connect(self, client):
@@ -370,7 +372,7 @@ class Scenario:
         def alternating():
             seen = []
             for client, text in ((self.extra, f"select pg_advisory_lock({key})::text"),
-                                 (other, f"select pg_try_advisory_lock({key})"),
+                                 (other, f"select pg_try_advisory_xact_lock({key})"),
                                  (self.extra, "select count(*) from pg_locks where locktype = 'advisory'"
                                               f" and objid = {key} and pid = pg_backend_pid()"),
                                  (self.extra, f"select pg_advisory_unlock({key})"),
@@ -386,11 +388,12 @@ class Scenario:
                            "fetch 4 from held", "close held", "select count(*) from pg_cursors where name = 'held'")
 
     def check_sequence_value(self):
+        """Asked for in the transaction that drew the number, and again in later ones."""
         name = f"{self.table}_seq"
 
         def alternating():
             seen = []
-            for text in (f"select setval('{name}', 1000)", f"select nextval('{name}')", f"select currval('{name}')",
+            for text in (f"select setval('{name}', 1000)", f"select nextval('{name}'), currval('{name}')", f"select currval('{name}')",
                          "select lastval()"):
                 seen.append(self.extra.do(self.statement, self.extra, text))
                 self.others(f"select nextval('{name}')")

@@ -211,6 +211,8 @@ impl<L: Library> Scenario<'_, L> {
 
     /// A client that has just connected; what it leaves behind goes with it.
     fn extra(&self) -> Outcome<Client<L::Session>> {
+        // The one before has left a moment ago, and may still be on its way out.
+        std::thread::sleep(Duration::from_millis(50));
         Ok(Client { number: CLIENTS, session: Some(self.library.connect()?) })
     }
 
@@ -417,7 +419,7 @@ impl<L: Library> Scenario<'_, L> {
         let mut seen = vec![];
         for (by_extra, text) in [
             (true, format!("select pg_advisory_lock({key})::text")),
-            (false, format!("select pg_try_advisory_lock({key})")),
+            (false, format!("select pg_try_advisory_xact_lock({key})")),
             (
                 true,
                 format!(
@@ -445,13 +447,14 @@ impl<L: Library> Scenario<'_, L> {
         ])
     }
 
+    /// Asked for in the transaction that drew the number, and again in later ones.
     fn check_sequence_value(&mut self) -> Outcome {
         let name = format!("'{}_seq'", L::TABLE);
         let mut extra = self.extra()?;
         let mut seen = vec![];
         for text in [
             format!("select setval({name}, 1000)"),
-            format!("select nextval({name})"),
+            format!("select nextval({name}), currval({name})"),
             format!("select currval({name})"),
             "select lastval()".to_owned(),
         ] {
