@@ -107,6 +107,8 @@ func (libPQ) transaction(s session, work func(run run) error) error {
 	})
 }
 
+func (libPQ) alone(s session, text string) { try(s.(*held).conn.ExecContext(background, text)) }
+
 func (libPQ) work(s session, number, turn int) interface{} {
 	statement, seen := s.(*held).prepared(insert), list{}
 	ensure(inTransaction(s, nil, func(tx *sql.Tx) error {

@@ -86,6 +86,8 @@ func (pgxV4) transaction(s session, work func(run run) error) error {
 	})
 }
 
+func (pgxV4) alone(s session, text string) { try(s.(*pgx.Conn).Exec(background, text)) }
+
 func (pgxV4) work(s session, number, turn int) interface{} {
 	seen := list{}
 	ensure(inTransaction(s, pgx.TxOptions{}, func(tx pgx.Tx) error {

@@ -34,6 +34,8 @@ type library interface {
 	close(s session)
 	// transaction rolls back and returns the error of work; work stays on the session's connection.
 	transaction(s session, work func(run run) error) error
+	// alone is a statement outside a transaction.
+	alone(s session, text string)
 	work(s session, number, turn int) interface{}
 	autocommit(s session, number, turn int) interface{}
 	types(s session, number, turn int) interface{}
@@ -174,6 +176,12 @@ func (s *scenario) setAll(c *client, texts ...string) {
 		}
 		return nil
 	}))
+}
+
+func (s *scenario) setAlone(c *client, texts ...string) {
+	for _, text := range texts {
+		s.alone(c.session, text)
+	}
 }
 
 // others is a transaction of each of three other clients: whatever stays on a server connection has other company now.
@@ -319,7 +327,11 @@ func (s *scenario) checkCursor() interface{} {
 
 func (s *scenario) checkSessionSettings() interface{} {
 	return s.all(func(c *client) interface{} {
-		s.setAll(c, fmt.Sprintf("set application_name = 'client %d'", c.number),
+		set := s.setAll
+		if c.number/2%2 == 1 {
+			set = s.setAlone
+		}
+		set(c, fmt.Sprintf("set application_name = 'client %d'", c.number),
 			fmt.Sprintf("set timezone = '%s'", zones[c.number%len(zones)]),
 			fmt.Sprintf("set statement_timeout = '%dms'", 20000+c.number),
 			"set search_path = "+[]string{"public, pg_catalog", "pg_catalog, public"}[c.number%2])
@@ -361,13 +373,18 @@ func (s *scenario) checkSettingsUndone() interface{} {
 // checkSettingsReset is back to what the client asked for when it logged in.
 func (s *scenario) checkSettingsReset() interface{} {
 	resets := [][]string{
-		{"reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"}, {"reset all"},
+		{"reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"},
+		{"reset all"}, {"reset all"},
 	}
-	return s.turns(2, func(c *client, turn int) interface{} {
-		s.setAll(c, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'", "set statement_timeout = '28s'",
+	return s.turns(3, func(c *client, turn int) interface{} {
+		run := s.setAll
+		if turn == 2 {
+			run = s.setAlone
+		}
+		run(c, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'", "set statement_timeout = '28s'",
 			"set search_path = pg_catalog, public")
 		pause(c.number, turn)
-		s.setAll(c, resets[turn]...)
+		run(c, resets[turn]...)
 		pause(c.number, turn+1)
 		return s.statement(c, show)
 	})

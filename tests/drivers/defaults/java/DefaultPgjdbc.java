@@ -330,6 +330,14 @@ public final class DefaultPgjdbc {
         });
     }
 
+    static void setAlone(Client client, String... texts) throws Exception {
+        client.connection.setAutoCommit(true);
+        for (String text : texts) rows(client.connection, text);
+        client.connection.setAutoCommit(false);
+    }
+
+    interface Set { void run(Client client, String... texts) throws Exception; }
+
     /** A transaction of each of three other clients: whatever stays on a server connection has other company now. */
     void others(String text) throws Exception { together(clients.subList(1, 4), (client, none) -> statement(client, text)); }
 
@@ -429,7 +437,8 @@ public final class DefaultPgjdbc {
     Object sessionSettings() throws Exception {
         return all((client, none) -> {
             int number = client.number;
-            setAll(client, "set application_name = 'client " + number + "'",
+            Set set = number / 2 % 2 == 0 ? DefaultPgjdbc::setAll : DefaultPgjdbc::setAlone;
+            set.run(client, "set application_name = 'client " + number + "'",
                 "set timezone = '" + ZONES[number % ZONES.length] + "'",
                 "set statement_timeout = '" + (20000 + number) + "ms'",
                 "set search_path = " + new String[] {"public, pg_catalog", "pg_catalog, public"}[number % 2]);
@@ -474,12 +483,14 @@ public final class DefaultPgjdbc {
     /** Back to what the client asked for when it logged in. */
     Object settingsReset() throws Exception {
         String[][] resets = {
-            {"reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"}, {"reset all"}};
-        return turns(2, (client, turn) -> {
-            setAll(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
+            {"reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"},
+            {"reset all"}, {"reset all"}};
+        return turns(3, (client, turn) -> {
+            Set set = turn == 2 ? DefaultPgjdbc::setAlone : DefaultPgjdbc::setAll;
+            set.run(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
                 "set statement_timeout = '28s'", "set search_path = pg_catalog, public");
             pause(client.number, turn);
-            setAll(client, resets[turn]);
+            set.run(client, resets[turn]);
             pause(client.number, turn + 1);
             return statement(client, SHOW + ", current_setting('extra_float_digits')");
         });

@@ -55,6 +55,8 @@ run({
   transaction: ({ db }, work) => db.transaction(tx => work(async (statement, ...values) =>
     (await tx.execute(raw(statement, values))).rows.map(row => Object.values(row)))),
 
+  alone: ({ db }, text) => db.execute(sql.raw(text)),
+
   work: ({ db }, number, turn) => db.transaction(async tx => {
     await insert(tx, values(number, turn))
     const row = await tx.select({ label: items.label, amount: items.amount }).from(items)

@@ -30,6 +30,8 @@ run({
 
   transaction: (db, work) => db.transaction(trx => work((text, ...values) => all(trx, text, values))),
 
+  alone: (db, text) => db.raw(text),
+
   work: (db, number, turn) => db.transaction(async trx => {
     await insert(trx, values(number, turn))
     const row = await trx(table).select('label', 'amount').where({ id: rowId(number, turn) }).first()

@@ -69,6 +69,8 @@ run({
   transaction: (pool, work) => transaction(pool, client => work((text, ...values) =>
     values.length > 0 ? all(client, text, values, nameOf(client, text)) : all(client, text))),
 
+  alone: (pool, text) => pool.query(text),
+
   work,
 
   // Without taking a client out of the pool.

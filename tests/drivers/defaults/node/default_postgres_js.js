@@ -28,6 +28,8 @@ run({
   transaction: (sql, work) => sql.begin(sql => work((text, ...values) =>
     all(sql.unsafe(text, values, { prepare: values.length > 0 })))),
 
+  alone: (sql, text) => sql.unsafe(text),
+
   work: (sql, number, turn) => sql.begin(async sql => {
     await insert(sql, values(number, turn))
     const [row] = await all(sql`select label, amount from ${sql(table)} where id = ${rowId(number, turn)}`)

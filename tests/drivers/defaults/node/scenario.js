@@ -5,6 +5,7 @@
 //   table                                  the name of the program's own table
 //   connect(number), close(session)        a session is whatever connect() resolves to
 //   transaction(session, work)             work(rows) within a transaction; rows(text, ...values) gives arrays
+//   alone(session, text)                   a statement outside a transaction
 //   work, autocommit, types, isolation, batch, cursor, uniqueViolation, savepointError: in the library's ordinary style
 //   pool(), listen(session, channel, notify): absent where it has none
 'use strict'
@@ -118,6 +119,10 @@ exports.run = library => {
     for (const text of texts) await rows(text)
   })
 
+  const setAlone = async (client, ...texts) => {
+    for (const text of texts) await library.alone(client.session, text)
+  }
+
   const clear = [`drop table if exists ${table}`, `drop type if exists ${table}_mood`, `drop sequence if exists ${table}_seq`]
 
   const prepare = [
@@ -177,7 +182,8 @@ exports.run = library => {
     session_settings: () => all(async client => {
       const { number } = client
       const path = ['public, pg_catalog', 'pg_catalog, public'][number % 2]
-      await setAll(client, `set application_name = 'client ${number}'`, `set timezone = '${zones[number % zones.length]}'`,
+      const set = [setAll, setAlone][Math.floor(number / 2) % 2]
+      await set(client, `set application_name = 'client ${number}'`, `set timezone = '${zones[number % zones.length]}'`,
         `set statement_timeout = '${20000 + number}ms'`, `set search_path = ${path}`)
       const seen = []
       for (let turn = 0; turn < 4; turn++) {
@@ -210,12 +216,13 @@ exports.run = library => {
     }),
 
     // Back to what the client asked for when it logged in.
-    settings_reset: () => turns(2, async (client, turn) => {
+    settings_reset: () => turns(3, async (client, turn) => {
       const resets = ['reset application_name', 'set timezone to default', 'reset statement_timeout', 'reset search_path']
-      await setAll(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
+      const run = turn === 2 ? setAlone : setAll
+      await run(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
         "set statement_timeout = '28s'", 'set search_path = pg_catalog, public')
       await pause(client.number, turn)
-      await setAll(client, ...[resets, ['reset all']][turn])
+      await run(client, ...(turn === 0 ? resets : ['reset all']))
       await pause(client.number, turn + 1)
       return statement(client, show)
     }),

@@ -25,8 +25,8 @@ def refused(error):
     return refusal(error, error.sqlstate, error.constraint_name)
 
 
-async def create_pool(size):
-    return await asyncpg.create_pool(min_size=size, max_size=size)
+async def create_pool(size, **settings):
+    return await asyncpg.create_pool(min_size=size, max_size=size, **settings)
 
 
 class Session:
@@ -170,6 +170,9 @@ class AsyncPG(Library):
         text = re.sub("%s", lambda _: f"${next(number)}", text)
         return [list(row) for row in session.run(session.keep().fetch(text, *values))]
 
+    def alone(self, session, text):
+        session.run(session.keep().execute(text))
+
     def work(self, session, number, turn):
         return session.invoke(work, number, turn)
 
@@ -209,7 +212,7 @@ class AsyncPG(Library):
                 await connection.execute("set timezone = 'Asia/Tokyo'")
                 return found + await one(connection, "select current_setting('TimeZone')")
 
-        pool = call(create_pool(4))
+        pool = call(create_pool(4, server_settings={"timezone": "America/Lima"}))
         try:
             yield lambda number, turn: call(once(number))
         finally:

@@ -71,6 +71,9 @@ class Django(Library):
             cursor.execute(text, values or None)
             return cursor.fetchall() if cursor.description else []
 
+    def alone(self, session, text):
+        self.rows(session, text)
+
     @atomic
     def work(self, session, number, turn):
         Row.objects.create(**values(number, turn))

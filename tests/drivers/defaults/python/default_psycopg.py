@@ -38,6 +38,11 @@ class Psycopg(Library):
         cursor = connection.execute(text, values or None)
         return cursor.fetchall() if cursor.description else []
 
+    def alone(self, connection, text):
+        connection.autocommit = True
+        connection.execute(text)
+        connection.autocommit = False
+
     def work(self, connection, number, turn):
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute(INSERT, adapted(values(number, turn)))

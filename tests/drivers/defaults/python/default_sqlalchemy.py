@@ -50,6 +50,11 @@ class Client:
         self.engine = sa.create_engine(URL, poolclass=getattr(sa, POOL))
         self.kept = None
 
+    def connection(self):
+        if self.kept is None:
+            self.kept = self.engine.connect()
+        return self.kept
+
 
 class SQLAlchemy(Library):
     table = TABLE
@@ -68,13 +73,17 @@ class SQLAlchemy(Library):
         client.engine.dispose()
 
     def transaction(self, client):
-        if client.kept is None:
-            client.kept = client.engine.connect()
-        return client.kept.begin()
+        return client.connection().begin()
 
     def rows(self, client, text, *values):
         result = client.kept.exec_driver_sql(text, values or None)
         return [list(row) for row in result] if result.returns_rows else []
+
+    def alone(self, client, text):
+        driver = client.connection().connection.driver_connection
+        driver.autocommit = True
+        driver.execute(text)
+        driver.autocommit = False
 
     def work(self, client, number, turn):
         with Session(client.engine) as session, session.begin():

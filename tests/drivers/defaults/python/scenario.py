@@ -101,6 +101,10 @@ class Library:
         """The rows of one statement within a transaction."""
         raise NotImplementedError
 
+    def alone(self, session, text):
+        """A statement outside a transaction."""
+        raise NotImplementedError
+
     def work(self, session, number, turn):
         """One invocation: inserts the row of this turn, reads it, changes all of the client's, and sums up."""
         raise NotImplementedError
@@ -292,9 +296,10 @@ class Scenario:
 
     def settings_of(self, client):
         path = ["public, pg_catalog", "pg_catalog, public"][client.number % 2]
-        self.set_all(client, f"set application_name = 'client {client.number}'",
-                     f"set timezone = '{ZONES[client.number % len(ZONES)]}'",
-                     f"set statement_timeout = '{20000 + client.number}ms'", f"set search_path = {path}")
+        settings = [f"set application_name = 'client {client.number}'",
+                    f"set timezone = '{ZONES[client.number % len(ZONES)]}'",
+                    f"set statement_timeout = '{20000 + client.number}ms'", f"set search_path = {path}"]
+        [self.set_all, self.set_alone][client.number // 2 % 2](client, *settings)
         seen = []
         for turn in range(4):
             seen.append(self.statement(client, SHOW))
@@ -307,6 +312,10 @@ class Scenario:
         with self.library.transaction(client.session):
             for text in texts:
                 self.library.rows(client.session, text)
+
+    def set_alone(self, client, *texts):
+        for text in texts:
+            self.library.alone(client.session, text)
 
     def check_settings_undone(self):
         show = "select current_setting('statement_timeout'), current_setting('TimeZone'), current_setting('lock_timeout')"
@@ -331,16 +340,17 @@ class Scenario:
     def check_settings_reset(self):
         """Back to what the client asked for when it logged in."""
         resets = [["reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"],
-                  ["reset all"]]
+                  ["reset all"], ["reset all"]]
 
         def once(client, turn):
-            self.set_all(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
-                         "set statement_timeout = '28s'", "set search_path = pg_catalog, public")
+            run = self.set_alone if turn == 2 else self.set_all
+            run(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
+                "set statement_timeout = '28s'", "set search_path = pg_catalog, public")
             pause(client.number, turn)
-            self.set_all(client, *resets[turn % 2])
+            run(client, *resets[turn])
             pause(client.number, turn + 1)
             return self.statement(client, SHOW)
-        return self.turns(2, once)
+        return self.turns(3, once)
 
     def check_pool_checkout(self):
         with self.library.pool() as run:

@@ -80,6 +80,8 @@ pub trait Library: Sync {
     fn connect(&self) -> Outcome<Self::Session>;
     /// One transaction of several statements on the session's connection: the rows of each. Rolled back if `undo`.
     fn script(&self, session: &mut Self::Session, statements: &[Statement], undo: bool) -> Outcome<Vec<Value>>;
+    /// A statement outside a transaction.
+    fn alone(&self, session: &mut Self::Session, text: &str) -> Outcome<()>;
     /// One invocation: inserts this row, reads it, changes all of the client's, and sums up.
     fn work(&self, session: &mut Self::Session, row: &Row, turn: i32) -> Outcome;
     /// Statements with parameters outside a transaction.
@@ -161,6 +163,10 @@ fn set_all<L: Library>(library: &L, client: &mut Client<L::Session>, texts: &[&s
     let statements: Vec<Statement> = texts.iter().map(|text| ((*text).to_owned(), vec![])).collect();
     library.script(client.session()?, &statements, undo)?;
     Ok(())
+}
+
+fn set_alone<L: Library>(library: &L, client: &mut Client<L::Session>, texts: &[&str]) -> Outcome<()> {
+    texts.iter().try_for_each(|text| library.alone(client.session()?, text))
 }
 
 type Fail<L> = fn(&L, &mut <L as Library>::Session, &Row, &Row) -> Outcome;
@@ -325,7 +331,12 @@ impl<L: Library> Scenario<'_, L> {
             let timeout = format!("set statement_timeout = '{}ms'", 20_000 + number);
             let path = if number % 2 == 0 { "public, pg_catalog" } else { "pg_catalog, public" };
             let path = format!("set search_path = {path}");
-            set_all(library, client, &[&name, &zone, &timeout, &path], false)?;
+            let settings = [name.as_str(), &zone, &timeout, &path];
+            if number / 2 % 2 == 0 {
+                set_all(library, client, &settings, false)?;
+            } else {
+                set_alone(library, client, &settings)?;
+            }
             let mut seen = vec![];
             for turn in 0..4 {
                 seen.push(statement(library, client, SHOW, &[])?);
@@ -373,10 +384,14 @@ impl<L: Library> Scenario<'_, L> {
             "reset statement_timeout",
             "reset search_path",
         ];
-        self.turns(2, |library, client, turn| {
-            set_all(library, client, &set, false)?;
+        self.turns(3, |library, client, turn| {
+            let run = |client: &mut Client<L::Session>, texts: &[&str]| match turn {
+                2 => set_alone(library, client, texts),
+                _ => set_all(library, client, texts, false),
+            };
+            run(client, &set)?;
             pause(client.number, turn);
-            set_all(library, client, if turn == 0 { &each } else { &["reset all"] }, false)?;
+            run(client, if turn == 0 { &each } else { &["reset all"] })?;
             pause(client.number, turn + 1);
             statement(library, client, SHOW, &[])
         })

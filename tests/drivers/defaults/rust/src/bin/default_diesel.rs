@@ -185,6 +185,10 @@ impl Library for Diesel {
         }
     }
 
+    fn alone(&self, connection: &mut PgConnection, text: &str) -> Outcome<()> {
+        all(connection, text, &[]).map(drop)
+    }
+
     fn work(&self, connection: &mut PgConnection, row: &Row, turn: i32) -> Outcome {
         use default_diesel::{dsl::{amount, client, id, label, seen}, table};
         let half = BigDecimal::from_str("1.5")?;

@@ -98,6 +98,11 @@ impl Library for Sqlx {
         })
     }
 
+    fn alone(&self, pool: &mut Pool, text: &str) -> Outcome<()> {
+        self.0.block_on(sqlx::query(text).execute(&pool.0))?;
+        Ok(())
+    }
+
     fn work(&self, pool: &mut Pool, row: &Row, turn: i32) -> Outcome {
         self.0.block_on(async {
             let mut transaction = pool.0.begin().await?;

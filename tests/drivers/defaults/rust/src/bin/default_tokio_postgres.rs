@@ -145,6 +145,10 @@ impl Library for TokioPostgres {
         })
     }
 
+    fn alone(&self, session: &mut Session, text: &str) -> Outcome<()> {
+        Ok(self.0.block_on(session.client.batch_execute(text))?)
+    }
+
     fn work(&self, session: &mut Session, row: &Row, turn: i32) -> Outcome {
         self.0.block_on(async {
             let insert = session.kept(INSERT).await?;
