@@ -373,18 +373,17 @@ func (s *scenario) checkSettingsUndone() interface{} {
 // checkSettingsReset is back to what the client asked for when it logged in.
 func (s *scenario) checkSettingsReset() interface{} {
 	resets := [][]string{
-		{"reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"},
-		{"reset all"}, {"reset all"},
+		{"reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"}, {"reset all"},
 	}
-	return s.turns(3, func(c *client, turn int) interface{} {
+	return s.turns(4, func(c *client, turn int) interface{} {
 		run := s.setAll
-		if turn == 2 {
+		if turn >= 2 {
 			run = s.setAlone
 		}
 		run(c, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'", "set statement_timeout = '28s'",
 			"set search_path = pg_catalog, public")
 		pause(c.number, turn)
-		run(c, resets[turn]...)
+		run(c, resets[turn%2]...)
 		pause(c.number, turn+1)
 		return s.statement(c, show)
 	})

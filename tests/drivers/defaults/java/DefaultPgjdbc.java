@@ -484,13 +484,13 @@ public final class DefaultPgjdbc {
     Object settingsReset() throws Exception {
         String[][] resets = {
             {"reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"},
-            {"reset all"}, {"reset all"}};
-        return turns(3, (client, turn) -> {
-            Set set = turn == 2 ? DefaultPgjdbc::setAlone : DefaultPgjdbc::setAll;
+            {"reset all"}};
+        return turns(4, (client, turn) -> {
+            Set set = turn >= 2 ? DefaultPgjdbc::setAlone : DefaultPgjdbc::setAll;
             set.run(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
                 "set statement_timeout = '28s'", "set search_path = pg_catalog, public");
             pause(client.number, turn);
-            set.run(client, resets[turn]);
+            set.run(client, resets[turn % 2]);
             pause(client.number, turn + 1);
             return statement(client, SHOW + ", current_setting('extra_float_digits')");
         });

@@ -216,13 +216,13 @@ exports.run = library => {
     }),
 
     // Back to what the client asked for when it logged in.
-    settings_reset: () => turns(3, async (client, turn) => {
+    settings_reset: () => turns(4, async (client, turn) => {
       const resets = ['reset application_name', 'set timezone to default', 'reset statement_timeout', 'reset search_path']
-      const run = turn === 2 ? setAlone : setAll
+      const run = turn >= 2 ? setAlone : setAll
       await run(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
         "set statement_timeout = '28s'", 'set search_path = pg_catalog, public')
       await pause(client.number, turn)
-      await run(client, ...(turn === 0 ? resets : ['reset all']))
+      await run(client, ...(turn % 2 === 0 ? resets : ['reset all']))
       await pause(client.number, turn + 1)
       return statement(client, show)
     }),

@@ -50,6 +50,13 @@ class Client:
         self.engine = sa.create_engine(URL, poolclass=getattr(sa, POOL))
         self.kept = None
 
+    def give_back(self):
+        """The engine, with its one connection free."""
+        if self.kept is not None:
+            self.kept.close()
+            self.kept = None
+        return self.engine
+
     def connection(self):
         if self.kept is None:
             self.kept = self.engine.connect()
@@ -68,9 +75,7 @@ class SQLAlchemy(Library):
             return client
 
     def close(self, client):
-        if client.kept is not None:
-            client.kept.close()
-        client.engine.dispose()
+        client.give_back().dispose()
 
     def transaction(self, client):
         return client.connection().begin()
@@ -86,7 +91,7 @@ class SQLAlchemy(Library):
         driver.autocommit = False
 
     def work(self, client, number, turn):
-        with Session(client.engine) as session, session.begin():
+        with Session(client.give_back()) as session, session.begin():
             session.add(Row(**values(number, turn)))
             session.flush()
             row = session.execute(sa.select(Row.label, Row.amount).where(Row.id == row_id(number, turn))).one()
@@ -99,14 +104,14 @@ class SQLAlchemy(Library):
             return seen
 
     def autocommit(self, client, number, turn):
-        with client.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with client.give_back().connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             own = Row.id == row_id(number, turn)
             changed = connection.execute(sa.update(Row).where(own).values(flag=~Row.flag)).rowcount
             row = connection.execute(sa.select(Row.label, Row.flag).where(own)).one()
             return [changed, list(row), connection.scalar(sa.text("select now() is not null"))]
 
     def types(self, client, number, turn):
-        with Session(client.engine) as session:
+        with Session(client.give_back()) as session:
             session.add(Row(**values(number, turn)))
             session.commit()
             # Read again, in a transaction of its own: a commit expires what the session has.
@@ -118,18 +123,18 @@ class SQLAlchemy(Library):
 
     def unique_violation(self, client, row, again):
         try:
-            with Session(client.engine) as session, session.begin():
+            with Session(client.give_back()) as session, session.begin():
                 session.add(Row(**row))
                 session.flush()
                 session.execute(sa.insert(Row).values(**row))
         except sa.exc.IntegrityError as error:
             failure = refused(error)
-        with Session(client.engine) as session, session.begin():
+        with Session(client.give_back()) as session, session.begin():
             session.add_all([Row(**row), Row(**again)])
         return failure
 
     def savepoint_error(self, client, row, again):
-        with Session(client.engine) as session, session.begin():
+        with Session(client.give_back()) as session, session.begin():
             session.add(Row(**row))
             session.flush()
             try:
@@ -143,21 +148,21 @@ class SQLAlchemy(Library):
     def isolation(self, client):
         seen = []
         for options in ({"isolation_level": "SERIALIZABLE", "postgresql_readonly": True}, {}):
-            with client.engine.connect().execution_options(**options) as connection, connection.begin():
+            with client.give_back().connect().execution_options(**options) as connection, connection.begin():
                 seen.append(connection.scalar(sa.text("show transaction_isolation")))
                 seen.append(connection.scalar(sa.text("show transaction_read_only")))
         return seen
 
     def batch(self, client, rows):
         # One INSERT of many rows with RETURNING, as the ORM does by itself.
-        with Session(client.engine) as session, session.begin():
+        with Session(client.give_back()) as session, session.begin():
             inserted = session.scalars(sa.insert(Row).returning(Row.id, sort_by_parameter_order=True), rows)
             return len(inserted.all())
 
     def cursor(self, client):
         # A cursor of the server's, with a name.
         numbers = sa.select(sa.func.generate_series(1, 1000).column_valued("g"))
-        with Session(client.engine) as session, session.begin():
+        with Session(client.give_back()) as session, session.begin():
             portions = session.scalars(numbers, execution_options={"yield_per": 100}).partitions()
             return [sum(portion) for portion in portions]
 
@@ -176,7 +181,7 @@ class SQLAlchemy(Library):
             engine.dispose()
 
     def listen(self, client, channel, notify):
-        connection = client.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        connection = client.give_back().connect().execution_options(isolation_level="AUTOCOMMIT")
         with connection:
             connection.execute(sa.text(f"listen {channel}"))
             notify()

@@ -339,18 +339,18 @@ class Scenario:
 
     def check_settings_reset(self):
         """Back to what the client asked for when it logged in."""
-        resets = [["reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"],
-                  ["reset all"], ["reset all"]]
+        each = ["reset application_name", "set timezone to default", "reset statement_timeout", "reset search_path"]
+        resets = [each, ["reset all"], each, ["reset all"]]
 
         def once(client, turn):
-            run = self.set_alone if turn == 2 else self.set_all
+            run = self.set_alone if turn >= 2 else self.set_all
             run(client, "set application_name = 'to be reset'", "set timezone = 'Asia/Tokyo'",
                 "set statement_timeout = '28s'", "set search_path = pg_catalog, public")
             pause(client.number, turn)
             run(client, *resets[turn])
             pause(client.number, turn + 1)
             return self.statement(client, SHOW)
-        return self.turns(3, once)
+        return self.turns(4, once)
 
     def check_pool_checkout(self):
         with self.library.pool() as run:

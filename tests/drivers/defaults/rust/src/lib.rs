@@ -79,7 +79,12 @@ pub trait Library: Sync {
 
     fn connect(&self) -> Outcome<Self::Session>;
     /// One transaction of several statements on the session's connection: the rows of each. Rolled back if `undo`.
-    fn script(&self, session: &mut Self::Session, statements: &[Statement], undo: bool) -> Outcome<Vec<Value>>;
+    fn script(
+        &self,
+        session: &mut Self::Session,
+        statements: &[Statement],
+        undo: bool,
+    ) -> Outcome<Vec<Value>>;
     /// A statement outside a transaction.
     fn alone(&self, session: &mut Self::Session, text: &str) -> Outcome<()>;
     /// One invocation: inserts this row, reads it, changes all of the client's, and sums up.
@@ -141,10 +146,7 @@ fn pause(number: i32, turn: i32) {
 }
 
 /// Runs work for every one of the clients at once.
-fn together<S: Send>(
-    clients: &mut [Client<S>],
-    work: impl Fn(&mut Client<S>) -> Outcome + Sync,
-) -> Outcome {
+fn together<S: Send>(clients: &mut [Client<S>], work: impl Fn(&mut Client<S>) -> Outcome + Sync) -> Outcome {
     let work = &work;
     let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
         let threads: Vec<_> = clients.iter_mut().map(|client| scope.spawn(move || work(client))).collect();
@@ -154,12 +156,22 @@ fn together<S: Send>(
 }
 
 /// One transaction of one statement; its rows.
-fn statement<L: Library>(library: &L, client: &mut Client<L::Session>, text: &str, values: &[i32]) -> Outcome {
+fn statement<L: Library>(
+    library: &L,
+    client: &mut Client<L::Session>,
+    text: &str,
+    values: &[i32],
+) -> Outcome {
     let statements = [(text.to_owned(), values.to_vec())];
     Ok(library.script(client.session()?, &statements, false)?.pop().ok_or("no result")?)
 }
 
-fn set_all<L: Library>(library: &L, client: &mut Client<L::Session>, texts: &[&str], undo: bool) -> Outcome<()> {
+fn set_all<L: Library>(
+    library: &L,
+    client: &mut Client<L::Session>,
+    texts: &[&str],
+    undo: bool,
+) -> Outcome<()> {
     let statements: Vec<Statement> = texts.iter().map(|text| ((*text).to_owned(), vec![])).collect();
     library.script(client.session()?, &statements, undo)?;
     Ok(())
@@ -288,8 +300,10 @@ impl<L: Library> Scenario<'_, L> {
     }
 
     fn failing_twice(&mut self, first: i32, fail: Fail<L>) -> Outcome {
-        let text =
-            format!("select id, label from {} where client = $1::int and id >= $2::int order by id", L::TABLE);
+        let text = format!(
+            "select id, label from {} where client = $1::int and id >= $2::int order by id",
+            L::TABLE
+        );
         self.turns(3, |library, client, turn| {
             let low = first + 2 * turn;
             let (row, again) = (Row::new(client.number, low), Row::new(client.number, low + 1));
@@ -303,8 +317,7 @@ impl<L: Library> Scenario<'_, L> {
     fn check_prepared_reuse(&mut self) -> Outcome {
         self.turns(8, |library, client, turn| {
             let number = client.number;
-            let numbers: Vec<i32> =
-                (0..5).map(|place| (number * 5 + (place + turn) % 5 * 7) % 24).collect();
+            let numbers: Vec<i32> = (0..5).map(|place| (number * 5 + (place + turn) % 5 * 7) % 24).collect();
             library.reuse(client.session()?, &numbers, turn)
         })
     }
@@ -384,14 +397,14 @@ impl<L: Library> Scenario<'_, L> {
             "reset statement_timeout",
             "reset search_path",
         ];
-        self.turns(3, |library, client, turn| {
+        self.turns(4, |library, client, turn| {
             let run = |client: &mut Client<L::Session>, texts: &[&str]| match turn {
-                2 => set_alone(library, client, texts),
-                _ => set_all(library, client, texts, false),
+                0 | 1 => set_all(library, client, texts, false),
+                _ => set_alone(library, client, texts),
             };
             run(client, &set)?;
             pause(client.number, turn);
-            run(client, if turn == 0 { &each } else { &["reset all"] })?;
+            run(client, if turn % 2 == 0 { &each } else { &["reset all"] })?;
             pause(client.number, turn + 1);
             statement(library, client, SHOW, &[])
         })
@@ -509,7 +522,8 @@ impl<L: Library> Scenario<'_, L> {
         self.disconnect_all();
         self.connect_all()?;
         self.all(|library, client| {
-            let seen = left.iter().map(|text| statement(library, client, text, &[])).collect::<Outcome<_>>()?;
+            let seen =
+                left.iter().map(|text| statement(library, client, text, &[])).collect::<Outcome<_>>()?;
             Ok(Value::Array(seen))
         })
     }
@@ -522,7 +536,8 @@ impl<L: Library> Scenario<'_, L> {
         passed &= perform("unique_violation", self.failing_twice(200, L::unique_violation));
         passed &= perform("savepoint_error", self.failing_twice(300, L::savepoint_error));
         passed &= perform("prepared_reuse", self.check_prepared_reuse());
-        passed &= perform("isolation", self.turns(3, |library, client, _| library.isolation(client.session()?)));
+        passed &=
+            perform("isolation", self.turns(3, |library, client, _| library.isolation(client.session()?)));
         passed &= perform("batch", self.check_batch());
         passed &= perform("cursor", self.turns(2, |library, client, _| library.cursor(client.session()?)));
         passed &= perform("session_settings", self.check_session_settings());

@@ -91,9 +91,19 @@ impl Item {
     }
 
     fn plain(&self) -> Value {
-        let (amount, mood) = (self.amount.as_ref().map(ToString::to_string), self.mood.as_ref().map(|mood| &mood.0));
+        let (amount, mood) =
+            (self.amount.as_ref().map(ToString::to_string), self.mood.as_ref().map(|mood| &mood.0));
         json!([
-            self.id, self.client, self.label, amount, self.data, self.tags, self.seen, self.flag, self.ratio, mood
+            self.id,
+            self.client,
+            self.label,
+            amount,
+            self.data,
+            self.tags,
+            self.seen,
+            self.flag,
+            self.ratio,
+            mood
         ])
     }
 }
@@ -141,7 +151,6 @@ fn insert(connection: &mut PgConnection, row: &Row) -> Result<usize, Error> {
 }
 
 fn url() -> String {
-    // The runner's user, password and database need no escaping that it has not done.
     env("PGDSN")
 }
 
@@ -190,7 +199,10 @@ impl Library for Diesel {
     }
 
     fn work(&self, connection: &mut PgConnection, row: &Row, turn: i32) -> Outcome {
-        use default_diesel::{dsl::{amount, client, id, label, seen}, table};
+        use default_diesel::{
+            dsl::{amount, client, id, label, seen},
+            table,
+        };
         let half = BigDecimal::from_str("1.5")?;
         Ok(connection.transaction(|connection| {
             insert(connection, row)?;
@@ -209,7 +221,10 @@ impl Library for Diesel {
     }
 
     fn autocommit(&self, connection: &mut PgConnection, item: i64) -> Outcome {
-        use default_diesel::{dsl::{flag, label}, table};
+        use default_diesel::{
+            dsl::{flag, label},
+            table,
+        };
         let changed =
             diesel::update(table.find(item)).set(flag.eq(diesel::dsl::not(flag))).execute(connection)?;
         let row: (Option<String>, Option<bool>) = table.find(item).select((label, flag)).first(connection)?;
@@ -217,7 +232,10 @@ impl Library for Diesel {
     }
 
     fn types(&self, connection: &mut PgConnection, row: &Row) -> Outcome {
-        use default_diesel::{dsl::{client, mood, seen, tags}, table};
+        use default_diesel::{
+            dsl::{client, mood, seen, tags},
+            table,
+        };
         Ok(connection.transaction(|connection| {
             insert(connection, row)?;
             let read: Item = table.find(row.id).first(connection)?;
@@ -257,8 +275,12 @@ impl Library for Diesel {
 
     /// As many queries as there are combinations of what they filter and sort by.
     fn reuse(&self, connection: &mut PgConnection, numbers: &[i32], value: i32) -> Outcome {
-        use default_diesel::{dsl::{client, flag, id, label, ratio, seen}, table};
-        let rows: Result<Vec<Vec<(i64, Option<String>)>>, Error> = connection.transaction(|connection| {
+        use default_diesel::{
+            dsl::{client, flag, id, label, ratio, seen},
+            table,
+        };
+        type Found = Vec<(i64, Option<String>)>;
+        let rows: Result<Vec<Found>, Error> = connection.transaction(|connection| {
             let queries = numbers.iter().map(|number| {
                 let mut query = table.select((id, label)).filter(id.eq(row_id(value, value))).into_boxed();
                 if number & 1 != 0 {
@@ -285,7 +307,11 @@ impl Library for Diesel {
     fn isolation(&self, connection: &mut PgConnection) -> Outcome {
         let shown = |connection: &mut PgConnection| {
             let texts = ["show transaction_isolation", "show transaction_read_only"];
-            texts.iter().map(|text| all(connection, text, &[])).collect::<Outcome<Value>>().map_err(End::Failed)
+            texts
+                .iter()
+                .map(|text| all(connection, text, &[]))
+                .collect::<Outcome<Value>>()
+                .map_err(End::Failed)
         };
         let strict = connection.build_transaction().serializable().read_only().run(shown);
         let usual = connection.transaction(shown);
@@ -297,7 +323,10 @@ impl Library for Diesel {
     }
 
     fn batch(&self, connection: &mut PgConnection, rows: &[Row]) -> Outcome {
-        use default_diesel::{dsl::{id, label}, table};
+        use default_diesel::{
+            dsl::{id, label},
+            table,
+        };
         use diesel::upsert::excluded;
         Ok(connection.transaction(|connection| {
             let items = |rows: &[Row]| rows.iter().map(Item::new).collect::<Vec<_>>();

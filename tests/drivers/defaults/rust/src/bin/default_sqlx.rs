@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgArguments, PgListener, PgPool, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::types::BigDecimal;
-use sqlx::{Acquire as _, Column as _, Executor as _, PgConnection, Postgres, QueryBuilder, Row as _, TypeInfo as _};
+use sqlx::{
+    Acquire as _, Column as _, Executor as _, PgConnection, Postgres, QueryBuilder, Row as _, TypeInfo as _,
+};
 use tokio::runtime::Runtime;
 
 const TABLE: &str = "default_sqlx";
@@ -40,7 +42,9 @@ fn plain(row: &PgRow) -> Outcome {
             "INT8" => json!(row.try_get::<Option<i64>, _>(column)?),
             "FLOAT8" => json!(row.try_get::<Option<f64>, _>(column)?),
             "BOOL" => json!(row.try_get::<Option<bool>, _>(column)?),
-            "NUMERIC" => json!(row.try_get::<Option<BigDecimal>, _>(column)?.map(|number| number.to_string())),
+            "NUMERIC" => {
+                json!(row.try_get::<Option<BigDecimal>, _>(column)?.map(|number| number.to_string()))
+            }
             "JSONB" => json!(row.try_get::<Option<Value>, _>(column)?),
             "TEXT[]" => json!(row.try_get::<Option<Vec<String>>, _>(column)?),
             "TIMESTAMPTZ" => json!(row.try_get::<Option<DateTime<Utc>>, _>(column)?),
@@ -93,7 +97,11 @@ impl Library for Sqlx {
                 let query = values.iter().fold(sqlx::query(text), |query, value| query.bind(value));
                 seen.push(all(&mut transaction, query).await?);
             }
-            if undo { transaction.rollback().await? } else { transaction.commit().await? }
+            if undo {
+                transaction.rollback().await?
+            } else {
+                transaction.commit().await?
+            }
             Ok(seen)
         })
     }
@@ -110,7 +118,8 @@ impl Library for Sqlx {
             let query = sqlx::query("select label, amount from default_sqlx where id = $1").bind(row.id);
             let read = plain(&query.fetch_one(&mut *transaction).await?)?;
             let query = sqlx::query("update default_sqlx set amount = amount + $1 where client = $2");
-            let changed = query.bind(BigDecimal::from_str("1.5")?).bind(row.client).execute(&mut *transaction).await?;
+            let changed =
+                query.bind(BigDecimal::from_str("1.5")?).bind(row.client).execute(&mut *transaction).await?;
             let query = sqlx::query_as("select count(*), sum(amount) from default_sqlx where client = $1");
             let (count, sum): (i64, BigDecimal) = query.bind(row.client).fetch_one(&mut *transaction).await?;
             let mut seen = vec![read, json!([changed.rows_affected(), count, sum.to_string()])];
@@ -205,13 +214,21 @@ impl Library for Sqlx {
         self.0.block_on(async {
             let mut transaction = pool.0.begin().await?;
             let (first, rest) = rows.split_at(10);
-            let mut builder = QueryBuilder::<Postgres>::new("insert into default_sqlx (id, client, label, seen, flag) ");
+            let mut builder =
+                QueryBuilder::<Postgres>::new("insert into default_sqlx (id, client, label, seen, flag) ");
             builder.push_values(first, |mut values, row| {
-                values.push_bind(row.id).push_bind(row.client).push_bind(&row.label).push_bind(row.seen).push_bind(row.flag);
+                values
+                    .push_bind(row.id)
+                    .push_bind(row.client)
+                    .push_bind(&row.label)
+                    .push_bind(row.seen)
+                    .push_bind(row.flag);
             });
             let inserted = builder.build().execute(&mut *transaction).await?.rows_affected();
-            let lines: String =
-                rest.iter().map(|row| format!("{}\t{}\t{}\t{}\n", row.id, row.client, row.amount, row.seen)).collect();
+            let lines: String = rest
+                .iter()
+                .map(|row| format!("{}\t{}\t{}\t{}\n", row.id, row.client, row.amount, row.seen))
+                .collect();
             let mut copy =
                 transaction.copy_in_raw("copy default_sqlx (id, client, amount, seen) from stdin").await?;
             copy.send(lines.into_bytes()).await?;

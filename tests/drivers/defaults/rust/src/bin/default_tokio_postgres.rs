@@ -54,7 +54,15 @@ impl<'a> FromSql<'a> for Label {
 
 fn parameters(row: &Row) -> [&(dyn ToSql + Sync); 10] {
     [
-        &row.id, &row.client, &row.label, &row.amount, &row.data, &row.tags, &row.seen, &row.flag, &row.ratio,
+        &row.id,
+        &row.client,
+        &row.label,
+        &row.amount,
+        &row.data,
+        &row.tags,
+        &row.seen,
+        &row.flag,
+        &row.ratio,
         &row.mood,
     ]
 }
@@ -140,7 +148,11 @@ impl Library for TokioPostgres {
                 let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
                 seen.push(all(&transaction, text, &values).await?);
             }
-            if undo { transaction.rollback().await? } else { transaction.commit().await? }
+            if undo {
+                transaction.rollback().await?
+            } else {
+                transaction.commit().await?
+            }
             Ok(seen)
         })
     }
@@ -161,7 +173,8 @@ impl Library for TokioPostgres {
             let text = "select count(*), sum(amount)::text from default_tokio_postgres where client = $1";
             let mut seen = vec![read, json!(changed), all(&transaction, text, &[&row.client]).await?];
             if turn % 3 == 0 {
-                let text = "select id from default_tokio_postgres where client = $1 order by seen desc limit $2";
+                let text =
+                    "select id from default_tokio_postgres where client = $1 order by seen desc limit $2";
                 seen.push(all(&transaction, text, &[&row.client, &2_i64]).await?);
             }
             transaction.commit().await?;
@@ -249,8 +262,11 @@ impl Library for TokioPostgres {
             let mut seen = vec![];
             for strict in [true, false] {
                 let builder = session.client.build_transaction();
-                let builder =
-                    if strict { builder.isolation_level(IsolationLevel::Serializable).read_only(true) } else { builder };
+                let builder = if strict {
+                    builder.isolation_level(IsolationLevel::Serializable).read_only(true)
+                } else {
+                    builder
+                };
                 let transaction = builder.start().await?;
                 seen.push(all(&transaction, "show transaction_isolation", &[]).await?);
                 seen.push(all(&transaction, "show transaction_read_only", &[]).await?);
@@ -268,8 +284,10 @@ impl Library for TokioPostgres {
             let (first, rest) = rows.split_at(10);
             let parameters: Vec<_> = first.iter().map(parameters).collect();
             let inserted = try_join_all(parameters.iter().map(|row| transaction.execute(&kept, row))).await?;
-            let lines: String =
-                rest.iter().map(|row| format!("{}\t{}\t{}\t{}\n", row.id, row.client, row.amount, row.seen)).collect();
+            let lines: String = rest
+                .iter()
+                .map(|row| format!("{}\t{}\t{}\t{}\n", row.id, row.client, row.amount, row.seen))
+                .collect();
             let text = "copy default_tokio_postgres (id, client, amount, seen) from stdin";
             let sink = transaction.copy_in::<_, bytes::Bytes>(text).await?;
             let mut sink = std::pin::pin!(sink);
@@ -310,7 +328,12 @@ impl Library for TokioPostgres {
         }))
     }
 
-    fn listen(&self, session: &mut Session, channel: &str, notify: &mut dyn FnMut() -> Outcome<()>) -> Outcome {
+    fn listen(
+        &self,
+        session: &mut Session,
+        channel: &str,
+        notify: &mut dyn FnMut() -> Outcome<()>,
+    ) -> Outcome {
         self.0.block_on(session.client.batch_execute(&format!("listen {channel}")))?;
         notify()?;
         self.0.block_on(async {
