@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::refusal::Timeout;
 use crate::pool::{Lease, PinSlot, Pool};
@@ -12,6 +12,19 @@ use crate::proto::statements::{Moment, Sequence};
 
 /// Most custom settings of one transaction that are asked about; the names of others are overlooked.
 const MOST_NAMES: usize = 64;
+
+/// How long a client waits for a place in the budget for pins: whoever has just given up what it was pinned for is about to
+/// free one.
+const SLOT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whether a client may do what would keep its server connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MayPin {
+    Yes,
+    No,
+    /// It is to be asked again.
+    Later,
+}
 
 /// A client with a server connection.
 pub(super) struct Active {
@@ -56,6 +69,8 @@ pub(super) struct Active {
     pub(super) pins: Pins,
     /// New pins that the client is to be warned of.
     pub(super) warnings: Pins,
+    /// Since when it waits for a place in the pool's budget for pins.
+    pub(super) wants_slot_since: Option<Instant>,
     /// Its place in the pool's budget for pins.
     slot: Option<PinSlot>,
     /// An audit is over; its ReadyForQuery is not the client's.
@@ -106,6 +121,7 @@ impl Active {
             suspects: Suspects::NONE,
             pins: Pins::NONE,
             warnings: Pins::NONE,
+            wants_slot_since: None,
             slot: None,
             audited: false,
             audit_resets: false,
@@ -184,10 +200,21 @@ impl Active {
     }
 
     /// Whether the client may do what would keep its server connection.
-    pub(super) fn refuses(&self, reason: PinReason) -> bool {
+    pub(super) fn may_pin(&mut self, reason: PinReason) -> MayPin {
         let pool = self.lease.pool();
-        pool.params.session.pins.policies.of(reason) == PinPolicy::Reject
-            || self.slot.is_none() && !PinSlot::is_there(pool) && reason != PinReason::SequenceValue
+        if pool.params.session.pins.policies.of(reason) == PinPolicy::Reject {
+            return MayPin::No;
+        }
+        if self.slot.is_some() || PinSlot::is_there(pool) || reason == PinReason::SequenceValue {
+            self.wants_slot_since = None;
+            return MayPin::Yes;
+        }
+        let since = *self.wants_slot_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < SLOT_PATIENCE {
+            return MayPin::Later;
+        }
+        self.wants_slot_since = None;
+        MayPin::No
     }
 
     /// The server connection, and the place in the budget for pins.

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::active::Active;
+use super::active::{Active, MayPin};
 use super::outgoing::Outgoing;
 use crate::lock::lock;
 use crate::pool::{Pool, PoolMode};
@@ -119,12 +119,18 @@ impl Desk<'_> {
         self.active.lease.ledger.sent_refused(frame.tag, reason);
     }
 
+    fn may_pin(&mut self, reason: PinReason) -> Result<(), Stop> {
+        match self.active.may_pin(reason) {
+            MayPin::Yes => Ok(()),
+            MayPin::Later => Err(Stop::Stall),
+            MayPin::No => Err(Stop::Refuse(Refused::Pin(reason))),
+        }
+    }
+
     /// Notes what a statement may leave behind.
     fn look_at(&mut self, effects: &Effects) -> Result<(), Stop> {
         let fresh = effects.pins.without(self.active.pins);
-        if let Some(reason) = fresh.iter().find(|reason| self.active.refuses(*reason)) {
-            return Err(Stop::Refuse(Refused::Pin(reason)));
-        }
+        fresh.iter().try_for_each(|reason| self.may_pin(reason))?;
         self.active.suspects.insert(effects.suspects);
         self.active.reshaped |= effects.reshapes;
         self.active.unknown_names |= effects.unknown_names;
@@ -294,9 +300,7 @@ impl Desk<'_> {
     fn keep_on_server(&mut self, name: &[u8]) -> Result<(), Stop> {
         if !name.is_empty() {
             self.settled(name)?;
-            if self.active.refuses(PinReason::SqlPrepare) {
-                return Err(Stop::Refuse(Refused::Pin(PinReason::SqlPrepare)));
-            }
+            self.may_pin(PinReason::SqlPrepare)?;
             self.active.pin(PinReason::SqlPrepare);
         }
         let at = self.active.lease.ledger.next_moment();

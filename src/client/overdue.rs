@@ -39,6 +39,9 @@ impl Session {
 
     /// Says when the client is to be looked at next.
     pub(super) fn watch(&self, now: Instant) {
+        if matches!(&self.state, State::Active(Active { wants_slot_since: Some(_), .. })) {
+            return self.member.look_at(Some(now));
+        }
         let due = self.deadlines().into_iter().flatten().map(|(due, _)| due).min();
         self.member.look_at(due.map(|due| due.max(now)));
     }
@@ -79,6 +82,9 @@ impl Session {
 
     /// Something may be overdue.
     pub(super) fn overdue(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+        if let State::Active(Active { wants_slot_since: Some(_), progress, .. }) = &mut self.state {
+            *progress = true;
+        }
         // What can go on does not take too long.
         if let Poll::Ready(step) = self.poll_spool(cx) {
             step?;

@@ -73,7 +73,10 @@ impl Session {
             return Err(violation.into());
         }
         self.answer_alone(cx)?;
-        let State::Active(Active { lease, .. }) = &self.state else { return Ok(()) };
+        let State::Active(Active { lease, wants_slot_since, .. }) = &self.state else { return Ok(()) };
+        if wants_slot_since.is_some() {
+            self.watch(Instant::now());
+        }
         // Without a Sync or the end of a COPY before its Terminate, there is nothing to wait for.
         if self.leaving && !lease.ledger.is_running() { Err(End::Terminated) } else { Ok(()) }
     }
