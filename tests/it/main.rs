@@ -21,6 +21,7 @@ mod modes;
 mod poolers;
 mod queue;
 mod regressions;
+mod session_state;
 mod storm;
 mod support;
 mod transports;
@@ -52,6 +53,7 @@ fn main() -> std::process::ExitCode {
         modes::trials,
         poolers::trials,
         regressions::trials,
+        session_state::trials,
         transports::trials,
     ] {
         trials.extend(group(&ground));
