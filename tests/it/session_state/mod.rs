@@ -6,7 +6,7 @@
 //! the same `PGCORRAL_THREADS` (4), a run is the same again. `PGCORRAL_WITHOUT`: topics to leave out, with commas between.
 //! A sequence that fails is cut down to what is needed for it to fail, and printed as a conformance file has it.
 
-mod answer;
+pub mod answer;
 mod batches;
 mod generator;
 mod player;
