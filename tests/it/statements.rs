@@ -5,7 +5,7 @@ use std::sync::Arc;
 use libtest_mimic::Trial;
 
 use crate::Test;
-use crate::session_state::answer::{Answer, Notifications, Oids};
+use crate::session_state::answer::{Answer, Ear};
 use crate::support::ground::{Ground, Tenant, address};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
 use crate::support::requests::{Request, bytes, execution, statement};
@@ -61,13 +61,13 @@ fn first(replies: &[Message]) -> String {
 /// The same is answered directly and through the proxy.
 struct Pair {
     sides: [Wire; 2],
-    oids: [Oids; 2],
+    ears: [Ear; 2],
 }
 
 impl Pair {
     fn new(ground: &Ground, tenant: &Tenant, proxy: &Proxy) -> Self {
         let sides = [address(ground.cluster()), proxy.address].map(|address| tenant.login(address));
-        Self { sides, oids: Default::default() }
+        Self { sides, ears: Default::default() }
     }
 
     /// One write on each side. With it comes the answer of both.
@@ -75,7 +75,7 @@ impl Pair {
         let count = requests.iter().filter(|request| request.ends_an_answer()).count();
         let answers = [0, 1].map(|side| {
             self.sides[side].send(&bytes(requests)).expect("send");
-            Answer::read(&mut self.sides[side], count, &mut self.oids[side], &mut Notifications::new())
+            Answer::read(&mut self.sides[side], count, &mut self.ears[side])
         });
         let [direct, proxied] = answers;
         if let Some(difference) = direct.difference(&proxied) {

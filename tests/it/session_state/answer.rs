@@ -16,8 +16,8 @@ const SOURCE_FIELDS: &[u8] = b"FLR";
 pub struct Segment {
     /// All replies but those below, in their order.
     pub replies: Vec<Message>,
-    /// The last value of each parameter that was reported; their order is nobody's promise.
-    pub parameters: BTreeMap<String, String>,
+    /// The last value of each parameter that was reported, if it is news; their order is nobody's promise.
+    pub parameters: Parameters,
 }
 
 /// The answer to one write.
@@ -33,19 +33,30 @@ pub struct Answer {
 #[derive(Debug, Default)]
 pub struct Oids(HashMap<u32, u32>);
 
-/// What is read beside the answers: channel and payload of each notification.
-pub type Notifications = Vec<(String, String)>;
+/// Parameters by their names.
+pub type Parameters = BTreeMap<String, String>;
+
+/// What one session has heard so far.
+#[derive(Debug, Default)]
+pub struct Ear {
+    /// The last value of each parameter.
+    pub parameters: Parameters,
+    /// Channel and payload of each notification that nobody has looked at yet.
+    pub notifications: Vec<(String, String)>,
+    /// Objects by number.
+    pub oids: Oids,
+}
 
 impl Answer {
     /// Reads as many segments.
-    pub fn read(wire: &mut Wire, segments: usize, oids: &mut Oids, heard: &mut Notifications) -> Self {
+    pub fn read(wire: &mut Wire, segments: usize, ear: &mut Ear) -> Self {
         let mut answer = Self::default();
         for _ in 0..segments {
             let (messages, fault) = match wire.read_until(b'Z') {
                 Ok(messages) => (messages, None),
                 Err((messages, fault)) => (messages, Some(fault)),
             };
-            answer.segments.push(Segment::of(messages, oids, heard));
+            answer.segments.push(Segment::of(messages, ear));
             if let Some(fault) = fault {
                 answer.end = Some(match fault {
                     Fault::Closed => "the connection was closed".to_owned(),
@@ -74,38 +85,40 @@ impl Answer {
         self.replies().any(|m| m.tag == b'E' && m.field(b'M').as_deref() == Some(stale))
     }
 
-    /// Says where the other one differs. None: nowhere.
+    /// Says where the other one, which came through the proxy, differs. None: nowhere.
     pub fn difference(&self, other: &Self) -> Option<String> {
         if self == other {
             return None;
         }
+        let (direct, proxied) = (self.lines(), other.lines());
         let mut text = String::new();
-        for (name, answer) in [("direct", self), ("proxied", other)] {
-            let _ = writeln!(text, "  {name}:\n{}", answer.print());
+        for at in 0..direct.len().max(proxied.len()) {
+            let _ = match (direct.get(at), proxied.get(at)) {
+                (Some(direct), Some(proxied)) if direct == proxied => writeln!(text, "< {direct:.100}"),
+                (direct, proxied) => {
+                    [("direct: ", direct), ("proxied:", proxied)].into_iter().try_for_each(|(name, line)| {
+                        writeln!(text, "{name} < {}", line.map_or("nothing", String::as_str))
+                    })
+                }
+            };
         }
         Some(text)
     }
 
-    fn print(&self) -> String {
-        let mut text = String::new();
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         for segment in &self.segments {
-            for reply in &segment.replies {
-                let _ = writeln!(text, "    < {reply}");
-            }
-            for (name, value) in &segment.parameters {
-                let _ = writeln!(text, "    < ParameterStatus {name:?} {value:?}");
-            }
+            lines.extend(segment.parameters.iter().map(|(name, value)| format!("ParameterStatus {name:?} {value:?}")));
+            lines.extend(segment.replies.iter().map(Message::to_string));
         }
-        if let Some(end) = &self.end {
-            let _ = writeln!(text, "    < {end}");
-        }
-        text
+        lines.extend(self.end.clone());
+        lines
     }
 }
 
 impl Segment {
     /// Sorts replies by what is compared how.
-    pub fn of(messages: Vec<Message>, oids: &mut Oids, heard: &mut Notifications) -> Self {
+    pub fn of(messages: Vec<Message>, ear: &mut Ear) -> Self {
         let mut segment = Self::default();
         for Message { tag, mut body } in messages {
             match tag {
@@ -116,16 +129,18 @@ impl Segment {
                 }
                 b'A' => {
                     let [channel, payload] = texts(&body[4..]);
-                    heard.push((channel, payload));
+                    ear.notifications.push((channel, payload));
                     continue;
                 }
                 b'E' | b'N' => body = without_source(&body),
-                b'T' => oids.replace_columns(&mut body),
-                b't' => (2..body.len()).step_by(4).for_each(|at| oids.replace(&mut body, at)),
+                b'T' => ear.oids.replace_columns(&mut body),
+                b't' => (2..body.len()).step_by(4).for_each(|at| ear.oids.replace(&mut body, at)),
                 _ => {}
             }
             segment.replies.push(Message { tag, body });
         }
+        // To say again what is known does no harm.
+        segment.parameters.retain(|name, value| ear.parameters.insert(name.clone(), value.clone()).as_ref() != Some(value));
         segment
     }
 }

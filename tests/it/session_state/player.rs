@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::requests::{self, Request};
 use crate::support::wire::{Message, PROTOCOL_3_0, Wire};
 
-use super::answer::{Answer, Notifications, Oids, Segment};
+use super::answer::{Answer, Ear, Segment};
 use super::generator::View;
 use super::step::{Action, Leaving, Step, Touch};
 use super::world::{CLIENTS, POOL_SIZE, World, new_rows, new_table};
@@ -48,13 +48,12 @@ pub struct Player<'w> {
     patience: Duration,
     pairs: Vec<Option<Pair>>,
     retired: [bool; CLIENTS + 1],
-    oids: [Oids; 2],
 }
 
 /// One client: a session on either side.
 struct Pair {
     sides: [Wire; 2],
-    heard: [Notifications; 2],
+    ears: [Ear; 2],
     /// Transaction status.
     status: u8,
     /// It may have state that keeps its server connection.
@@ -67,7 +66,7 @@ impl<'w> Player<'w> {
     /// Nobody is connected yet. `patience`: longest wait for an answer.
     pub fn new(world: &'w World<'w>, patience: Duration) -> Self {
         let pairs = (0..=CLIENTS).map(|_| None).collect();
-        Self { world, patience, pairs, retired: [false; CLIENTS + 1], oids: Default::default() }
+        Self { world, patience, pairs, retired: [false; CLIENTS + 1] }
     }
 
     fn holds(&self, client: usize) -> bool {
@@ -105,7 +104,6 @@ impl<'w> Player<'w> {
                 Touch::Shape => self.write(KEEPER, &[Request::Query(new_table(client))])?,
             };
         }
-        self.oids = Default::default();
         Ok(())
     }
 
@@ -133,12 +131,14 @@ impl<'w> Player<'w> {
         };
         let [direct, proxied] = self.world.addresses();
         let (direct, proxied) = (login(direct)?, login(proxied)?);
-        let greetings = [direct.1, proxied.1].map(|messages| greeting(messages));
+        let mut ears: [Ear; 2] = Default::default();
+        let mut greetings = ears.iter_mut().zip([direct.1, proxied.1]).map(|(ear, messages)| greeting(messages, ear));
+        let greetings: [Answer; 2] = std::array::from_fn(|_| greetings.next().expect("two"));
         match greetings[DIRECT].difference(&greetings[PROXIED]) {
             Some(difference) => Err(format!("login with {params:?}:\n{difference}")),
             None => Ok(Pair {
                 sides: [direct.0, proxied.0],
-                heard: Default::default(),
+                ears,
                 status: IDLE,
                 pinned: false,
                 texts: HashMap::new(),
@@ -187,7 +187,7 @@ impl<'w> Player<'w> {
     fn read(&mut self, client: usize, side: usize, requests: &[Request]) -> Answer {
         let answers = requests.iter().filter(|request| request.ends_an_answer()).count();
         let Some(pair) = &mut self.pairs[client] else { return Answer::default() };
-        Answer::read(&mut pair.sides[side], answers, &mut self.oids[side], &mut pair.heard[side])
+        Answer::read(&mut pair.sides[side], answers, &mut pair.ears[side])
     }
 
     /// The table of a prepared statement has changed, and PostgreSQL refuses to execute it. The proxy prepares it
@@ -257,7 +257,7 @@ impl Pair {
 
     /// They come when PostgreSQL finds the time, so they are looked at when nothing is under way.
     fn compare_notifications(&mut self) -> Result<(), String> {
-        let [direct, proxied] = std::mem::take(&mut self.heard);
+        let [direct, proxied] = self.ears.each_mut().map(|ear| std::mem::take(&mut ear.notifications));
         if direct == proxied {
             return Ok(());
         }
@@ -282,8 +282,7 @@ fn discards_all(reply: &Message) -> bool {
 }
 
 /// The replies to a startup packet, without those of the authentication and the key.
-fn greeting(mut messages: Vec<Message>) -> Answer {
+fn greeting(mut messages: Vec<Message>, ear: &mut Ear) -> Answer {
     messages.retain(|message| !matches!(message.tag, b'R' | b'K'));
-    let segment = Segment::of(messages, &mut Oids::default(), &mut Notifications::new());
-    Answer { segments: vec![segment], end: None }
+    Answer { segments: vec![Segment::of(messages, ear)], end: None }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use crate::support::requests::Request;
 
+use super::statements::PROBE;
+
 /// How a client ends. Another one, with the same startup parameters, takes its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leaving {
@@ -101,5 +103,6 @@ impl fmt::Display for Step {
 
 /// All of them, one after the other.
 pub fn print(steps: &[Step]) -> String {
-    steps.iter().map(Step::to_string).collect()
+    let text: String = steps.iter().map(Step::to_string).collect();
+    text.replace(&format!("{PROBE:?}"), "PROBE")
 }
