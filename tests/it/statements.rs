@@ -22,6 +22,7 @@ const TESTS: &[Test] = &[
     ("trace_comments_make_no_new_statement", trace_comments),
     ("trace_comments_of_unnamed_statements", unnamed_trace_comments),
     ("prepared_again_after_a_change_of_the_table", changed_table),
+    ("described_anew_after_a_change_of_the_table", changed_and_described),
     ("a_change_seen_within_a_transaction_is_an_error", changed_within),
     ("one_parse_complete_each", one_parse_complete),
     ("equal_names_are_different_statements", equal_names),
@@ -124,9 +125,8 @@ fn evictions_in_a_pipeline(ground: &Ground) {
         ask(&mut wire, &[Request::parse(&format!("s{number}"), &sql), Request::Sync]);
     }
     for _ in 0..5 {
-        let executions = (0..10).flat_map(|number| {
-            [Request::bind(&format!("s{number}"), &[]), Request::execute()]
-        });
+        let executions =
+            (0..10).flat_map(|number| [Request::bind(&format!("s{number}"), &[]), Request::execute()]);
         let requests: Vec<Request> = executions.chain([Request::Sync]).collect();
         let replies = ask(&mut wire, &requests);
         let rows = replies.iter().filter(|reply| reply.tag == b'D').map(|row| row.columns()[0].clone());
@@ -145,7 +145,7 @@ fn comment(number: usize) -> String {
 fn traced(number: usize) -> String {
     let comment = comment(number + 1);
     let text = "select 'traced ' || $1::text";
-    if number % 2 == 0 { format!("{text} {comment}") } else { format!("{comment} {text}") }
+    if number.is_multiple_of(2) { format!("{text} {comment}") } else { format!("{comment} {text}") }
 }
 
 fn trace_comments(ground: &Ground) {
@@ -177,6 +177,19 @@ fn unnamed_trace_comments(ground: &Ground) {
     assert!(count <= 1, "{count} statements for one");
 }
 
+/// As drivers do it: a statement that PostgreSQL refuses because its result has changed is prepared again, once.
+fn as_a_driver(wire: &mut Wire, sql: &str) -> Vec<Message> {
+    let run =
+        [Request::bind("s", &[]), Request::DescribePortal(String::new()), Request::execute(), Request::Sync];
+    let replies = ask(wire, &run);
+    let Some(error) = replies.iter().find(|reply| reply.tag == b'E') else { return replies };
+    assert_eq!(error.sqlstate(), "0A000", "{error:?}");
+    // By this, and not by the words, JDBC's driver knows it.
+    assert_eq!(error.field(b'R').as_deref(), Some("RevalidateCachedQuery"), "{error:?}");
+    let again = [Request::CloseStatement("s".to_owned()), Request::parse("s", sql)];
+    ask(wire, &[&again[..], &run[..]].concat())
+}
+
 /// By whomever: by another client, or by a migration that does not go through the proxy.
 fn changed_table(ground: &Ground) {
     let (tenant, proxy) = start(ground, "changed", &[]);
@@ -187,10 +200,6 @@ fn changed_table(ground: &Ground) {
     for wire in &mut clients {
         assert_eq!(first(&ask(wire, &statement("s", text, &[]))), "1");
     }
-    let columns = |replies: &[Message]| {
-        assert_eq!(sqlstate(replies), None, "{replies:?}");
-        replies.iter().find(|reply| reply.tag == b'D').map(|row| row.columns().len())
-    };
     let mut root = ground.root(&tenant.name);
     for number in 0..6 {
         let change = format!("alter table changing add column c{number} int");
@@ -200,18 +209,33 @@ fn changed_table(ground: &Ground) {
         }
         for wire in &mut clients {
             for _ in 0..2 {
-                let requests = [
-                    Request::bind("s", &[]),
-                    Request::DescribePortal(String::new()),
-                    Request::execute(),
-                    Request::Sync,
-                ];
-                let replies = ask(wire, &requests);
-                assert_eq!(columns(&replies), Some(number + 2));
-                let tags: Vec<u8> = replies.iter().map(|reply| reply.tag).collect();
-                assert_eq!(String::from_utf8_lossy(&tags), "2TDCZ");
+                let replies = as_a_driver(wire, text);
+                assert_eq!(sqlstate(&replies), None, "{replies:?}");
+                let row = replies.iter().find(|reply| reply.tag == b'D').expect("a row");
+                assert_eq!(row.columns().len(), number + 2);
             }
         }
+    }
+}
+
+/// Who prepares it after the change, or asks what it looks like now, has no error.
+fn changed_and_described(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "described", &[]);
+    let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+    clients[0].rows("create table changing (a int)");
+    let text = "select * from changing";
+    ask(&mut clients[0], &statement("s", text, &[]));
+    let run =
+        [Request::bind("s", &[]), Request::DescribePortal(String::new()), Request::execute(), Request::Sync];
+    ground.root(&tenant.name).rows("alter table changing add column b int");
+    assert_eq!(sqlstate(&ask(&mut clients[0], &run)), None);
+    ground.root(&tenant.name).rows("alter table changing add column c int");
+    for sql in [text, "select a from changing"] {
+        for name in ["new", ""] {
+            let replies = ask(&mut clients[1], &statement(name, sql, &[]));
+            assert_eq!(sqlstate(&replies), None, "{name:?}: {replies:?}");
+        }
+        ask(&mut clients[1], &[Request::CloseStatement("new".to_owned()), Request::Sync]);
     }
 }
 
@@ -220,13 +244,14 @@ fn changed_within(ground: &Ground) {
     let (tenant, proxy) = start(ground, "changed_within", &[]);
     let mut pair = Pair::new(ground, &tenant, &proxy);
     pair.sides[0].rows("create table changing (a int)");
-    pair.ask(&statement("s", "select * from changing", &[]));
+    let text = "select * from changing";
+    pair.ask(&statement("s", text, &[]));
     pair.sides[0].rows("alter table changing add column b int");
     pair.ask(&[Request::Query("begin".to_owned())]);
     let answer = pair.ask(&execution("s", &[]));
     assert!(answer.has_stale_plan(), "{answer:?}");
     pair.ask(&[Request::Query("rollback".to_owned())]);
-    assert_eq!(sqlstate(&ask(&mut pair.sides[1], &execution("s", &[]))), None);
+    assert_eq!(sqlstate(&as_a_driver(&mut pair.sides[1], text)), None);
 }
 
 fn one_parse_complete(ground: &Ground) {
@@ -235,7 +260,8 @@ fn one_parse_complete(ground: &Ground) {
     for round in 0..3 {
         for wire in &mut clients {
             let name = format!("s{round}");
-            let tags = |replies: Vec<Message>| replies.iter().map(|reply| reply.tag as char).collect::<String>();
+            let tags =
+                |replies: Vec<Message>| replies.iter().map(|reply| reply.tag as char).collect::<String>();
             let parse = Request::parse(&name, "select $1::int");
             assert_eq!(tags(ask(wire, &[parse.clone(), Request::Sync])), "1Z");
             assert_eq!(tags(ask(wire, &[Request::DescribeStatement(name.clone()), Request::Sync])), "tTZ");
@@ -330,8 +356,10 @@ fn deep_pipelines(ground: &Ground) {
     }
     pair.ask(&requests);
     // Without Syncs, as one transaction.
-    let requests: Vec<Request> =
-        requests.into_iter().filter(|request| matches!(request, Request::Bind(..) | Request::Execute(..))).collect();
+    let requests: Vec<Request> = requests
+        .into_iter()
+        .filter(|request| matches!(request, Request::Bind(..) | Request::Execute(..)))
+        .collect();
     pair.ask(&[&requests[..60], &[Request::Sync]].concat());
 }
 
@@ -375,7 +403,8 @@ fn search_paths(ground: &Ground) {
         pair.ask(&[Request::Query(format!("set search_path = {path}"))]);
         pair
     });
-    let texts = ["select * from pathed", "insert into pathed values ($1)", "select a from pathed where a = $1"];
+    let texts =
+        ["select * from pathed", "insert into pathed values ($1)", "select a from pathed where a = $1"];
     for (number, text) in texts.into_iter().enumerate() {
         for pair in &mut pairs {
             let name = format!("s{number}");
@@ -403,9 +432,10 @@ fn literals(ground: &Ground) {
         pair.ask(&[Request::Query(sql.to_owned())]);
         pair
     });
-    for (number, text) in ["select '01/02/2020'::date", "select '2020-06-01 12:00'::timestamptz at time zone 'UTC'"]
-        .into_iter()
-        .enumerate()
+    for (number, text) in
+        ["select '01/02/2020'::date", "select '2020-06-01 12:00'::timestamptz at time zone 'UTC'"]
+            .into_iter()
+            .enumerate()
     {
         for pair in &mut pairs {
             pair.ask(&statement(&format!("s{number}"), text, &[]));

@@ -108,8 +108,9 @@ impl Answer {
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for segment in &self.segments {
-            lines.extend(segment.parameters.iter().map(|(name, value)| format!("ParameterStatus {name:?} {value:?}")));
             lines.extend(segment.replies.iter().map(Message::to_string));
+            let parameters = segment.parameters.iter();
+            lines.extend(parameters.map(|(name, value)| format!("ParameterStatus {name:?} {value:?}")));
         }
         lines.extend(self.end.clone());
         lines
@@ -140,7 +141,9 @@ impl Segment {
             segment.replies.push(Message { tag, body });
         }
         // To say again what is known does no harm.
-        segment.parameters.retain(|name, value| ear.parameters.insert(name.clone(), value.clone()).as_ref() != Some(value));
+        segment
+            .parameters
+            .retain(|name, value| ear.parameters.insert(name.clone(), value.clone()).as_ref() != Some(value));
         segment
     }
 }

@@ -1,6 +1,6 @@
 //! Chooses what is done next: by a seed, and by what the oracle's sessions have come to.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
@@ -66,6 +66,8 @@ pub trait View {
     fn status(&self, client: usize) -> u8;
     /// It would not wait for a server connection for ever.
     fn may_act(&self, client: usize) -> bool;
+    /// The client's statements: name and text.
+    fn parsed(&self, client: usize) -> Vec<(String, String)>;
 }
 
 /// One sequence, made step by step.
@@ -80,7 +82,6 @@ pub struct Generator {
     pinning: &'static [&'static str],
     /// A number of each session's own: a lock or a channel may outlive its session for a moment.
     keys: [u32; CLIENTS],
-    batches: HashMap<usize, Batches>,
     left: usize,
     end: Option<VecDeque<Step>>,
 }
@@ -100,7 +101,6 @@ impl Generator {
             pinner: clients[0],
             pinning: sql::pinning(&mut rng),
             keys: rng.random(),
-            batches: HashMap::new(),
             left: rng.random_range(STEPS),
             end: None,
             clients,
@@ -117,7 +117,7 @@ impl Generator {
         match able.choose(&mut self.rng) {
             Some(client) if self.left > 0 => {
                 self.left -= 1;
-                Some(self.step(*client, view.status(*client)))
+                Some(self.step(*client, view))
             }
             _ => {
                 self.end = Some(self.ending(view));
@@ -126,24 +126,24 @@ impl Generator {
         }
     }
 
-    fn step(&mut self, client: usize, status: u8) -> Step {
+    fn step(&mut self, client: usize, view: &impl View) -> Step {
         let topic = sql::pick(&mut self.rng, &self.topics);
         let pins = topic == Topic::Pins && client == self.pinner;
         let action = match self.rng.random_range(0..10) {
             0 | 1 => {
-                let text = sql::transaction(&mut self.rng, status);
+                let text = sql::transaction(&mut self.rng, view.status(client));
                 self.say(client, text)
             }
             2 | 3 => {
                 let text = sql::read(&mut self.rng);
                 self.say(client, text)
             }
-            _ => self.about(topic, client),
+            _ => self.about(topic, client, view),
         };
         Step { client, action, pins }
     }
 
-    fn about(&mut self, topic: Topic, client: usize) -> Action {
+    fn about(&mut self, topic: Topic, client: usize, view: &impl View) -> Action {
         let rng = &mut self.rng;
         let text = match topic {
             Topic::Settings => sql::setting(rng),
@@ -162,7 +162,7 @@ impl Generator {
             Topic::Leaving if rng.random_ratio(1, 4) => return self.leave(client),
             Topic::Leaving => sql::setting(rng),
             Topic::Statements | Topic::Changes | Topic::Removals | Topic::Paths | Topic::Literals => {
-                return self.batch(topic, client);
+                return self.batch(topic, client, view);
             }
         };
         self.say(client, &text)
@@ -185,23 +185,14 @@ impl Generator {
         })
     }
 
-    fn batch(&mut self, topic: Topic, client: usize) -> Action {
+    fn batch(&mut self, topic: Topic, client: usize, view: &impl View) -> Action {
         let texts = match topic {
             Topic::Paths => sql::PATH_TEXTS,
             Topic::Literals => sql::LITERAL_TEXTS,
             Topic::Changes | Topic::Removals => sql::TABLE_TEXTS,
             _ => sql::SHARED_TEXTS,
         };
-        let requests = self.batches.entry(client).or_default().next(&mut self.rng, texts);
-        Action::Write(requests.into_iter().map(|request| self.filled_request(client, request)).collect())
-    }
-
-    fn filled_request(&self, client: usize, request: Request) -> Request {
-        match request {
-            Request::Query(text) => Request::Query(self.filled(client, &text)),
-            Request::Parse(name, text, types) => Request::Parse(name, self.filled(client, &text), types),
-            other => other,
-        }
+        Action::Write(Batches::new(client, view.parsed(client)).next(&mut self.rng, texts))
     }
 
     fn filled(&self, client: usize, text: &str) -> String {
@@ -210,7 +201,6 @@ impl Generator {
     }
 
     fn leave(&mut self, client: usize) -> Action {
-        self.batches.remove(&client);
         self.keys[client] = self.rng.random();
         Action::Leave(sql::pick(&mut self.rng, &[Leaving::Terminate, Leaving::Abort]))
     }

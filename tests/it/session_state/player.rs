@@ -132,7 +132,8 @@ impl<'w> Player<'w> {
         let [direct, proxied] = self.world.addresses();
         let (direct, proxied) = (login(direct)?, login(proxied)?);
         let mut ears: [Ear; 2] = Default::default();
-        let mut greetings = ears.iter_mut().zip([direct.1, proxied.1]).map(|(ear, messages)| greeting(messages, ear));
+        let mut greetings =
+            ears.iter_mut().zip([direct.1, proxied.1]).map(|(ear, messages)| greeting(messages, ear));
         let greetings: [Answer; 2] = std::array::from_fn(|_| greetings.next().expect("two"));
         match greetings[DIRECT].difference(&greetings[PROXIED]) {
             Some(difference) => Err(format!("login with {params:?}:\n{difference}")),
@@ -153,9 +154,10 @@ impl<'w> Player<'w> {
                 pair.compare_notifications()?;
                 pair.sides.iter_mut().try_for_each(|wire| wire.send(&[b'X', 0, 0, 0, 4]))
             }
-            Leaving::Abort => pair.sides.iter().try_for_each(|wire| {
-                socket2::SockRef::from(wire.socket()).set_linger(Some(Duration::ZERO))
-            }),
+            Leaving::Abort => pair
+                .sides
+                .iter()
+                .try_for_each(|wire| socket2::SockRef::from(wire.socket()).set_linger(Some(Duration::ZERO))),
         }
         .map_err(|error| format!("leaving: {error}"))
     }
@@ -177,7 +179,7 @@ impl<'w> Player<'w> {
         }
         pair.status = answers[DIRECT].status().ok_or("both sides closed the connection")?;
         pair.remember(requests, &answers[DIRECT]);
-        if pair.status == IDLE && answers[DIRECT].replies().any(discards_all) {
+        if pair.status == IDLE && answers[DIRECT].replies().any(|reply| says(reply, "DISCARD ALL")) {
             pair.pinned = false;
             pair.compare_notifications()?;
         }
@@ -208,11 +210,7 @@ impl<'w> Player<'w> {
             self.retired[client] = true;
             return Ok(Played::Retired);
         };
-        let again = [
-            Request::CloseStatement(name.clone()),
-            Request::Parse(name, sql, types),
-            Request::Sync,
-        ];
+        let again = [Request::CloseStatement(name.clone()), Request::Parse(name, sql, types), Request::Sync];
         self.tell_oracle(client, &again)?;
         let direct = self.tell_oracle(client, requests)?;
         let pair = self.pair(client)?;
@@ -239,19 +237,44 @@ impl View for Player<'_> {
         let others = (0..CLIENTS).filter(|other| *other != client && self.holds(*other));
         !self.retired[client] && others.count() < POOL_SIZE
     }
+
+    fn parsed(&self, client: usize) -> Vec<(String, String)> {
+        let texts = self.pairs[client].as_ref().map(|pair| &pair.texts);
+        let mut parsed: Vec<_> =
+            texts.into_iter().flatten().map(|(name, (sql, _))| (name.clone(), sql.clone())).collect();
+        parsed.sort();
+        parsed
+    }
 }
 
 impl Pair {
-    /// Notes what was parsed: as many of a segment's Parse messages as were answered, for an error ends them.
+    /// Notes what was parsed and closed: as much of it as was answered, for an error is the end of what counts.
     fn remember(&mut self, requests: &[Request], answer: &Answer) {
         let groups = requests.split_inclusive(Request::ends_an_answer);
         for (group, segment) in groups.zip(&answer.segments) {
-            let parsed = segment.replies.iter().filter(|reply| reply.tag == b'1').count();
-            let parses = group.iter().filter_map(|request| match request {
-                Request::Parse(name, sql, types) => Some((name.clone(), (sql.clone(), types.clone()))),
-                _ => None,
-            });
-            self.texts.extend(parses.take(parsed));
+            let answered = |tag: u8| segment.replies.iter().filter(|reply| reply.tag == tag).count();
+            let (mut parsed, mut closed) = (answered(b'1'), answered(b'3'));
+            for request in group {
+                match request {
+                    Request::Parse(name, sql, types) if parsed > 0 => {
+                        parsed -= 1;
+                        self.texts.insert(name.clone(), (sql.clone(), types.clone()));
+                    }
+                    Request::CloseStatement(name) if closed > 0 => {
+                        closed -= 1;
+                        self.texts.remove(name);
+                    }
+                    Request::ClosePortal(_) => closed = closed.saturating_sub(1),
+                    Request::Query(sql) if segment.replies.iter().any(|reply| says(reply, "DEALLOCATE")) => {
+                        self.texts.retain(|name, _| name.is_empty() || !sql.ends_with(name.as_str()));
+                    }
+                    _ => {}
+                }
+            }
+            if segment.replies.iter().any(|reply| says(reply, "DEALLOCATE ALL") || says(reply, "DISCARD ALL"))
+            {
+                self.texts.clear();
+            }
         }
     }
 
@@ -277,8 +300,9 @@ fn only_statement(requests: &[Request]) -> Option<&str> {
     (plain && names.next().is_none()).then_some(name)
 }
 
-fn discards_all(reply: &Message) -> bool {
-    reply.tag == b'C' && reply.body == b"DISCARD ALL\0"
+/// A CommandComplete with this tag.
+fn says(reply: &Message, command: &str) -> bool {
+    reply.tag == b'C' && reply.body.strip_suffix(b"\0") == Some(command.as_bytes())
 }
 
 /// The replies to a startup packet, without those of the authentication and the key.

@@ -43,6 +43,7 @@ pub fn shrink(world: &mut World<'_>, failure: Failure) -> String {
     let (run, difference) = search.without_sequences(run, difference);
     let (run, difference) = search.without_steps(run, difference);
     let (run, difference) = search.without_requests(run, difference);
+    let run: Vec<Sequence> = run.into_iter().filter(|sequence| !sequence.is_empty()).collect();
     let steps: String = run.iter().map(|sequence| print(sequence)).collect::<Vec<_>>().join("# tidied\n");
     format!("{steps}{difference}\nat first it was\n{}", failure.difference)
 }
@@ -83,7 +84,11 @@ impl Search<'_, '_> {
         })
     }
 
-    fn without_sequences(&mut self, mut run: Vec<Sequence>, mut difference: String) -> (Vec<Sequence>, String) {
+    fn without_sequences(
+        &mut self,
+        mut run: Vec<Sequence>,
+        mut difference: String,
+    ) -> (Vec<Sequence>, String) {
         let mut at = 0;
         while run.len() > 1 && at < run.len() {
             let mut shorter = run.clone();
@@ -122,7 +127,11 @@ impl Search<'_, '_> {
     }
 
     /// Leaves out single messages of writes, as long as the write still ends with what is answered.
-    fn without_requests(&mut self, mut run: Vec<Sequence>, mut difference: String) -> (Vec<Sequence>, String) {
+    fn without_requests(
+        &mut self,
+        mut run: Vec<Sequence>,
+        mut difference: String,
+    ) -> (Vec<Sequence>, String) {
         for sequence in 0..run.len() {
             for step in 0..run[sequence].len() {
                 let mut at = requests(&run[sequence][step]);
@@ -145,7 +154,8 @@ impl Search<'_, '_> {
 /// It has as many answers as one would expect: after an error everything up to the Sync goes unanswered.
 fn is_sound(requests: &[Request]) -> bool {
     let open = |request: &Request| !request.ends_an_answer();
-    let query_in_a_group = requests.windows(2).any(|two| open(&two[0]) && matches!(two[1], Request::Query(_)));
+    let query_in_a_group =
+        requests.windows(2).any(|two| open(&two[0]) && matches!(two[1], Request::Query(_)));
     requests.last().is_some_and(|last| !open(last)) && !query_in_a_group
 }
 

@@ -289,7 +289,11 @@ pub const SHARED_TEXTS: &[Text] = &[
     text("set work_mem = '6MB'", NO_VALUES, &[]),
     text("set timezone = 'Asia/Tokyo'", NO_VALUES, &[]),
     text("set local timezone = 'Asia/Tokyo'", NO_VALUES, &[]),
-    text("select set_config($1, $2, false)", &[&["my.var", "set"], &["work_mem", "7MB"], &["timezone", "UTC"]], &[]),
+    text(
+        "select set_config($1, $2, false)",
+        &[&["my.var", "set"], &["work_mem", "7MB"], &["timezone", "UTC"]],
+        &[],
+    ),
     text("select set_config('my.var', $1, true)", &[&["local"]], &[]),
     text("begin", NO_VALUES, &[]),
     text("commit", NO_VALUES, &[]),
@@ -327,6 +331,11 @@ pub const LITERAL_TEXTS: &[Text] = &[
     text("select interval '1 day 2 hours'", NO_VALUES, &[]),
     text("select 'a\\nb'", NO_VALUES, &[]),
 ];
+
+/// All of them.
+pub fn all_texts() -> impl Iterator<Item = &'static Text> {
+    [SHARED_TEXTS, TABLE_TEXTS, PATH_TEXTS, LITERAL_TEXTS].into_iter().flatten()
+}
 
 /// One of these.
 pub fn pick<T: Copy>(rng: &mut impl Rng, choices: &[T]) -> T {

@@ -91,8 +91,7 @@ impl<'s> World<'s> {
             Subject::SessionMode => "session",
         };
         // One more than clients: for what tidies up between sequences.
-        let pool_size =
-            if self.variant.subject == Subject::SessionMode { CLIENTS + 3 } else { POOL_SIZE };
+        let pool_size = if self.variant.subject == Subject::SessionMode { CLIENTS + 3 } else { POOL_SIZE };
         let own = ["pin_budget = 1.0", "pin_timeout = \"10min\""];
         let lines = own.iter().chain(self.variant.lines).filter(|_| mode == "transaction");
         let database = Database {
@@ -112,7 +111,8 @@ impl<'s> World<'s> {
 
     /// Where the oracle listens, and where the other side does.
     pub fn addresses(&self) -> [SocketAddr; 2] {
-        let proxied = self.proxy.as_ref().map_or_else(|| address(&self.servers.proxied), |proxy| proxy.address);
+        let proxied =
+            self.proxy.as_ref().map_or_else(|| address(&self.servers.proxied), |proxy| proxy.address);
         [address(&self.servers.oracle), proxied]
     }
 
@@ -139,7 +139,8 @@ fn furnished(cluster: &Cluster, name: &str) -> Tenant {
         format!("set role {name}"),
         "create schema x; create table x.u (a int); insert into x.u values (1)".to_owned(),
         "create schema y; create table y.u (a text); insert into y.u values ('one')".to_owned(),
-        "create table shared (a int primary key, b text); insert into shared values (1, 'one'), (2, 'two')".to_owned(),
+        "create table shared (a int primary key, b text); insert into shared values (1, 'one'), (2, 'two')"
+            .to_owned(),
         format!("grant select on shared to {name}_other"),
         "create sequence seq".to_owned(),
     ] {
