@@ -135,6 +135,10 @@ mod tests {
             vec![("idle", 1000)]
         }
 
+        fn kept(&self) -> crate::obs::Kept {
+            crate::obs::Kept::default()
+        }
+
         fn readiness(&self) -> Readiness {
             if self.draining.load(Ordering::Relaxed) {
                 Readiness::NotReady("draining".into())

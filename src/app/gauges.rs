@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::client::Door;
-use crate::obs::{PoolGauges, Readiness, Sources};
+use crate::lock::lock;
+use crate::obs::{Kept, PoolGauges, Readiness, Sources};
 use crate::pool::Pool;
 
 /// The running parts, read when somebody asks.
@@ -20,6 +21,15 @@ impl Sources for Gauges {
         let logged_in: usize = states.iter().map(|(_, count)| count).sum();
         states.insert(0, ("login", self.0.connections.load(Ordering::Relaxed).saturating_sub(logged_in)));
         states
+    }
+
+    fn kept(&self) -> Kept {
+        let statements = lock(&self.0.statements);
+        Kept {
+            spool_bytes: self.0.spool.bytes(),
+            statements: statements.len(),
+            statement_bytes: statements.bytes(),
+        }
     }
 
     fn readiness(&self) -> Readiness {
@@ -53,5 +63,6 @@ fn gauges(pool: &Pool) -> PoolGauges {
         max_waiting: pool.params.max_waiting,
         oldest_wait_seconds: now.oldest_wait.as_secs_f64(),
         limit: now.size,
+        pinned: pool.pinned.count(),
     }
 }

@@ -9,7 +9,8 @@ mod threads;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
@@ -26,6 +27,10 @@ use crate::obs::Metrics;
 use crate::pool::Pools;
 use gauges::Gauges;
 use threads::IoThreads;
+
+/// How often it is looked for what takes too long: the grain of all timeouts of sessions. Ten thousand clients cost some
+/// tens of microseconds each time.
+const WATCH: Duration = Duration::from_millis(50);
 
 /// A running proxy. Dropped, it stops at once; [`Door::drain`] is the gentle way.
 #[derive(Debug)]
@@ -87,6 +92,7 @@ impl App {
         app.door.pools.start();
         if let Some(home) = app.threads.homes().first() {
             home.spawn(preflight::warn(Arc::clone(&app.door), config.upstreams));
+            home.spawn(watch(Arc::downgrade(&app.door)));
         }
         Ok(app)
     }
@@ -139,6 +145,15 @@ impl Drop for App {
                 let _ = std::fs::remove_file(path);
             }
         }
+    }
+}
+
+/// Wakes clients for which something takes too long.
+async fn watch(door: Weak<Door>) {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        let Some(door) = door.upgrade() else { return };
+        door.roster.wake_overdue(Instant::now());
     }
 }
 

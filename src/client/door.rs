@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use super::params::{ClientParams, TlsIdentity};
 use super::roster::Roster;
+use super::spool::Spool;
 use crate::net::tls::{TlsSetupError, server_config};
 use crate::obs::{Metrics, Refusal, SummaryLog};
 use crate::pool::{Database, Pool, Pools};
 use crate::proto::auth::{ClientSecret, Mock, Prepared};
+use crate::proto::statements::StatementCache;
 use crate::proto::{ClientTlsMode, UserParams};
 
 /// What all clients share.
@@ -25,6 +27,10 @@ pub struct Door {
     pub pools: Pools,
     /// Who is in.
     pub roster: Arc<Roster>,
+    /// Prepared statements of all clients.
+    pub statements: Mutex<StatementCache>,
+    /// Replies that clients have not taken yet.
+    pub spool: Spool,
     /// One line a second about logins that failed, however many did.
     pub login_failures: SummaryLog,
     /// The same about transactions that were not admitted.
@@ -88,7 +94,10 @@ impl Door {
         let users = params.users.iter().map(user).collect();
         let mock = Mock::new(rand::random(), params.users.iter());
         let handshakes = Semaphore::new(params.max_handshakes);
+        let statements = StatementCache::new(params.statement_cache_entries, params.statement_cache_bytes);
         Ok(Self {
+            statements: Mutex::new(statements),
+            spool: Spool::new(params.client_spool, params.max_spool),
             params,
             metrics,
             pools,

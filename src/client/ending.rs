@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
+use super::active::Active;
 use super::refusal;
-use super::session::{Active, End, Session, State};
-use crate::obs::DestroyReason;
-use crate::pool::{Lease, PoolMode};
+use super::session::{End, Session, State};
+use crate::obs::{DestroyReason, Phase};
+use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::proto::ledger::Status;
 use crate::proto::messages::{self, Report};
-use crate::server::{Owed, Unsettled};
+use crate::proto::pin::PinReason;
+use crate::server::{Owed, Server, Unsettled};
 
 /// How long a client may take to read its last message.
 const LAST_WORD: Duration = Duration::from_secs(1);
@@ -40,24 +43,38 @@ impl Session {
     }
 
     async fn finish(&mut self, end: End) {
-        let owed = match end {
-            End::Terminated => Owed::Finish,
+        let owed = match (&end, self.pool.params.session.abandoned) {
+            (End::Terminated, _) | (End::ClientLeft, Abandoned::Finish) => Owed::Finish,
             _ => Owed::Cancel,
         };
+        if matches!(end, End::ClientLeft) {
+            self.count_abandoned();
+        }
         let mut mid_reply = false;
-        if let State::Active(Active { lease, .. }) = std::mem::replace(&mut self.state, State::Idle) {
-            mid_reply = lease.is_mid_reply();
+        if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
+            mid_reply = active.lease.is_mid_reply();
             self.member.rests();
-            give_back(lease, owed, !self.inbox.frames.at_boundary());
+            give_back(active, owed, !self.inbox.frames.at_boundary());
         }
         match end {
-            End::ClientLeft | End::MidMessage => {}
+            End::ClientLeft | End::MidMessage | End::Stalled => {}
             End::Terminated => self.last_word(None).await,
             // Inside another message nothing can be said.
             End::Violation(_) | End::Fatal(_) if mid_reply => {}
             End::Violation(violation) => self.last_word(Some(&refusal::violation(violation))).await,
             End::Fatal(report) => self.last_word(Some(&report)).await,
         }
+    }
+
+    fn count_abandoned(&self) {
+        let phase = match &self.state {
+            State::Idle => return,
+            State::Waiting(_) => Phase::Waiting,
+            State::Active(active) if !active.lease.ledger.is_settled() => Phase::Query,
+            State::Active(active) if active.lease.ledger.status() != Status::Idle => Phase::Transaction,
+            State::Active(_) => Phase::Pinned,
+        };
+        self.pool.metrics.abandoned(phase);
     }
 
     /// Lets the client have what it is still to get, and the report behind it.
@@ -77,18 +94,31 @@ impl Session {
     }
 }
 
-/// Brings a server connection whose client has gone back into order, in a task of its own.
-fn give_back(lease: Lease, owed: Owed, mid_message: bool) {
-    let reset = (lease.pool().params.mode == PoolMode::Session).then_some(RESET);
+/// Brings a server connection that its client does not need any more back into order, in a task of its own.
+pub(super) fn give_back(active: Active, owed: Owed, mid_message: bool) {
+    let soil = active.soil();
+    let pool = active.lease.pool();
+    let reset = if pool.params.mode == PoolMode::Session {
+        Some(RESET.to_owned())
+    } else if !soil.is_empty() || pool.params.session.reset == Reset::Always {
+        Some(Server::clean(soil))
+    } else {
+        None
+    };
+    // With its place in the budget for pins: until it is in order, nobody else has the server connection.
+    let (lease, slot) = active.into_lease();
     if reset.is_none() && !mid_message && lease.is_free() {
         return lease.release(Instant::now());
     }
     lease.run(move |mut lease| async move {
-        let settled = lease.settle(owed, mid_message, reset, SETTLE).await;
+        let settled = lease.settle(owed, mid_message, reset.as_deref(), SETTLE).await;
+        drop(slot);
         match settled {
+            // What was loaded cannot be taken back.
+            Ok(()) if soil.contains(PinReason::Load) => lease.close(DestroyReason::Soiled),
             Ok(()) => {
                 if reset.is_some() {
-                    lease.parameters = Default::default();
+                    lease.is_clean(soil);
                 }
                 lease.release(Instant::now());
             }

@@ -5,15 +5,22 @@
 //! every word that the proxy itself says to a client.
 
 mod accept;
+mod active;
+mod audit;
+mod desk;
 mod door;
 mod ending;
 mod failed;
 mod handshake;
+mod outgoing;
+mod overdue;
 mod params;
 mod refusal;
+mod relay;
 mod replies;
 mod roster;
 mod session;
+mod spool;
 mod terms;
 
 pub use crate::proto::{AuthMethod, ClientTlsMode, UserParams, UserSecret};

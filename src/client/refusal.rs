@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use crate::guard::{DialCause, ShedReason};
+use crate::obs::LabelValue;
+pub use crate::obs::Timeout;
 use crate::pool::Pool;
-use crate::proto::messages::Report;
+use crate::proto::messages::{Report, Severity};
+use crate::proto::pin::PinReason;
 
 /// A transaction that is not admitted: ERROR inside the session, DETAIL with the reason as in the metric's label.
 pub fn shed(reason: ShedReason, pool: &Pool, waited: Duration) -> Report {
@@ -38,6 +41,76 @@ pub fn shed(reason: ShedReason, pool: &Pool, waited: Duration) -> Report {
         detail = format!("{detail} cause={failure}");
     }
     Report::error(sqlstate, message).with_detail(detail).with_hint(hint)
+}
+
+/// A statement that would keep a server connection, and may not.
+pub fn pin_rejected(reason: PinReason) -> Report {
+    let hint = match reason {
+        PinReason::Listen => "Poll, or listen on a connection of its own in session mode.",
+        PinReason::AdvisoryLock => "Use pg_advisory_xact_lock: it is released with its transaction.",
+        PinReason::TempTable => {
+            "Use CREATE TEMPORARY TABLE ... ON COMMIT DROP in one transaction, or an ordinary table."
+        }
+        PinReason::HoldCursor => "Use a cursor WITHOUT HOLD in one transaction, or read by key.",
+        PinReason::Load => "Use shared_preload_libraries or session_preload_libraries.",
+        PinReason::SequenceValue => "Use INSERT ... RETURNING, or the value that nextval returned.",
+        PinReason::SqlPrepare => "Prepare with the driver: statements of the protocol follow the client.",
+        PinReason::SessionMode => "Set fewer or shorter settings.",
+    };
+    Report::error("0A000", "this would keep a server connection beyond the transaction")
+        .with_detail(format!("reason={}", reason.as_str()))
+        .with_hint(hint)
+}
+
+/// A statement that would keep a server connection, of which enough are kept already.
+pub fn pin_budget(reason: PinReason, pool: &Pool) -> Report {
+    let detail = format!("reason=pin_budget pool={} pin={}", pool.name(), reason.as_str());
+    Report::error("53300", "too many clients keep their server connections")
+        .with_detail(detail)
+        .with_hint("Retry later, release what is kept, or raise pin_budget.")
+}
+
+/// A client is warned that it keeps its server connection.
+pub fn pinned(reason: PinReason) -> Report {
+    Report::new(Severity::Warning, "01000", "the session keeps its server connection")
+        .with_detail(format!("reason={}", reason.as_str()))
+        .with_hint("Others have to do without it for as long as this lasts.")
+}
+
+/// The client's statement was prepared when its result looked different. PostgreSQL's own words, and its routine: drivers
+/// prepare it again when they see that.
+pub fn outdated() -> Report {
+    let report = Report::error("0A000", "cached plan must not change result type");
+    Report { routine: Some("RevalidateCachedQuery"), ..report }
+}
+
+/// A statement in a failed transaction. PostgreSQL's own words.
+pub fn failed_transaction() -> Report {
+    let message = "current transaction is aborted, commands ignored until end of transaction block";
+    Report::error("25P02", message)
+}
+
+/// What took too long.
+pub fn timeout(timeout: Timeout) -> Report {
+    let report = match timeout {
+        Timeout::Query => Report::error("57014", "canceling statement due to query timeout"),
+        Timeout::Transaction => Report::error("25P04", "terminating transaction due to transaction timeout")
+            .with_hint("The transaction was rolled back. End it with ROLLBACK; the session goes on."),
+        Timeout::IdleInTransaction => {
+            Report::error("25P03", "the transaction was rolled back due to idle-in-transaction timeout")
+                .with_hint("End it with ROLLBACK; the session goes on.")
+        }
+        Timeout::ClientIdle | Timeout::Pin => {
+            Report::fatal("57P05", "terminating connection due to idle-session timeout")
+        }
+        Timeout::Stall => Report::fatal("08006", "terminating connection because it takes no replies"),
+    };
+    report.with_detail(format!("reason={}", timeout.label()))
+}
+
+/// A request that was cancelled for its timeout, and does not end all the same.
+pub fn unstoppable(timeout: Timeout) -> Report {
+    Report { severity: Severity::Fatal, ..self::timeout(timeout) }
 }
 
 /// A CancelRequest ended the client's wait. The message is PostgreSQL's own.

@@ -1,25 +1,39 @@
 //! What the server says: passed on, kept back, or the end of the connection.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use super::refusal;
-use super::session::{Active, End, Session, State, Step};
+use super::active::Active;
+use super::refusal::{self, Timeout};
+use super::session::{End, Session, State, Step};
 use crate::obs::DestroyReason;
 use crate::pool::PoolMode;
-use crate::proto::ledger::{Status, Verdict, field, sqlstate};
-use crate::proto::messages;
-use crate::server::Fate;
+use crate::proto::audit::{Suspects, suspects_of_tag};
+use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
+use crate::proto::messages::{self, Report};
+use crate::proto::pin::{PinPolicy, PinReason, Pins};
+use crate::proto::statements::SERVER_NAME_PREFIX;
+use crate::server::{Fate, Used};
 use crate::wire::{Frame, Next, tag};
 
 /// Longest ErrorResponse that is looked into; a longer one is passed on unseen.
 const LONGEST_REPORT: usize = 16 * 1024;
 
-/// Whether a reply is wanted whole: its body is looked at.
+thread_local! {
+    /// Memory for what the proxy answers itself, with the server's replies behind it.
+    static AHEAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether a reply is wanted whole: its body is looked at. Rows are if some of them may be ours.
 #[inline]
-fn is_telling(kind: u8) -> bool {
-    matches!(kind, tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS | tag::COMMAND_COMPLETE)
+fn is_telling(kind: u8, rows: bool) -> bool {
+    let telling = matches!(
+        kind,
+        tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS | tag::COMMAND_COMPLETE
+    );
+    telling || rows && kind == tag::DATA_ROW
 }
 
 /// What a frame means for the relay.
@@ -28,22 +42,52 @@ enum Meaning {
     Keep,
     /// The ReadyForQuery behind a DISCARD ALL.
     Discarded,
+    /// The tag of a DEALLOCATE that stands for DEALLOCATE ALL.
+    DeallocatedAll,
+    /// The client gets this error instead.
+    Report(Box<Report>),
+    /// The client gets this message instead.
+    Instead(Vec<u8>),
+    /// PostgreSQL has said what a transaction has left behind.
+    Audited,
+    /// What is prepared is out of date: the batch is sent again.
+    SendAgain,
     Farewell,
     OutOfStep,
     /// The client's parameters could not be set; the server said why.
     ReplayFailed,
 }
 
+/// The client's replies of one chunk on their way to it.
+struct Incoming<'b> {
+    chunk: &'b [u8],
+    /// Its bytes that are not written yet begin here.
+    from: usize,
+    /// To be written before them.
+    ahead: Vec<u8>,
+}
+
+impl Drop for Incoming<'_> {
+    /// Its memory is used again: no more than a chunk and some words.
+    fn drop(&mut self) {
+        self.ahead.clear();
+        AHEAD.set(std::mem::take(&mut self.ahead));
+    }
+}
+
 impl Session {
     /// Replies of the server: the client's are written on in as few pieces as there are, usually one.
     pub(super) fn from_server(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Step {
-        let State::Active(Active { lease, .. }) = &mut self.state else { return Ok(()) };
+        let State::Active(Active { lease, auditing, progress, .. }) = &mut self.state else { return Ok(()) };
+        *progress = true;
+        let rows = !auditing.is_empty();
         let mut at = lease.inbox.frames.resume(bytes);
-        // The client's bytes that are not written yet begin here.
-        let mut from = if lease.swallowing { at } else { 0 };
+        let from = if lease.swallowing { at } else { 0 };
+        let mut incoming = Incoming { chunk: bytes, from, ahead: AHEAD.take() };
         loop {
             let State::Active(Active { lease, .. }) = &mut self.state else { return Ok(()) };
-            let frame = match lease.inbox.frames.next(bytes, at, LONGEST_REPORT, is_telling) {
+            let wanted = |kind| is_telling(kind, rows);
+            let frame = match lease.inbox.frames.next(bytes, at, LONGEST_REPORT, wanted) {
                 Ok(Next::Frame(frame)) => frame,
                 Ok(Next::End) => break,
                 Ok(Next::Keep(rest)) => {
@@ -51,22 +95,28 @@ impl Session {
                     break;
                 }
                 Err(_) => {
-                    self.write_client(cx, bytes.get(from..at).unwrap_or_default())?;
+                    self.write_up_to(cx, &mut incoming, at)?;
                     return self.out_of_step();
                 }
             };
             at = frame.end;
+            self.answer_ahead(cx, &mut incoming, frame)?;
             let meaning = self.meaning(frame, frame.body(bytes));
             if !matches!(meaning, Meaning::Pass) {
-                self.write_client(cx, bytes.get(from..frame.start).unwrap_or_default())?;
-                from = at;
+                self.write_up_to(cx, &mut incoming, frame.start)?;
+                incoming.from = at;
             }
             match meaning {
                 Meaning::Pass | Meaning::Keep => {}
                 Meaning::Discarded => {
-                    from = frame.start;
+                    incoming.from = frame.start;
                     self.back_at_login(cx)?;
                 }
+                Meaning::DeallocatedAll => messages::command_complete(&mut incoming.ahead, "DEALLOCATE ALL"),
+                Meaning::Instead(message) => incoming.ahead.extend_from_slice(&message),
+                Meaning::Report(report) => messages::error_response(&mut incoming.ahead, &report),
+                Meaning::Audited => self.audited(cx)?,
+                Meaning::SendAgain => self.send_again(cx),
                 Meaning::OutOfStep => return self.out_of_step(),
                 Meaning::ReplayFailed => return self.replay_failed(cx, bytes.get(frame.start..at)),
                 Meaning::Farewell => {
@@ -75,71 +125,228 @@ impl Session {
                 }
             }
         }
-        self.passed(cx, bytes.get(from..at).unwrap_or_default())
+        self.passed(cx, incoming, at)
+    }
+
+    /// Writes what is the client's up to this place of the chunk.
+    fn write_up_to(&mut self, cx: &mut Context<'_>, incoming: &mut Incoming<'_>, at: usize) -> Step {
+        let bytes = incoming.chunk.get(incoming.from..at).unwrap_or_default();
+        incoming.from = at;
+        if incoming.ahead.is_empty() {
+            return self.write_client(cx, bytes);
+        }
+        incoming.ahead.extend_from_slice(bytes);
+        let result = self.write_client(cx, &incoming.ahead);
+        incoming.ahead.clear();
+        result
+    }
+
+    /// What the proxy answers by itself before this reply, in the same write.
+    #[inline]
+    fn answer_ahead(&mut self, cx: &mut Context<'_>, incoming: &mut Incoming<'_>, frame: Frame) -> Step {
+        let State::Active(Active { lease, .. }) = &mut self.state else { return Ok(()) };
+        let Some(mut answer) = lease.ledger.due() else { return Ok(()) };
+        if incoming.from < frame.start {
+            self.write_up_to(cx, incoming, frame.start)?;
+        }
+        loop {
+            own_answer(&mut incoming.ahead, answer);
+            let State::Active(Active { lease, .. }) = &mut self.state else { return Ok(()) };
+            match lease.ledger.due() {
+                Some(next) => answer = next,
+                None => break,
+            }
+        }
+        self.note_answered();
+        Ok(())
+    }
+
+    /// Messages about statements are answered, or an error has kept them from being run.
+    pub(super) fn note_answered(&mut self) {
+        let State::Active(active) = &mut self.state else { return };
+        let (voided, answered) = (active.lease.ledger.take_voided(), active.lease.ledger.answered());
+        if let Some(voided) = voided {
+            active.lease.statements.void(voided);
+            active.were_not_run(answered);
+        }
+        active.lease.statements.confirm(answered);
+        if let Some(statements) = &mut self.statements {
+            if let Some(voided) = voided {
+                statements.void(voided);
+            }
+            statements.confirm(answered);
+        }
     }
 
     /// The chunk is looked through: the server connection first goes to who waits for it, then the client gets its bytes.
-    fn passed(&mut self, cx: &mut Context<'_>, rest: &[u8]) -> Step {
-        let State::Active(Active { lease, exec_since, ready, .. }) = &mut self.state else { return Ok(()) };
-        if std::mem::take(ready) && lease.ledger.is_settled() {
+    fn passed(&mut self, cx: &mut Context<'_>, mut incoming: Incoming<'_>, at: usize) -> Step {
+        let State::Active(active) = &mut self.state else { return Ok(()) };
+        let (ready, audited) = (std::mem::take(&mut active.ready), std::mem::take(&mut active.audited));
+        if (ready || audited) && active.lease.ledger.is_settled() {
             let now = Instant::now();
-            self.pool.metrics.executed(now.saturating_duration_since(*exec_since));
-            if lease.ledger.status() != Status::Idle && self.pool.params.mode == PoolMode::Statement {
-                self.write_client(cx, rest)?;
+            active.quiet_since = now;
+            if let Some(extra) = active.some_extra() {
+                // What was prepared to be deallocated, and was not.
+                extra.deallocating.clear();
+            }
+            if ready {
+                self.pool.metrics.executed(now.saturating_duration_since(active.exec_since));
+            }
+            let status = active.lease.ledger.status();
+            active.reshaped &= status != Status::Idle || !active.suspects.is_empty();
+            if status != Status::Idle && self.pool.params.mode == PoolMode::Statement {
+                self.write_up_to(cx, &mut incoming, at)?;
                 return Err(End::Fatal(Box::new(refusal::no_transactions())));
             }
-            self.settle_between_transactions(now);
+            if !self.settle_between_transactions(cx, now) {
+                self.kept(cx, &mut incoming, at, now)?;
+            }
         }
-        self.write_client(cx, rest)?;
-        let running = matches!(&self.state, State::Active(active) if active.lease.ledger.is_running());
-        if self.leaving && !running { Err(End::Terminated) } else { Ok(()) }
+        self.write_up_to(cx, &mut incoming, at)?;
+        let State::Active(active) = &self.state else { return Ok(()) };
+        if self.leaving && !active.lease.ledger.is_running() {
+            return Err(End::Terminated);
+        }
+        self.answer_alone(cx)
+    }
+
+    /// The server is done, and the client keeps it: for its transaction, or for what it has there.
+    fn kept(&mut self, cx: &mut Context<'_>, incoming: &mut Incoming<'_>, at: usize, now: Instant) -> Step {
+        let State::Active(active) = &mut self.state else { return Ok(()) };
+        let in_transaction = active.lease.ledger.status() != Status::Idle;
+        // A reset inside a transaction is to bring back what the client has logged in with, and not only behind it.
+        if in_transaction
+            && active.resets
+            && active.lease.ledger.status() != Status::Failed
+            && !self.login.is_empty()
+        {
+            active.resets = false;
+            active.audit_resets = true;
+            self.begin_audit(cx);
+            return Ok(());
+        }
+        if let Some(timeout) = active.timed_out.take().filter(|_| in_transaction)
+            && timeout == Timeout::Transaction
+        {
+            self.write_up_to(cx, incoming, at)?;
+            return self.take_transaction(now);
+        }
+        self.watch(now);
+        Ok(())
     }
 
     #[inline]
     fn meaning(&mut self, frame: Frame, body: &[u8]) -> Meaning {
-        let State::Active(Active { lease, ready, discarded, .. }) = &mut self.state else {
-            return Meaning::Pass;
-        };
+        let State::Active(active) = &mut self.state else { return Meaning::Pass };
+        let lease = &mut active.lease;
         lease.swallowing = false;
         match lease.ledger.reply(frame.tag, body) {
             Verdict::Forward => match frame.tag {
                 tag::READY_FOR_QUERY => {
-                    *ready = true;
+                    active.ready = true;
                     if lease.ledger.status() == Status::Idle {
                         self.pool.metrics.transaction();
+                        active.timed_out = None;
                     }
-                    if std::mem::take(discarded) { Meaning::Discarded } else { Meaning::Pass }
+                    self.ready()
                 }
-                tag::COMMAND_COMPLETE => {
-                    self.completed(body);
-                    Meaning::Pass
-                }
+                tag::COMMAND_COMPLETE => self.completed(body),
                 tag::ERROR_RESPONSE => self.error(body),
-                tag::PARAMETER_STATUS => {
-                    self.parameter_changed(body);
+                tag::PARAMETER_STATUS => self.parameter_changed(body),
+                tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => {
+                    lease.replay.armed = false;
+                    self.note_answered();
                     Meaning::Pass
                 }
-                _ => Meaning::Pass,
+                tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => Meaning::Pass,
+                _ => {
+                    lease.replay.armed = false;
+                    Meaning::Pass
+                }
             },
             Verdict::Swallow => {
                 lease.swallowing = !frame.whole;
+                match frame.tag {
+                    tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => self.note_answered(),
+                    tag::COMMAND_COMPLETE => lease.note_completed(body),
+                    _ => {}
+                }
                 Meaning::Keep
             }
             // The server ends, or the client's own cancel request has hit what it did not know of.
-            Verdict::InjectedFailed if is_fatal(body) || sqlstate(body) == Some(b"57014") => {
-                Meaning::Farewell
-            }
+            Verdict::InjectedFailed | Verdict::AuditFailed if is_fatal(body) => Meaning::Farewell,
+            Verdict::InjectedFailed if sqlstate(body) == Some(b"57014") => Meaning::Farewell,
             Verdict::InjectedFailed => Meaning::ReplayFailed,
+            Verdict::AuditRow => {
+                lease.swallowing = !frame.whole;
+                Self::audit_row(active, body, frame.whole);
+                Meaning::Keep
+            }
+            Verdict::AuditFailed => {
+                Self::audit_failed(active);
+                Meaning::Keep
+            }
+            Verdict::AuditDone => {
+                active.audited = true;
+                Meaning::Audited
+            }
+            Verdict::Refused(_) if is_fatal(body) => Meaning::Farewell,
+            Verdict::Refused(reason) => {
+                self.note_answered();
+                Meaning::Report(Box::new(self.refusal(reason)))
+            }
             // Not an answer: a server that ends says so whenever it likes.
             Verdict::OutOfStep if frame.tag == tag::ERROR_RESPONSE && is_fatal(body) => self.error(body),
             Verdict::OutOfStep => Meaning::OutOfStep,
         }
     }
 
+    /// PostgreSQL is ready.
+    fn ready(&mut self) -> Meaning {
+        let State::Active(active) = &mut self.state else { return Meaning::Pass };
+        if std::mem::take(&mut active.discarded) {
+            return Meaning::Discarded;
+        }
+        let ledger = &active.lease.ledger;
+        let audits = active.suspects.contains(Suspects::SETTINGS) && ledger.status() != Status::Failed;
+        if active.resets && audits && ledger.is_settled() && !self.login.is_empty() {
+            // The client hears of it once settings are as it logged in with them.
+            active.held_ready = true;
+            return Meaning::Keep;
+        }
+        Meaning::Pass
+    }
+
+    /// What the client is told whose message was refused.
+    fn refusal(&self, refused: Refused) -> Report {
+        let Refused::Pin(reason) = refused else { return refusal::outdated() };
+        if self.pool.params.session.pins.policies.of(reason) == PinPolicy::Reject {
+            return refusal::pin_rejected(reason);
+        }
+        self.pool.metrics.shed("pin_budget");
+        self.seat.door().sheds.count("pin_budget");
+        refusal::pin_budget(reason, &self.pool)
+    }
+
     fn error(&mut self, body: &[u8]) -> Meaning {
+        if self.is_outdated(body) {
+            return Meaning::SendAgain;
+        }
+        self.note_answered();
         self.pool.metrics.server_error();
+        let State::Active(active) = &mut self.state else { return Meaning::Pass };
+        active.lease.replay.armed = false;
+        let failed = active.lease.ledger.answering();
+        if let Some(extra) = active.some_extra() {
+            extra.deallocating.retain(|(batch, _)| *batch != failed);
+        }
+        if let Some(timeout) = active.timed_out
+            && sqlstate(body) == Some(b"57014")
+        {
+            return Meaning::Report(Box::new(refusal::timeout(timeout)));
+        }
         if !is_fatal(body) {
-            return Meaning::Pass;
+            return self.in_clients_words(body).map_or(Meaning::Pass, Meaning::Instead);
         }
         // What the client has broken it shall hear of, and it ends with that; anything else that ends the server is not
         // the client's end.
@@ -150,10 +357,126 @@ impl Session {
         Meaning::Farewell
     }
 
+    /// The error with the client's name for the statement in it; None if none is named.
+    fn in_clients_words(&self, body: &[u8]) -> Option<Vec<u8>> {
+        let at = memchr::memmem::find(body, SERVER_NAME_PREFIX)? + SERVER_NAME_PREFIX.len();
+        let digits = body.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let id = std::str::from_utf8(body.get(at..at + digits)?).ok()?.parse().ok()?;
+        let name = self.statements.as_ref()?.name_of(id)?;
+        let parts = [body.get(..at - SERVER_NAME_PREFIX.len())?, name, body.get(at + digits..)?];
+        let length = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut message = vec![tag::ERROR_RESPONSE];
+        message.extend_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
+        parts.iter().for_each(|part| message.extend_from_slice(part));
+        Some(message)
+    }
+
+    /// The error says that a statement is prepared no more, or prepared for tables that look different now.
+    fn is_outdated(&mut self, body: &[u8]) -> bool {
+        let State::Active(Active { lease, .. }) = &mut self.state else { return false };
+        let routine = field(body, b'R');
+        match sqlstate(body) {
+            // "cached plan must not change result type"
+            Some(b"0A000") if routine == Some(b"RevalidateCachedQuery") => {
+                lease.replay.used.iter().for_each(|used| used.statement.outdate());
+            }
+            Some(b"26000") if routine == Some(b"FetchPreparedStatement") && lease.replay.armed => {
+                lease.statements.clear();
+            }
+            _ => return false,
+        }
+        std::mem::take(&mut lease.replay.armed) && lease.ledger.swallow_sync()
+    }
+
+    /// The batch that has just failed is sent again, behind what prepares its statements anew.
+    fn send_again(&mut self, cx: &mut Context<'_>) {
+        self.note_answered();
+        self.pool.metrics.reprepared();
+        let State::Active(Active { lease, .. }) = &mut self.state else { return };
+        let mut message = vec![];
+        let used = std::mem::take(&mut lease.replay.used);
+        for Used { statement, prepares, .. } in &used {
+            let mut name = [0; 16];
+            lease.own_close(&mut message, statement.short_name(&mut name));
+            let at = lease.ledger.next_moment();
+            lease.statements.prepare(at, statement);
+            if !prepares {
+                lease.ledger.sent_own_parse(at);
+                statement.parse(&mut message);
+            }
+        }
+        let server = &mut **lease;
+        server.ledger.sent_again(&server.replay.messages);
+        message.extend_from_slice(&server.replay.bytes);
+        // A server that is gone is noticed by the read that follows.
+        let _ = server.outbox.write(&mut server.stream, cx, &message);
+        let used: Vec<_> = used.into_iter().map(|used| used.statement).collect();
+        if let Some(statements) = &mut self.statements {
+            statements.renew(&used);
+        }
+    }
+
     #[inline]
-    fn completed(&mut self, tag: &[u8]) {
-        let State::Active(Active { lease, discarded, .. }) = &mut self.state else { return };
-        *discarded |= lease.note_completed(tag) && tag.starts_with(b"DISCARD");
+    fn completed(&mut self, tag: &[u8]) -> Meaning {
+        let State::Active(active) = &mut self.state else { return Meaning::Pass };
+        active.lease.replay.armed = false;
+        if self.pool.params.mode == PoolMode::Session {
+            active.lease.note_completed(tag);
+            return Meaning::Pass;
+        }
+        let suspects = suspects_of_tag(tag, active.pins);
+        let rare = !suspects.is_empty() || matches!(tag.first(), Some(b'D' | b'L'));
+        if !rare {
+            return Meaning::Pass;
+        }
+        active.suspects.insert(suspects);
+        active.lease.note_completed(tag);
+        self.completed_rare(tag)
+    }
+
+    /// A command of those that change the session itself.
+    fn completed_rare(&mut self, tag: &[u8]) -> Meaning {
+        let State::Active(active) = &mut self.state else { return Meaning::Pass };
+        match tag.strip_suffix(b"\0").unwrap_or(tag) {
+            b"DISCARD ALL" => {
+                active.discarded = true;
+                active.unnamed_here = false;
+                // Everything is as it was at the server connection's login: there is nothing to ask.
+                active.suspects = Suspects::NONE;
+                active.lease.is_clean(Pins::NONE);
+                // What was loaded stays.
+                for reason in active.pins.iter().filter(|reason| *reason != PinReason::Load) {
+                    active.unpin(reason);
+                }
+                if let Some(statements) = &mut self.statements {
+                    statements.remove_all();
+                    statements.end_unnamed();
+                }
+            }
+            b"DISCARD SEQUENCES" => active.unpin(PinReason::SequenceValue),
+            b"LOAD" => active.pin(PinReason::Load),
+            b"DEALLOCATE" | b"DEALLOCATE ALL" => return self.deallocated(),
+            _ => {}
+        }
+        Meaning::Pass
+    }
+
+    fn deallocated(&mut self) -> Meaning {
+        let State::Active(active) = &mut self.state else { return Meaning::Pass };
+        let name = active.some_extra().and_then(|extra| extra.deallocating.pop_front()).map(|(_, name)| name);
+        let (Some(name), statements) = (name, self.statements.get_or_insert_default()) else {
+            return Meaning::Pass;
+        };
+        match name {
+            Some(name) => {
+                statements.remove(&name);
+                Meaning::Pass
+            }
+            None => {
+                statements.remove_all();
+                Meaning::DeallocatedAll
+            }
+        }
     }
 
     /// After DISCARD ALL a client has what it logged in with. PostgreSQL has just told it (right in front of ReadyForQuery)
@@ -174,15 +497,21 @@ impl Session {
 
     /// The server reports a parameter: set by the client, or undone with its transaction. The client's next server
     /// connection shall have it too.
-    fn parameter_changed(&mut self, body: &[u8]) {
-        let State::Active(Active { lease, .. }) = &mut self.state else { return };
+    fn parameter_changed(&mut self, body: &[u8]) -> Meaning {
+        let State::Active(Active { lease, resets, .. }) = &mut self.state else { return Meaning::Pass };
         let together = Arc::ptr_eq(&lease.parameters, &self.wanted);
-        let Some((name, value)) = lease.note_parameter(body) else { return };
+        let base = Arc::clone(&lease.base);
+        let Some((name, value)) = lease.note_parameter(body) else { return Meaning::Pass };
+        // The server connection has its default back, and not what the client has logged in with.
+        if *resets && self.login.get(name).is_some() && base.get(name) == Some(value) {
+            return Meaning::Keep;
+        }
         self.wanted = if together {
             Arc::clone(&lease.parameters)
         } else {
-            Arc::new(self.wanted.with(name, value, &lease.base))
+            Arc::new(self.wanted.with(name, value, &base))
         };
+        Meaning::Pass
     }
 
     fn out_of_step(&mut self) -> Step {
@@ -208,12 +537,18 @@ impl Session {
     /// The server connection is gone. Every message that is still owed a reply gets an error; a client that was only
     /// sitting in a transaction hears of it with its next message.
     pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str, fate: Fate) -> Step {
-        let State::Active(Active { mut lease, .. }) = std::mem::replace(&mut self.state, State::Idle) else {
+        let State::Active(Active { mut lease, held_ready, .. }) =
+            std::mem::replace(&mut self.state, State::Idle)
+        else {
             return Ok(());
         };
         self.member.rests();
+        self.idle_since = Instant::now();
+        if let Some(statements) = &mut self.statements {
+            statements.leave_server();
+        }
         let half_sent = lease.is_mid_reply();
-        let (owed, open) = (lease.ledger.ready_owed(), lease.ledger.wants_sync());
+        let (owed, open) = (lease.ledger.ready_owed() + usize::from(held_ready), lease.ledger.wants_sync());
         lease.fate = fate;
         lease.close(DestroyReason::ServerClosed);
         if half_sent {
@@ -242,6 +577,15 @@ impl Session {
             self.pending = Some(Box::new(report));
         }
         self.write_client(cx, &reply)
+    }
+}
+
+/// What the proxy answers in PostgreSQL's place.
+pub(super) fn own_answer(out: &mut Vec<u8>, answer: OwnAnswer) {
+    match answer {
+        OwnAnswer::ParseComplete | OwnAnswer::ParseCompleteAlways => messages::bare(out, tag::PARSE_COMPLETE),
+        OwnAnswer::CloseComplete => messages::bare(out, tag::CLOSE_COMPLETE),
+        OwnAnswer::FailedTransaction => messages::error_response(out, &refusal::failed_transaction()),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Every client that is logged in: found by its cancel key, woken when the proxy drains.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 use subtle::ConstantTimeEq;
@@ -25,6 +27,12 @@ pub struct Entry {
     doing: Mutex<Doing>,
     /// Wakes its task.
     pub waker: AtomicWaker,
+    /// From when its times are counted.
+    started: Instant,
+    /// When it is to be looked at because something takes too long, in milliseconds since `started`; 0: not at all.
+    due: AtomicU64,
+    /// It is due.
+    overdue: AtomicBool,
 }
 
 /// What a client does now.
@@ -76,6 +84,37 @@ impl Entry {
         *lock(&self.doing) = Doing::Nothing;
     }
 
+    /// It is to be looked at at this time; None: not at all.
+    #[inline]
+    pub fn look_at(&self, when: Option<Instant>) {
+        let due = when.map_or(0, |when| when.saturating_duration_since(self.started).as_millis() as u64 + 1);
+        self.due.store(due, Ordering::Relaxed);
+    }
+
+    /// It has something to be looked at.
+    #[inline]
+    pub fn is_watched(&self) -> bool {
+        self.due.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether it is due; asked once, it is not any more.
+    #[inline]
+    pub fn take_overdue(&self) -> bool {
+        self.overdue.load(Ordering::Relaxed) && self.overdue.swap(false, Ordering::Relaxed)
+    }
+
+    /// Wakes its task if it is due.
+    fn wake_if_due(&self, now: Instant) {
+        let due = self.due.load(Ordering::Relaxed);
+        let elapsed = now.saturating_duration_since(self.started).as_millis() as u64;
+        if due != 0 && due <= elapsed {
+            // What it was due for may have changed by now: it sees for itself, and says when it is due again.
+            let _ = self.due.compare_exchange(due, 0, Ordering::Relaxed, Ordering::Relaxed);
+            self.overdue.store(true, Ordering::Relaxed);
+            self.waker.wake();
+        }
+    }
+
     /// Ends its wait, or announces a request for the server connection that it holds at this moment.
     fn cancel(&self) -> Cancel {
         match &*lock(&self.doing) {
@@ -116,6 +155,9 @@ impl Roster {
             told: if long { SECRET_BYTES } else { 4 },
             doing: Mutex::default(),
             waker: AtomicWaker::new(),
+            started: Instant::now(),
+            due: AtomicU64::new(0),
+            overdue: AtomicBool::new(false),
         });
         entries.insert(process_id, Arc::clone(&entry));
         Member { entry, roster: Arc::clone(self) }
@@ -127,6 +169,13 @@ impl Roster {
         match entry {
             Some(entry) if bool::from(entry.secret().ct_eq(secret)) => entry.cancel(),
             _ => Cancel::Done(CancelResult::UnknownKey),
+        }
+    }
+
+    /// Wakes the task of each client for which something takes too long.
+    pub fn wake_overdue(&self, now: Instant) {
+        for entry in lock(&self.0).values() {
+            entry.wake_if_due(now);
         }
     }
 

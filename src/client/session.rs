@@ -11,21 +11,23 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
+use super::active::Active;
 use super::door::Seat;
 use super::refusal;
+use super::relay::needs_more;
 use super::roster::Member;
 use crate::guard::{Home, ShedReason};
 use crate::net::{Inbox, Outbox, Stream};
 use crate::pool::{Checkout, Lease, Pool, WaitEnd, Waiting};
-use crate::proto::ledger::Status;
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
-use crate::server::{Fate, query};
+use crate::proto::statements::{ClientStatements, named};
+use crate::server::query;
 use crate::wire::{FrameStream, Next, Side, Violation, tag};
 
 thread_local! {
     /// The chunk that is being looked at, of whichever client this thread deals with.
-    static CHUNK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    pub(super) static CHUNK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Sets the size in bytes of this thread's buffer. To be called once by each I/O thread before it runs sessions.
@@ -39,6 +41,9 @@ const LONGEST_BACKLOG: usize = 16 * 1024;
 const LOOK: Duration = Duration::from_millis(50);
 /// A Describe is wanted whole: its first byte tells what its reply will be. PostgreSQL's limit for it is 10 000 bytes.
 const LONGEST_DESCRIBE: usize = 10_001;
+/// Leaves a server connection in a failed transaction: PostgreSQL itself then says what it has to say until ROLLBACK. The
+/// savepoint's name is for who reads PostgreSQL's log.
+const SPOIL: &str = "BEGIN; ROLLBACK TO SAVEPOINT pgcorral_has_ended_this_transaction";
 
 /// A client that is logged in.
 pub struct Session {
@@ -55,6 +60,14 @@ pub struct Session {
     pub(super) login: Arc<Parameters>,
     /// To be said instead of serving its next message.
     pub(super) pending: Option<Box<Report>>,
+    /// The statements that it has prepared, if any.
+    pub(super) statements: Option<Box<ClientStatements>>,
+    /// Since when it has no server connection.
+    pub(super) idle_since: Instant,
+    /// Since when it has taken none of what there is for it.
+    pub(super) stalled_since: Option<Instant>,
+    /// Bytes of its that are counted in the spool.
+    pub(super) spooled: usize,
     home: Home,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
@@ -62,6 +75,8 @@ pub struct Session {
     pub(super) registered: bool,
     /// It sent Terminate while a statement was running.
     pub(super) leaving: bool,
+    /// The proxy has ended its transaction: to the client it is failed until it says ROLLBACK.
+    pub(super) failed: bool,
 }
 
 /// Where a session stands.
@@ -83,17 +98,6 @@ pub(super) struct Queued {
     look: Option<Pin<Box<Sleep>>>,
 }
 
-/// A client with a server connection.
-pub(super) struct Active {
-    pub(super) lease: Lease,
-    /// When the server began to work on what it works on now.
-    pub(super) exec_since: Instant,
-    /// A ReadyForQuery was among the replies that are being looked through.
-    pub(super) ready: bool,
-    /// DISCARD ALL is done; the ReadyForQuery behind it is still to come.
-    pub(super) discarded: bool,
-}
-
 /// Why a session ends.
 #[derive(Debug)]
 pub(super) enum End {
@@ -107,6 +111,8 @@ pub(super) enum End {
     Fatal(Box<Report>),
     /// Nothing can be said any more: a message to the client is half sent.
     MidMessage,
+    /// The client takes nothing of what there is for it, so nothing can be said either.
+    Stalled,
 }
 
 impl From<Violation> for End {
@@ -136,16 +142,26 @@ impl Session {
             login: Arc::clone(&wanted),
             wanted,
             pending: None,
+            statements: None,
+            idle_since: Instant::now(),
+            stalled_since: None,
+            spooled: 0,
             home,
             skipping: false,
             registered: false,
             leaving: false,
+            failed: false,
         }
     }
 
     /// Runs the session; ready with the reason of its end.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            if self.member.take_overdue()
+                && let Err(end) = self.overdue(cx, Instant::now())
+            {
+                return Poll::Ready(end);
+            }
             let step = match self.state {
                 State::Idle => self.poll_idle(cx),
                 State::Waiting(_) => self.poll_waiting(cx),
@@ -158,9 +174,7 @@ impl Session {
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if !self.outbox.is_empty() {
-            ready!(self.outbox.poll_drain(&mut self.stream, cx)).map_err(|_| End::ClientLeft)?;
-        }
+        ready!(self.poll_spool(cx))?;
         if self.seat.door().is_draining() {
             return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
         }
@@ -171,7 +185,11 @@ impl Session {
     }
 
     /// The next bytes of the client.
-    fn poll_client<'a>(&mut self, cx: &mut Context<'_>, chunk: &'a mut [u8]) -> Poll<Result<&'a [u8], End>> {
+    pub(super) fn poll_client<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &'a mut [u8],
+    ) -> Poll<Result<&'a [u8], End>> {
         match ready!(self.inbox.poll_chunk(&mut self.stream, cx, chunk)) {
             Ok(Some(read)) => {
                 self.pool.metrics.received(read as u64);
@@ -186,7 +204,8 @@ impl Session {
         let mut at = self.inbox.frames.resume(bytes);
         let mut reply = vec![];
         loop {
-            let frame = match self.inbox.frames.next(bytes, at, LONGEST_DESCRIBE, is_describe)? {
+            // A message that is wanted whole does not get a server connection before it is.
+            let frame = match self.inbox.frames.next_unless(bytes, at, needs_more)? {
                 Next::Frame(frame) => frame,
                 Next::End => break,
                 Next::Keep(from) => {
@@ -204,11 +223,14 @@ impl Session {
                     if let Some(report) = self.pending.take() {
                         messages::error_response(&mut reply, &report);
                     }
-                    messages::ready_for_query(&mut reply, b'I');
+                    messages::ready_for_query(&mut reply, self.status());
                 }
                 _ if self.skipping => {}
                 // As PostgreSQL does outside a COPY.
                 tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
+                tag::CLOSE if self.closes_without_server(frame.body(bytes)) => {
+                    messages::bare(&mut reply, tag::CLOSE_COMPLETE);
+                }
                 kind => {
                     let rest = bytes.get(frame.start..).unwrap_or_default();
                     match self.begin(cx, rest, &mut reply)? {
@@ -219,6 +241,26 @@ impl Session {
             }
         }
         self.write_client(cx, &reply)
+    }
+
+    /// The transaction status that the client is told while it has no server connection.
+    fn status(&self) -> u8 {
+        if self.failed { b'E' } else { b'I' }
+    }
+
+    /// A statement is closed that no server has to hear of: it is the client's name for it that goes.
+    fn closes_without_server(&mut self, body: &[u8]) -> bool {
+        let follows = self.pool.params.session.statements.max_per_server > 0;
+        let Some((b'S', name)) = named(body).filter(|_| follows && self.pool.gives_back_after_transaction())
+        else {
+            return false;
+        };
+        match &mut self.statements {
+            Some(statements) if name.is_empty() => statements.end_unnamed(),
+            Some(statements) => statements.remove(name),
+            None => {}
+        }
+        true
     }
 
     /// A transaction begins with `bytes`. Returns what the client is to be told if it is not admitted.
@@ -257,7 +299,7 @@ impl Session {
     fn refuse(&mut self, kind: u8, report: &Report, reply: &mut Vec<u8>) {
         messages::error_response(reply, report);
         match kind {
-            tag::QUERY | tag::FUNCTION_CALL => messages::ready_for_query(reply, b'I'),
+            tag::QUERY | tag::FUNCTION_CALL => messages::ready_for_query(reply, self.status()),
             _ => self.skipping = true,
         }
     }
@@ -267,11 +309,10 @@ impl Session {
         if let Poll::Ready(end) = queued.waiting.poll_end(cx) {
             return Poll::Ready(self.wait_ended(cx, end));
         }
-        if !self.outbox.is_empty()
-            && let Poll::Ready(result) = self.outbox.poll_drain(&mut self.stream, cx)
-        {
-            result.map_err(|_| End::ClientLeft)?;
+        if let Poll::Ready(step) = self.poll_spool(cx) {
+            step?;
         }
+        let State::Waiting(queued) = &mut self.state else { return Poll::Ready(Ok(())) };
         // It is read all the same: a client that leaves, leaves the queue.
         if queued.backlog.len() >= LONGEST_BACKLOG {
             let look = queued.look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
@@ -342,133 +383,20 @@ impl Session {
         self.member.runs(&lease.cancel);
         self.inbox.frames = FrameStream::new(Side::Client);
         let mut front = vec![];
+        for name in std::mem::take(&mut lease.debris) {
+            lease.own_close(&mut front, &name);
+        }
         if let Some(sql) = lease.change_to(&self.wanted) {
             lease.ledger.sent_injected();
             query(&mut front, &sql);
         }
-        self.state = State::Active(Active { lease, exec_since: now, ready: false, discarded: false });
-        self.forward(cx, bytes, front)
-    }
-
-    /// Passes messages of the client on to its server. `front` goes before them in the same write.
-    fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8], mut front: Vec<u8>) -> Step {
-        let State::Active(Active { lease, exec_since, .. }) = &mut self.state else { return Ok(()) };
-        if lease.ledger.is_settled() && front.is_empty() && lease.ledger.status() != Status::Idle {
-            // Inside a transaction; its first statement's time is that of the checkout.
-            *exec_since = Instant::now();
+        if std::mem::take(&mut self.failed) {
+            lease.ledger.sent_spoil();
+            query(&mut front, SPOIL);
         }
-        let mut at = self.inbox.frames.resume(bytes);
-        let mut broken = None;
-        loop {
-            match self.inbox.frames.next(bytes, at, LONGEST_DESCRIBE, is_describe) {
-                Ok(Next::Frame(frame)) => {
-                    match frame.tag {
-                        // PostgreSQL, too, looks at it only once it has done what came before.
-                        tag::TERMINATE => {
-                            self.leaving = true;
-                            break;
-                        }
-                        tag::PASSWORD => {
-                            broken = Some(Violation::UnknownType(tag::PASSWORD));
-                            break;
-                        }
-                        kind => lease.ledger.sent(kind, frame.body(bytes).first().copied()),
-                    }
-                    at = frame.end;
-                }
-                Ok(Next::End) => break,
-                Ok(Next::Keep(from)) => {
-                    self.inbox.keep(bytes.get(from..).unwrap_or_default());
-                    break;
-                }
-                Err(violation) => {
-                    broken = Some(violation);
-                    break;
-                }
-            }
-        }
-        // What the ledger has noted has to be sent, also in front of a violation.
-        let bytes = bytes.get(..at).unwrap_or_default();
-        let server = &mut **lease;
-        let written = if front.is_empty() {
-            server.outbox.write(&mut server.stream, cx, bytes)
-        } else {
-            front.extend_from_slice(bytes);
-            server.outbox.write(&mut server.stream, cx, &front)
-        };
-        // A server that is gone is noticed by the read that follows, which may still bring its last words.
-        let _ = written;
-        if let Some(violation) = broken {
-            return Err(violation.into());
-        }
-        // Without a Sync or the end of a COPY before its Terminate, there is nothing to wait for.
-        if self.leaving && !server.ledger.is_running() { Err(End::Terminated) } else { Ok(()) }
-    }
-
-    fn poll_active(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        loop {
-            let mut moved = false;
-            if let Poll::Ready(step) = self.poll_server(cx) {
-                step?;
-                moved = true;
-            }
-            if !matches!(self.state, State::Active(_)) {
-                return Poll::Ready(Ok(()));
-            }
-            if let Poll::Ready(step) = self.poll_client_active(cx) {
-                step?;
-                moved = true;
-            }
-            if !moved {
-                return Poll::Pending;
-            }
-        }
-    }
-
-    /// Server to client.
-    fn poll_server(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if !self.outbox.is_empty() {
-            ready!(self.outbox.poll_drain(&mut self.stream, cx)).map_err(|_| End::ClientLeft)?;
-        }
-        CHUNK.with_borrow_mut(|chunk| {
-            let State::Active(Active { lease, .. }) = &mut self.state else { return Poll::Ready(Ok(())) };
-            let server = &mut **lease;
-            let read = ready!(server.inbox.poll_chunk(&mut server.stream, cx, chunk));
-            Poll::Ready(match read {
-                Ok(Some(read)) => self.from_server(cx, chunk.get(..read).unwrap_or_default()),
-                Ok(None) => self.server_lost(cx, "The server closed the connection", Fate::Lost),
-                Err(error) => self.server_lost(cx, &error.to_string(), Fate::Lost),
-            })
-        })
-    }
-
-    /// Client to server.
-    fn poll_client_active(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let State::Active(Active { lease, .. }) = &mut self.state else { return Poll::Ready(Ok(())) };
-        let server = &mut **lease;
-        if !server.outbox.is_empty() {
-            // A broken connection shows when it is read.
-            if ready!(server.outbox.poll_drain(&mut server.stream, cx)).is_err() {
-                return Poll::Pending;
-            }
-            if self.settle_between_transactions(Instant::now()) {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        let State::Active(Active { lease, .. }) = &self.state else { return Poll::Ready(Ok(())) };
-        if self.leaving || lease.ledger.is_full() {
-            return Poll::Pending;
-        }
-        if self.seat.door().is_draining() && lease.ledger.is_free() && self.inbox.at_boundary() {
-            return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
-        }
-        CHUNK.with_borrow_mut(|chunk| {
-            let bytes = ready!(self.poll_client(cx, chunk))?;
-            self.forward(cx, bytes, vec![])?;
-            // What it sent may have been the rest of a message that nobody waited for any more.
-            self.settle_between_transactions(Instant::now());
-            Poll::Ready(Ok(()))
-        })
+        self.state = State::Active(Active::new(lease, now, self.member.process_id));
+        self.watch_running(now);
+        self.forward(cx, bytes, Some(front))
     }
 
     pub(super) fn write_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Step {
@@ -476,21 +404,15 @@ impl Session {
             return Ok(());
         }
         self.pool.metrics.sent(bytes.len() as u64);
-        self.outbox.write(&mut self.stream, cx, bytes).map_err(|_| End::ClientLeft)
+        self.outbox.write(&mut self.stream, cx, bytes).map_err(|_| End::ClientLeft)?;
+        self.account_spool();
+        Ok(())
     }
+}
 
-    /// Gives the server connection back if its transaction is over. True if it did.
-    pub(super) fn settle_between_transactions(&mut self, now: Instant) -> bool {
-        let State::Active(Active { lease, .. }) = &self.state else { return false };
-        let free = lease.is_free() && self.inbox.frames.at_boundary();
-        if !free || self.leaving || !self.pool.gives_back_after_transaction() {
-            return false;
-        }
-        self.member.rests();
-        if let State::Active(Active { lease, .. }) = std::mem::replace(&mut self.state, State::Idle) {
-            lease.release(now);
-        }
-        true
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.seat.door().spool.account(&mut self.spooled, 0);
     }
 }
 

@@ -26,6 +26,12 @@ impl Outbox {
         self.rest.is_empty() && !self.unflushed
     }
 
+    /// Bytes that the peer has not taken.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.rest.len() - self.written
+    }
+
     /// Writes `bytes` behind what is still to be written, keeping what the peer does not take now. The task is woken
     /// when [`Outbox::poll_drain`] can go on.
     ///
@@ -34,6 +40,10 @@ impl Outbox {
     #[inline]
     pub fn write(&mut self, stream: &mut Stream, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         if !self.rest.is_empty() {
+            // What is written takes no room, however long it is until all is.
+            if self.written > self.rest.len() / 2 {
+                self.rest.drain(..std::mem::take(&mut self.written));
+            }
             self.rest.extend_from_slice(bytes);
             return Ok(());
         }

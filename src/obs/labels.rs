@@ -1,5 +1,7 @@
 //! The values that labels can have. Enums, so that a peer can never invent a series.
 
+use crate::proto::pin::PinReason;
+
 /// A label whose values are known in advance.
 pub trait LabelValue: Copy + 'static {
     /// All values, in the order of declaration.
@@ -81,8 +83,74 @@ label_values! {
         ServerClosed = "server_closed",
         /// A message was malformed, or replies and requests no longer match: nobody may use it again.
         OutOfStep = "out_of_step",
+        /// Its client has left something behind that cannot be taken back (LOAD).
+        Soiled = "soiled",
         /// Its client went away with a transaction that could not be ended cleanly.
         ClientLeft = "client_left",
+    }
+}
+
+label_values! {
+    /// What took too long, so that the proxy ended it.
+    Timeout {
+        /// A request: `query_timeout`.
+        Query = "query_timeout",
+        /// A transaction: `transaction_timeout`.
+        Transaction = "transaction_timeout",
+        /// Silence of a client in a transaction: `idle_in_transaction_timeout`.
+        IdleInTransaction = "idle_in_transaction_timeout",
+        /// Silence of a client outside a transaction: `client_idle_timeout`.
+        ClientIdle = "client_idle_timeout",
+        /// Silence of a client that keeps a server connection: `pin_timeout`.
+        Pin = "pin_timeout",
+        /// A client that takes none of the bytes that there are for it: `client_stall_timeout`.
+        Stall = "client_stall_timeout",
+    }
+}
+
+label_values! {
+    /// What a client was doing when it vanished, without a word or with a broken connection.
+    Phase {
+        /// It waited for a server connection.
+        Waiting = "waiting",
+        /// PostgreSQL worked for it.
+        Query = "query",
+        /// It was silent in a transaction.
+        Transaction = "transaction",
+        /// It kept a server connection outside a transaction.
+        Pinned = "pinned",
+    }
+}
+
+label_values! {
+    /// Whether a statement was prepared on the server connection that its client got.
+    Prepare {
+        /// It was.
+        Hit = "hit",
+        /// It had to be prepared.
+        Miss = "miss",
+    }
+}
+
+/// As in the configuration.
+impl LabelValue for PinReason {
+    const LABELS: &'static [&'static str] = &[
+        "listen",
+        "advisory_lock",
+        "temp_table",
+        "hold_cursor",
+        "load",
+        "sequence_value",
+        "sql_prepare",
+        "session_mode",
+    ];
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn label(self) -> &'static str {
+        self.as_str()
     }
 }
 
@@ -139,5 +207,17 @@ label_values! {
         UnknownKey = "unknown_key",
         /// It could not be delivered to the server.
         Failed = "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_for_pins_are_labelled_as_in_the_configuration() {
+        let words: Vec<_> = PinReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(words, PinReason::LABELS);
+        assert!(PinReason::ALL.iter().enumerate().all(|(index, reason)| reason.index() == index));
     }
 }

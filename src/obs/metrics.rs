@@ -139,7 +139,8 @@ mod tests {
     use super::*;
     use crate::obs::table::TABLE;
     use crate::obs::{
-        CancelResult, DestroyReason, DialResult, LoginResult, PoolGauges, Readiness, Refusal, WaitOutcome,
+        CancelResult, DestroyReason, DialResult, Kept, LoginResult, PoolGauges, Readiness, Refusal,
+        WaitOutcome,
     };
 
     struct Standing;
@@ -159,6 +160,10 @@ mod tests {
 
         fn clients(&self) -> Vec<(&'static str, usize)> {
             vec![("idle", 7), ("login", 1)]
+        }
+
+        fn kept(&self) -> Kept {
+            Kept::default()
         }
 
         fn readiness(&self) -> Readiness {

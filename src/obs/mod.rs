@@ -15,8 +15,11 @@ mod summary;
 pub mod table;
 
 pub use clients::{ClientMetrics, Handshake};
-pub use labels::{CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Refusal, WaitOutcome};
+pub use labels::{
+    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Timeout,
+    WaitOutcome,
+};
 pub use metrics::Metrics;
 pub use pool::PoolMetrics;
-pub use sources::{PoolGauges, Readiness, Sources};
+pub use sources::{Kept, PoolGauges, Readiness, Sources};
 pub use summary::{Line, Summary, SummaryLog};

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
-use super::labels::{DestroyReason, DialResult, LabelValue, WaitOutcome};
+use super::labels::{DestroyReason, DialResult, LabelValue, Phase, Prepare, Timeout, WaitOutcome};
 use super::metrics::{CounterBy, counters, histograms};
 use super::table;
+use crate::proto::pin::PinReason;
 
 /// What is counted about one pool. Cheap to clone; every method is a few relaxed atomic operations.
 #[derive(Clone)]
@@ -29,6 +30,12 @@ struct Series {
     sheds: Sheds,
     dials: CounterBy<DialResult>,
     destroyed: CounterBy<DestroyReason>,
+    pins: CounterBy<PinReason>,
+    timeouts: CounterBy<Timeout>,
+    vanished: CounterBy<Phase>,
+    prepares: CounterBy<Prepare>,
+    reprepares: IntCounter,
+    audits: IntCounter,
 }
 
 impl PoolMetrics {
@@ -85,6 +92,36 @@ impl PoolMetrics {
         self.0.dial.observe(took.as_secs_f64());
     }
 
+    /// A client begins to keep its server connection.
+    pub fn pinned(&self, reason: PinReason) {
+        self.0.pins.inc(reason);
+    }
+
+    /// Something took too long.
+    pub fn timed_out(&self, timeout: Timeout) {
+        self.0.timeouts.inc(timeout);
+    }
+
+    /// A client has vanished.
+    pub fn abandoned(&self, phase: Phase) {
+        self.0.vanished.inc(phase);
+    }
+
+    /// A prepared statement was asked for, and the server connection had it or not.
+    pub fn prepared(&self, hit: bool) {
+        self.0.prepares.inc(if hit { Prepare::Hit } else { Prepare::Miss });
+    }
+
+    /// A batch is sent again.
+    pub fn reprepared(&self) {
+        self.0.reprepares.inc();
+    }
+
+    /// PostgreSQL is asked what a transaction has left behind.
+    pub fn audited(&self) {
+        self.0.audits.inc();
+    }
+
     /// A server connection was closed.
     pub fn destroyed(&self, reason: DestroyReason) {
         self.0.destroyed.inc(reason);
@@ -110,6 +147,12 @@ pub(super) struct PoolVectors {
     sheds: IntCounterVec,
     dials: IntCounterVec,
     destroyed: IntCounterVec,
+    pins: IntCounterVec,
+    timeouts: IntCounterVec,
+    vanished: IntCounterVec,
+    prepares: IntCounterVec,
+    reprepares: IntCounterVec,
+    audits: IntCounterVec,
 }
 
 impl PoolVectors {
@@ -126,6 +169,12 @@ impl PoolVectors {
             sheds: counters(registry, &table::SHEDS)?,
             dials: counters(registry, &table::DIALS)?,
             destroyed: counters(registry, &table::SERVERS_DESTROYED)?,
+            pins: counters(registry, &table::PINS)?,
+            timeouts: counters(registry, &table::TIMEOUTS)?,
+            vanished: counters(registry, &table::ABANDONED)?,
+            prepares: counters(registry, &table::PREPARES)?,
+            reprepares: counters(registry, &table::REPREPARES)?,
+            audits: counters(registry, &table::AUDITS)?,
         })
     }
 
@@ -147,6 +196,12 @@ impl PoolVectors {
             sheds: Sheds::resolve(&self.sheds, database, user, shed_reasons),
             dials: CounterBy::resolve(&self.dials, &pool),
             destroyed: CounterBy::resolve(&self.destroyed, &pool),
+            pins: CounterBy::resolve(&self.pins, &pool),
+            timeouts: CounterBy::resolve(&self.timeouts, &pool),
+            vanished: CounterBy::resolve(&self.vanished, &pool),
+            prepares: CounterBy::resolve(&self.prepares, &pool),
+            reprepares: self.reprepares.with_label_values(&pool),
+            audits: self.audits.with_label_values(&pool),
         }))
     }
 }

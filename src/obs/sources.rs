@@ -14,8 +14,22 @@ pub trait Sources: Send + Sync {
     /// Number of clients in each state: `login`, `idle`, `waiting`, `active`.
     fn clients(&self) -> Vec<(&'static str, usize)>;
 
+    /// What is kept for clients in memory.
+    fn kept(&self) -> Kept;
+
     /// Whether a client that comes now would be served.
     fn readiness(&self) -> Readiness;
+}
+
+/// What is kept for clients in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Bytes of replies that clients have not taken yet.
+    pub spool_bytes: usize,
+    /// Prepared statements that the proxy knows.
+    pub statements: usize,
+    /// Bytes of prepared statements that the proxy or a client knows.
+    pub statement_bytes: usize,
 }
 
 /// How one pool stands.
@@ -43,6 +57,8 @@ pub struct PoolGauges {
     pub oldest_wait_seconds: f64,
     /// Most server connections.
     pub limit: usize,
+    /// Clients that keep a server connection beyond their transactions.
+    pub pinned: usize,
 }
 
 /// Whether a client that comes now would be served.
@@ -59,6 +75,10 @@ pub(super) fn families(sources: &dyn Sources, started: f64) -> Vec<MetricFamily>
     let mut all = pool_families(&sources.pools());
     let clients = sources.clients().into_iter().map(|(state, count)| sample(&[state], count as f64));
     all.push(family(&table::CLIENTS, clients));
+    let kept = sources.kept();
+    all.push(family(&table::SPOOL, [sample(&[], kept.spool_bytes as f64)]));
+    all.push(family(&table::STATEMENTS, [sample(&[], kept.statements as f64)]));
+    all.push(family(&table::STATEMENT_BYTES, [sample(&[], kept.statement_bytes as f64)]));
     let ready = f64::from(u8::from(sources.readiness() == Readiness::Ready));
     all.push(family(&table::READY, [sample(&[], ready)]));
     all.push(family(&table::BUILD_INFO, [sample(&[env!("CARGO_PKG_VERSION")], 1.0)]));
@@ -80,6 +100,7 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
     vec![
         family(&table::POOL_INFO, info),
         family(&table::SERVERS, servers),
+        by_pool(&table::PINNED, |pool| pool.pinned as f64),
         by_pool(&table::POOL_LIMIT, |pool| pool.limit as f64),
         by_pool(&table::QUEUE_DEPTH, |pool| pool.waiting as f64),
         by_pool(&table::QUEUE_LIMIT, |pool| pool.max_waiting as f64),

@@ -6,7 +6,11 @@
 
 use std::fmt::Write as _;
 
-use super::labels::{CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Refusal, WaitOutcome};
+use super::labels::{
+    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Timeout,
+    WaitOutcome,
+};
+use crate::proto::pin::PinReason;
 
 /// One metric.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +91,11 @@ mod label {
         label("reason", "as in the DETAIL of the client's error and in the log", &[]);
     pub(super) const DIAL: Label = label("result", "how the dial ended", DialResult::LABELS);
     pub(super) const DESTROYED: Label = label("reason", "why it was closed", DestroyReason::LABELS);
+    pub(super) const PIN: Label = label("reason", "what the session has", PinReason::LABELS);
+    pub(super) const TIMEOUT: Label = label("reason", "as in the client's error", Timeout::LABELS);
+    pub(super) const PHASE: Label = label("phase", "what it was doing", Phase::LABELS);
+    pub(super) const PREPARE: Label =
+        label("result", "whether it was prepared there already", Prepare::LABELS);
     pub(super) const LOGIN: Label = label("result", "how the login ended", LoginResult::LABELS);
     pub(super) const REFUSAL: Label = label("reason", "which limit or rule", Refusal::LABELS);
     pub(super) const CANCEL: Label = label("result", "what became of it", CancelResult::LABELS);
@@ -133,7 +142,22 @@ table! {
     SERVERS_DESTROYED = "pgcorral_servers_destroyed_total" Counter "connections" [DATABASE, USER, DESTROYED]
         "Server connections closed.";
 
+    PINS = "pgcorral_pins_total" Counter "pins" [DATABASE, USER, PIN]
+        "Times that a client began to keep its server connection beyond a transaction.";
+    TIMEOUTS = "pgcorral_timeouts_total" Counter "timeouts" [DATABASE, USER, TIMEOUT]
+        "What the proxy has ended because it took too long.";
+    ABANDONED = "pgcorral_abandoned_total" Counter "clients" [DATABASE, USER, PHASE]
+        "Clients that vanished while they waited for a server connection or had one.";
+    PREPARES = "pgcorral_prepares_total" Counter "statements" [DATABASE, USER, PREPARE]
+        "Prepared statements asked for, by whether the server connection had them.";
+    REPREPARES = "pgcorral_reprepares_total" Counter "batches" [DATABASE, USER]
+        "Batches sent again because what was prepared was out of date.";
+    AUDITS = "pgcorral_audits_total" Counter "questions" [DATABASE, USER]
+        "Questions to PostgreSQL about what a transaction has left behind in its session.";
+
     // The pools: how they stand, read at the scrape.
+    PINNED = "pgcorral_pinned_clients" Gauge "clients" [DATABASE, USER]
+        "Clients that keep a server connection beyond their transactions.";
     POOL_INFO = "pgcorral_pool_info" Gauge "1" [DATABASE, USER, MODE]
         "Always 1: tells the mode of a pool.";
     SERVERS = "pgcorral_servers" Gauge "connections" [DATABASE, USER, SERVER_STATE]
@@ -164,6 +188,13 @@ table! {
         "CancelRequests received.";
     CLIENTS = "pgcorral_clients" Gauge "clients" [CLIENT_STATE]
         "Clients by what they do, read at the scrape.";
+
+    SPOOL = "pgcorral_spool_bytes" Gauge "bytes" []
+        "Bytes of replies that clients have not taken yet.";
+    STATEMENTS = "pgcorral_statements" Gauge "statements" []
+        "Prepared statements known to the proxy, each once.";
+    STATEMENT_BYTES = "pgcorral_statement_bytes" Gauge "bytes" []
+        "Bytes of prepared statements that the proxy or a client knows.";
 
     // The process.
     READY = "pgcorral_ready" Gauge "1" []

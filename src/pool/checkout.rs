@@ -8,6 +8,7 @@ use deadpool::managed::Object;
 
 use super::books::Outcome;
 use super::greeting::Greeting;
+use super::pins::Pinned;
 use super::store::{Held, Store};
 use super::upstream::Upstream;
 use super::{Lease, PoolMode, PoolParams, Waiting};
@@ -26,6 +27,8 @@ pub struct Pool {
     pub greeting: Greeting,
     /// Clients that are logged in to it.
     pub clients: AtomicUsize,
+    /// Clients that keep a server connection beyond their transactions.
+    pub pinned: Pinned,
     pub(super) id: PoolId,
     pub(super) upstream: Arc<Upstream>,
     stores: Vec<Store>,
@@ -61,7 +64,8 @@ impl Pool {
     ) -> Self {
         let stores = (0..homes).map(|_| Store::new(params.size)).collect();
         let (greeting, clients, failure) = (Greeting::default(), AtomicUsize::new(0), Mutex::new(None));
-        Self { params, metrics, greeting, clients, id, upstream, stores, dialler, failure }
+        let pinned = Pinned::default();
+        Self { params, metrics, greeting, clients, pinned, id, upstream, stores, dialler, failure }
     }
 
     /// `database/user`, as in the DETAIL of a refusal.
@@ -138,6 +142,11 @@ impl Pool {
     /// How the pool stands.
     pub fn snapshot(&self) -> PoolSnapshot {
         self.upstream.with_books(|books| books.gate.snapshot(Instant::now(), self.id))
+    }
+
+    /// Longest time for a server to take a cancel request.
+    pub fn cancel_timeout(&self) -> Duration {
+        self.upstream.params.cancel_timeout
     }
 
     /// Transactions keep their server connection to their end only.

@@ -71,6 +71,7 @@ impl Pools {
                     &params.server_database,
                     &params.credentials,
                     params.server_lifetime,
+                    params.session.statements.max_per_server,
                 );
                 let upstream = Arc::clone(&upstream);
                 let pool = Pool::new(params.clone(), metrics, id, upstream, homes.len(), dialler);

@@ -6,25 +6,78 @@
 
 use std::collections::VecDeque;
 
+use super::pin::PinReason;
+use super::statements::{Moment, Sequence};
 use crate::wire::tag;
 
 /// A message that the server will answer, or that marks a place in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sent {
     Query,
+    /// In the place of a query that is refused: PostgreSQL's error for it is not what the client gets.
+    RefusedQuery(Refused),
     /// A simple query of the proxy's own; the client sees none of its replies.
     Injected,
+    /// The same, and its rows are wanted.
+    Audit,
+    /// The same, and it is meant to fail.
+    Spoil,
     FunctionCall,
-    Parse,
+    Parse(Sequence),
+    /// As [`Sent::RefusedQuery`].
+    RefusedParse(Refused),
+    /// A Parse of the proxy's own. If it fails, the error is the client's: its message behind it would have met it.
+    OwnParse(Sequence),
     Bind,
     DescribeStatement,
     DescribePortal,
     Execute,
-    Close,
+    Close(Sequence),
+    /// A Close of the proxy's own.
+    OwnClose(Sequence),
+    /// Not sent: the proxy answers it itself, once everything before it is answered.
+    Answered(OwnAnswer, Sequence),
     Sync,
+    /// The Sync of a batch that is sent again: the client gets the next one's reply.
+    OwnSync,
     /// CopyDone or CopyFail, sent before the server said that it wants a COPY. It is answered by nothing, but a Sync
     /// before it is ignored by the server and one behind it is not.
     CopyEnd,
+}
+
+impl Sent {
+    fn sequence(self) -> Option<Sequence> {
+        match self {
+            Self::Parse(sequence)
+            | Self::OwnParse(sequence)
+            | Self::Close(sequence)
+            | Self::OwnClose(sequence)
+            | Self::Answered(_, sequence) => Some(sequence),
+            _ => None,
+        }
+    }
+}
+
+/// How the proxy answers a message that it has not sent to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OwnAnswer {
+    /// ParseComplete; in a failed transaction, the error that says so.
+    ParseComplete,
+    /// ParseComplete, for a statement that ends a transaction: in a failed one, too.
+    ParseCompleteAlways,
+    /// CloseComplete.
+    CloseComplete,
+    /// The error that a statement gets in a failed transaction.
+    FailedTransaction,
+}
+
+/// Why the proxy refuses a message of its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It would keep the server connection.
+    Pin(PinReason),
+    /// What the client knows of its statement's result is out of date.
+    Outdated,
 }
 
 /// The transaction status byte of ReadyForQuery.
@@ -58,6 +111,14 @@ pub enum Verdict {
     Swallow,
     /// It is an error in something of ours: the server connection is not in the state that we meant it to be in.
     InjectedFailed,
+    /// A row of an audit's answer.
+    AuditRow,
+    /// An audit failed.
+    AuditFailed,
+    /// An audit is over.
+    AuditDone,
+    /// An error that stands for a refusal of the proxy's own.
+    Refused(Refused),
     /// No such reply can come now: the two sides have lost each other. The connection must not be used any more.
     OutOfStep,
 }
@@ -78,7 +139,30 @@ pub struct Ledger {
     /// Messages of the extended protocol were sent and no Sync behind them: even if all are answered (Flush), what they
     /// did is not committed and their unnamed statement and portals are still wanted.
     unsynced: bool,
+    /// Number of the last message that changes what statements there are.
+    sequence: Sequence,
+    /// The last of these that was answered.
+    answered: Sequence,
+    /// What was not run because of an error.
+    voided: Option<Voided>,
+    /// Number of the batch that is being sent.
+    batch: u32,
+    /// Number of the batch that is being answered.
+    answering: u32,
 }
+
+/// After an error: messages that change what statements there are and that were not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Voided {
+    /// The last of them; the first is the one behind [`Ledger::answered`].
+    pub through: Sequence,
+    /// The one that has failed itself, if it is one of these.
+    pub failed: Option<Sequence>,
+}
+
+/// Messages that were sent, to be sent again.
+#[derive(Debug, Default)]
+pub struct Messages(Vec<Sent>);
 
 impl Default for Ledger {
     fn default() -> Self {
@@ -95,6 +179,11 @@ impl Ledger {
             skipping: false,
             copying_in: false,
             unsynced: false,
+            sequence: 0,
+            answered: 0,
+            voided: None,
+            batch: 0,
+            answering: 0,
         }
     }
 
@@ -144,8 +233,39 @@ impl Ledger {
 
     /// How many ReadyForQuery the client is still to get.
     pub fn ready_owed(&self) -> usize {
-        let ends = |sent: &&Sent| matches!(sent, Sent::Query | Sent::FunctionCall | Sent::Sync);
+        let ends = |sent: &&Sent| {
+            matches!(sent, Sent::Query | Sent::RefusedQuery(_) | Sent::FunctionCall | Sent::Sync)
+        };
         self.sent.iter().filter(ends).count()
+    }
+
+    /// When a message that is sent now, and changes what statements there are, would be sent.
+    pub fn next_moment(&mut self) -> Moment {
+        self.sequence = self.sequence.wrapping_add(1);
+        Moment { sequence: self.sequence, batch: self.batch }
+    }
+
+    /// Number of the batch that is being sent: it goes up with each message that ReadyForQuery answers.
+    #[inline]
+    pub fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    /// Number of the batch that is being answered.
+    pub fn answering(&self) -> u32 {
+        self.answering
+    }
+
+    /// The last message that changes what statements there are, and was answered.
+    #[inline]
+    pub fn answered(&self) -> Sequence {
+        self.answered
+    }
+
+    /// What an error has kept from being run.
+    #[inline]
+    pub fn take_voided(&mut self) -> Option<Voided> {
+        self.voided.take()
     }
 
     /// A message of the client's goes to the server. `first` is the first byte of a Describe's body.
@@ -155,8 +275,7 @@ impl Ledger {
             // The server drops all of this unseen; only the Sync ends it.
             if kind == tag::SYNC {
                 self.skipping = false;
-                self.unsynced = false;
-                self.sent.push_back(Sent::Sync);
+                self.push(Sent::Sync);
             }
             return;
         }
@@ -164,12 +283,12 @@ impl Ledger {
             tag::QUERY => Sent::Query,
             tag::SYNC if self.copying_in => return,
             tag::SYNC => Sent::Sync,
-            tag::PARSE => Sent::Parse,
+            tag::PARSE => Sent::Parse(self.next_moment().sequence),
             tag::BIND => Sent::Bind,
             tag::EXECUTE => Sent::Execute,
             tag::DESCRIBE if first == Some(b'S') => Sent::DescribeStatement,
             tag::DESCRIBE => Sent::DescribePortal,
-            tag::CLOSE => Sent::Close,
+            tag::CLOSE => Sent::Close(self.next_moment().sequence),
             tag::FUNCTION_CALL => Sent::FunctionCall,
             tag::COPY_DONE | tag::COPY_FAIL => {
                 if !std::mem::take(&mut self.copying_in) && !self.sent.is_empty() {
@@ -180,24 +299,146 @@ impl Ledger {
             // CopyData and Flush are answered by nothing.
             _ => return,
         };
-        self.unsynced = !ends_batch(sent);
+        self.push(sent);
+    }
+
+    #[inline]
+    fn push(&mut self, sent: Sent) {
+        let ends = ends_batch(sent);
+        self.unsynced = !ends;
+        self.batch = self.batch.wrapping_add(u32::from(ends));
         self.sent.push_back(sent);
+    }
+
+    /// The client's Parse goes to the server, at a moment that it was given.
+    pub fn sent_parse(&mut self, at: Moment) {
+        self.push(Sent::Parse(at.sequence));
+    }
+
+    /// The client's Close goes to the server, at a moment that it was given.
+    pub fn sent_close(&mut self, at: Moment) {
+        self.push(Sent::Close(at.sequence));
+    }
+
+    /// A Parse of the proxy's own goes to the server.
+    pub fn sent_own_parse(&mut self, at: Moment) {
+        self.push(Sent::OwnParse(at.sequence));
+    }
+
+    /// A Close of the proxy's own goes to the server.
+    pub fn sent_own_close(&mut self, at: Moment) {
+        self.push(Sent::OwnClose(at.sequence));
+    }
+
+    /// A message of the client's does not go to the server: the proxy answers it when [`Ledger::due`] says so.
+    pub fn answers(&mut self, answer: OwnAnswer, at: Moment) {
+        self.push(Sent::Answered(answer, at.sequence));
+    }
+
+    /// In the place of a message of the client's, one goes to the server that it will answer with an error.
+    pub fn sent_refused(&mut self, kind: u8, reason: Refused) {
+        self.push(if kind == tag::QUERY { Sent::RefusedQuery(reason) } else { Sent::RefusedParse(reason) });
     }
 
     /// A simple query of the proxy's own goes to the server.
     pub fn sent_injected(&mut self) {
-        self.unsynced = false;
-        self.sent.push_back(Sent::Injected);
+        self.push(Sent::Injected);
+    }
+
+    /// A simple query of the proxy's own goes to the server, which leaves it in a failed transaction.
+    pub fn sent_spoil(&mut self) {
+        self.push(Sent::Spoil);
+    }
+
+    /// A simple query of the proxy's own goes to the server, whose rows are wanted.
+    pub fn sent_audit(&mut self) {
+        self.push(Sent::Audit);
+    }
+
+    /// What the proxy is to answer now, if it is its turn. To be asked before each reply is looked at.
+    #[inline]
+    pub fn due(&mut self) -> Option<OwnAnswer> {
+        match self.sent.front() {
+            Some(&Sent::Answered(answer, sequence)) => self.own_answer(answer, sequence),
+            _ => None,
+        }
+    }
+
+    fn own_answer(&mut self, answer: OwnAnswer, sequence: Sequence) -> Option<OwnAnswer> {
+        self.sent.pop_front();
+        if answer != OwnAnswer::ParseComplete || self.status != Status::Failed {
+            self.answered = sequence;
+            return Some(answer);
+        }
+        // The transaction has failed since the message was taken. What follows it in its batch fails at the server, and that
+        // error is this message's, too.
+        self.voided = Some(Voided { through: sequence, failed: None });
+        match self.sent.front() {
+            Some(Sent::Sync | Sent::OwnSync) | None => Some(OwnAnswer::FailedTransaction),
+            Some(_) => self.due(),
+        }
+    }
+
+    /// The server has nothing to answer, and the proxy has: no reply will come that it could be sent along with.
+    #[inline]
+    pub fn has_only_own_answers(&self) -> bool {
+        !self.sent.is_empty() && self.sent.iter().all(|sent| matches!(sent, Sent::Answered(..)))
+    }
+
+    /// The client is gone: what the proxy would have answered is of no interest.
+    pub fn forget_own_answers(&mut self) {
+        self.sent.retain(|sent| !matches!(sent, Sent::Answered(..)));
+    }
+
+    /// What is sent and not answered, if it is one batch that ends in a Sync. To be kept in `messages`, whose memory is
+    /// used again.
+    pub fn one_batch(&self, messages: &mut Messages) -> bool {
+        messages.0.clear();
+        // What the proxy answers itself at the very beginning is answered by the time that anything fails.
+        messages.0.extend(self.sent.iter().skip_while(|sent| matches!(sent, Sent::Answered(..))));
+        if messages.0.iter().any(|sent| matches!(sent, Sent::Answered(..))) {
+            return false;
+        }
+        let syncs = messages.0.iter().filter(|sent| ends_batch(**sent)).count();
+        syncs == 1 && messages.0.last() == Some(&Sent::Sync)
+    }
+
+    /// A batch has failed, and is sent again: its Sync's reply is not for the client.
+    pub fn swallow_sync(&mut self) -> bool {
+        match self.sent.front_mut() {
+            Some(sync @ Sent::Sync) => {
+                *sync = Sent::OwnSync;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Messages are sent again.
+    pub fn sent_again(&mut self, messages: &Messages) {
+        for sent in &messages.0 {
+            let sequence = self.next_moment().sequence;
+            self.push(match sent {
+                Sent::Parse(_) => Sent::Parse(sequence),
+                Sent::OwnParse(_) => Sent::OwnParse(sequence),
+                Sent::Close(_) => Sent::Close(sequence),
+                Sent::OwnClose(_) => Sent::OwnClose(sequence),
+                other => *other,
+            });
+        }
     }
 
     /// A reply was read. `body` is needed of ReadyForQuery (its status) and ErrorResponse (its SQLSTATE).
     #[inline]
     pub fn reply(&mut self, kind: u8, body: &[u8]) -> Verdict {
-        while self.sent.front() == Some(&Sent::CopyEnd) {
+        while matches!(self.sent.front(), Some(Sent::CopyEnd | Sent::Answered(..))) {
             self.sent.pop_front();
         }
         match (kind, self.sent.front()) {
-            (tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS, Some(Sent::Injected)) => Verdict::Swallow,
+            (
+                tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS,
+                Some(Sent::Injected | Sent::Audit | Sent::Spoil),
+            ) => Verdict::Swallow,
             (tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS | tag::NOTIFICATION_RESPONSE, _) => {
                 Verdict::Forward
             }
@@ -210,18 +451,21 @@ impl Ledger {
 
     fn answer(&mut self, head: Sent, kind: u8) -> Verdict {
         let last = match (head, kind) {
-            (Sent::Parse, tag::PARSE_COMPLETE)
+            (Sent::Parse(_) | Sent::OwnParse(_), tag::PARSE_COMPLETE)
             | (Sent::Bind, tag::BIND_COMPLETE)
-            | (Sent::Close, tag::CLOSE_COMPLETE)
+            | (Sent::Close(_) | Sent::OwnClose(_), tag::CLOSE_COMPLETE)
             | (Sent::DescribeStatement | Sent::DescribePortal, tag::ROW_DESCRIPTION | tag::NO_DATA)
             | (Sent::Execute, tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED) => {
                 true
             }
             (Sent::DescribeStatement, tag::PARAMETER_DESCRIPTION)
             | (Sent::FunctionCall, tag::FUNCTION_CALL_RESPONSE)
-            | (Sent::Query | Sent::Injected, tag::ROW_DESCRIPTION | tag::EMPTY_QUERY_RESPONSE)
-            | (Sent::Query | Sent::Injected, tag::COMMAND_COMPLETE)
-            | (Sent::Query | Sent::Injected | Sent::Execute, tag::DATA_ROW)
+            | (
+                Sent::Query | Sent::Injected | Sent::Audit,
+                tag::ROW_DESCRIPTION | tag::EMPTY_QUERY_RESPONSE,
+            )
+            | (Sent::Query | Sent::Injected | Sent::Audit | Sent::Spoil, tag::COMMAND_COMPLETE)
+            | (Sent::Query | Sent::Injected | Sent::Audit | Sent::Execute, tag::DATA_ROW)
             | (Sent::Query | Sent::Execute, tag::COPY_OUT_RESPONSE | tag::COPY_DATA | tag::COPY_DONE) => {
                 false
             }
@@ -233,8 +477,15 @@ impl Ledger {
         };
         if last {
             self.sent.pop_front();
+            self.answered = head.sequence().unwrap_or(self.answered);
         }
-        if head == Sent::Injected { Verdict::Swallow } else { Verdict::Forward }
+        match head {
+            Sent::Audit if kind == tag::DATA_ROW => Verdict::AuditRow,
+            Sent::Injected | Sent::Audit | Sent::Spoil | Sent::OwnParse(_) | Sent::OwnClose(_) => {
+                Verdict::Swallow
+            }
+            _ => Verdict::Forward,
+        }
     }
 
     /// From here on the server ignores Sync until the copy's end. What was sent behind the COPY's message without
@@ -265,25 +516,42 @@ impl Ledger {
         let was_copying = std::mem::take(&mut self.copying_in);
         match head {
             Sent::Injected => return Verdict::InjectedFailed,
+            Sent::Audit => return Verdict::AuditFailed,
+            Sent::Spoil => return Verdict::Swallow,
+            Sent::RefusedQuery(reason) => return Verdict::Refused(reason),
             Sent::Query if was_copying && self.sent.len() > 1 && sqlstate(body) == Some(b"08P01") => {
                 // "unexpected message type during COPY from stdin": the message that broke the copy is used up by it.
                 self.sent.remove(1);
             }
             // Its ReadyForQuery follows.
-            Sent::Query | Sent::FunctionCall | Sent::Sync | Sent::CopyEnd => {}
-            Sent::Parse
+            Sent::Query | Sent::FunctionCall | Sent::Sync | Sent::OwnSync | Sent::CopyEnd => {}
+            Sent::Answered(..) => return Verdict::OutOfStep,
+            Sent::Parse(_)
+            | Sent::RefusedParse(_)
+            | Sent::OwnParse(_)
             | Sent::Bind
             | Sent::DescribeStatement
             | Sent::DescribePortal
             | Sent::Execute
-            | Sent::Close => {
-                while self.sent.front().is_some_and(|sent| *sent != Sent::Sync) {
-                    self.sent.pop_front();
-                }
-                self.skipping = self.sent.is_empty();
-            }
+            | Sent::Close(_)
+            | Sent::OwnClose(_) => self.skip_batch(),
         }
-        Verdict::Forward
+        match head {
+            Sent::RefusedParse(reason) => Verdict::Refused(reason),
+            _ => Verdict::Forward,
+        }
+    }
+
+    /// Nothing up to the next Sync is run.
+    fn skip_batch(&mut self) {
+        let failed = self.sent.front().and_then(|sent| sent.sequence());
+        while let Some(sent) = self.sent.front().filter(|sent| !matches!(sent, Sent::Sync | Sent::OwnSync)) {
+            if let Some(through) = sent.sequence() {
+                self.voided = Some(Voided { through, failed });
+            }
+            self.sent.pop_front();
+        }
+        self.skipping = self.sent.is_empty();
     }
 
     fn ready(&mut self, head: Sent, body: &[u8]) -> Verdict {
@@ -293,22 +561,37 @@ impl Ledger {
             b"E" => Status::Failed,
             _ => return Verdict::OutOfStep,
         };
-        if !matches!(head, Sent::Query | Sent::Injected | Sent::FunctionCall | Sent::Sync) {
+        if !ends_batch(head) {
             return Verdict::OutOfStep;
         }
         self.sent.pop_front();
+        self.answering = self.answering.wrapping_add(1);
         // An end of copy that nobody waited for leaves no reply; it must not keep the connection.
         while self.sent.front() == Some(&Sent::CopyEnd) {
             self.sent.pop_front();
         }
-        if head == Sent::Injected { Verdict::Swallow } else { Verdict::Forward }
+        match head {
+            Sent::Audit => Verdict::AuditDone,
+            Sent::Injected | Sent::Spoil | Sent::OwnSync => Verdict::Swallow,
+            _ => Verdict::Forward,
+        }
     }
 }
 
 /// Whether ReadyForQuery answers it, and the implicit transaction is over.
 #[inline]
 fn ends_batch(sent: Sent) -> bool {
-    matches!(sent, Sent::Query | Sent::Injected | Sent::FunctionCall | Sent::Sync)
+    matches!(
+        sent,
+        Sent::Query
+            | Sent::RefusedQuery(_)
+            | Sent::Injected
+            | Sent::Audit
+            | Sent::Spoil
+            | Sent::FunctionCall
+            | Sent::Sync
+            | Sent::OwnSync
+    )
 }
 
 /// The SQLSTATE (field `C`) in the body of an ErrorResponse or NoticeResponse.

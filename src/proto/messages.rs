@@ -60,6 +60,8 @@ pub struct Report {
     pub detail: Option<Cow<'static, str>>,
     /// Field `H`.
     pub hint: Option<Cow<'static, str>>,
+    /// Field `R`: the routine of PostgreSQL's that says the same, where drivers look at it.
+    pub routine: Option<&'static str>,
 }
 
 impl Report {
@@ -69,7 +71,14 @@ impl Report {
         sqlstate: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { severity, sqlstate: sqlstate.into(), message: message.into(), detail: None, hint: None }
+        Self {
+            severity,
+            sqlstate: sqlstate.into(),
+            message: message.into(),
+            detail: None,
+            hint: None,
+            routine: None,
+        }
     }
 
     /// A report after which the connection is closed.
@@ -198,6 +207,16 @@ pub fn sasl_response(out: &mut Vec<u8>, data: &[u8]) {
     message(out, b'p', |out| out.extend_from_slice(data));
 }
 
+/// CommandComplete with this tag.
+pub fn command_complete(out: &mut Vec<u8>, tag: &str) {
+    message(out, b'C', |out| text(out, tag));
+}
+
+/// A message without a body: ParseComplete, CloseComplete.
+pub fn bare(out: &mut Vec<u8>, kind: u8) {
+    message(out, kind, |_| ());
+}
+
 fn authentication(out: &mut Vec<u8>, code: u32, rest: impl FnOnce(&mut Vec<u8>)) {
     message(out, b'R', |out| {
         out.extend_from_slice(&code.to_be_bytes());
@@ -220,6 +239,9 @@ fn fields(out: &mut Vec<u8>, report: &Report) {
     }
     if let Some(hint) = &report.hint {
         field(b'H', hint);
+    }
+    if let Some(routine) = report.routine {
+        field(b'R', routine);
     }
     out.push(0);
 }

@@ -1,19 +1,39 @@
 //! Run-time parameters of a session (manual, "Server Configuration"): what a client wants, what a server connection has,
 //! and the statement that turns one into the other.
 
-use std::fmt::Write;
-
 /// Longest `application_name`: PostgreSQL cuts names at `NAMEDATALEN - 1`.
 const NAME_MAX: usize = 63;
 
 /// Parameters that PostgreSQL reports and nobody can set.
-const READ_ONLY: [&str; 6] = [
-    "in_hot_standby",
-    "integer_datetimes",
-    "is_superuser",
-    "server_encoding",
-    "server_version",
+const READ_ONLY: [&str; 5] =
+    ["in_hot_standby", "integer_datetimes", "is_superuser", "server_encoding", "server_version"];
+
+/// As whom a session acts. Setting the first takes back the second; and what else may be set depends on both.
+const IDENTITY: [&str; 2] = ["session_authorization", "role"];
+
+/// Parameters that do not decide how the text of a statement is read. All others are taken to: a date in the text is
+/// read, once and for all, when the statement is prepared.
+const WITHOUT_READING: [&str; 20] = [
+    "application_name",
+    "client_min_messages",
+    "default_transaction_deferrable",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "effective_cache_size",
+    "extra_float_digits",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "jit",
+    "lock_timeout",
+    "maintenance_work_mem",
+    "random_page_cost",
+    "role",
+    "row_security",
     "session_authorization",
+    "statement_timeout",
+    "synchronous_commit",
+    "transaction_timeout",
+    "work_mem",
 ];
 
 /// Names and values, sorted by name without regard to case, each name once.
@@ -77,27 +97,52 @@ impl Parameters {
         parameters
     }
 
-    /// The statement that turns a session that has `self` into one that has `wanted`; None if they are alike. It is one
-    /// statement, so it takes effect whole or not at all.
-    pub fn change_to(&self, wanted: &Self) -> Option<String> {
-        let mut sql = String::new();
-        for (name, value) in wanted.iter().filter(|(name, value)| self.get(name) != Some(value)) {
-            // set_config() and not SET: it takes a list ("search_path") as one text.
-            sql.push_str(if sql.is_empty() { "SELECT " } else { ", " });
-            sql.push_str("pg_catalog.set_config(");
-            quote(&mut sql, name);
-            sql.push(',');
-            quote(&mut sql, value);
-            sql.push_str(",false)");
-        }
-        for (name, _) in self.iter().filter(|(name, _)| wanted.get(name).is_none()) {
-            if !sql.is_empty() {
-                sql.push_str("; ");
+    /// Those that decide how the text of a statement is read, in one text; None if there is none.
+    pub fn reading(&self) -> Option<String> {
+        let mut reading = String::new();
+        for (name, value) in
+            self.iter().filter(|(name, _)| !name.contains('.') && decides_reading(name.as_bytes()))
+        {
+            for part in [name, "=", value, "\n"] {
+                reading.push_str(part);
             }
-            // Infallible: a String takes everything. A custom parameter's name has a dot between its identifiers.
-            let _ = write!(sql, "RESET {}", identifiers(name));
         }
-        (!sql.is_empty()).then_some(sql)
+        (!reading.is_empty()).then_some(reading)
+    }
+
+    /// Bytes of names and values.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
+    /// The statement that turns a session that has `self` into one that has `wanted`; None if they are alike. It is one
+    /// message, so it takes effect whole or not at all. Everything is set as the user that has logged in.
+    pub fn change_to(&self, wanted: &Self) -> Option<String> {
+        if self == wanted {
+            return None;
+        }
+        let mut statements = vec![];
+        // Infallible: a String takes everything. A custom parameter's name has a dot between its identifiers.
+        let reset = |name: &str| format!("RESET {}", identifiers(name));
+        statements
+            .extend(IDENTITY.iter().rev().filter(|name| self.get(name).is_some()).map(|name| reset(name)));
+        let gone = |name: &&str| wanted.get(name).is_none() && !is_identity(name);
+        statements.extend(self.iter().map(|(name, _)| name).filter(gone).map(reset));
+        let mut set = String::new();
+        let changed =
+            wanted.iter().filter(|(name, value)| !is_identity(name) && self.get(name) != Some(value));
+        let identity = IDENTITY.iter().filter_map(|name| Some((*name, wanted.get(name)?)));
+        for (name, value) in changed.chain(identity) {
+            // set_config() and not SET: it takes a list ("search_path") as one text.
+            set.push_str(if set.is_empty() { "SELECT " } else { ", " });
+            set.push_str("pg_catalog.set_config(");
+            quote(&mut set, name);
+            set.push(',');
+            quote(&mut set, value);
+            set.push_str(",false)");
+        }
+        statements.extend((!set.is_empty()).then_some(set));
+        Some(statements.join("; "))
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
@@ -117,6 +162,15 @@ pub fn parameter_status(body: &[u8]) -> Option<(&str, &str)> {
 /// A parameter that a client can change, so that it has to follow it from server to server.
 pub fn is_settable(name: &str) -> bool {
     !READ_ONLY.iter().any(|read_only| read_only.eq_ignore_ascii_case(name))
+}
+
+/// Whether a parameter, but for custom ones, decides how the text of a statement is read.
+pub fn decides_reading(name: &[u8]) -> bool {
+    !WITHOUT_READING.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+}
+
+fn is_identity(name: &str) -> bool {
+    IDENTITY.iter().any(|identity| identity.eq_ignore_ascii_case(name))
 }
 
 /// `application_name` as PostgreSQL keeps it: printable ASCII, at most 63 bytes.
@@ -143,7 +197,7 @@ pub fn same_value(name: &str, a: &str, b: &str) -> bool {
 }
 
 /// An escape string, which reads the same whatever `standard_conforming_strings` says.
-fn quote(sql: &mut String, text: &str) {
+pub(super) fn quote(sql: &mut String, text: &str) {
     sql.push_str("E'");
     for character in text.chars() {
         if matches!(character, '\'' | '\\') {
@@ -186,8 +240,16 @@ mod tests {
                 &[("a", "1"), ("my.x", "2")],
                 &[("b", "it's \\"), ("a", "3")],
                 Some(
-                    "SELECT pg_catalog.set_config(E'a',E'3',false), \
-                     pg_catalog.set_config(E'b',E'it''s \\\\',false); RESET \"my\".\"x\"",
+                    "RESET \"my\".\"x\"; SELECT pg_catalog.set_config(E'a',E'3',false), \
+                     pg_catalog.set_config(E'b',E'it''s \\\\',false)",
+                ),
+            ),
+            (
+                &[("role", "r"), ("session_authorization", "u")],
+                &[("a", "1"), ("role", "r")],
+                Some(
+                    "RESET \"role\"; RESET \"session_authorization\"; \
+                     SELECT pg_catalog.set_config(E'a',E'1',false), pg_catalog.set_config(E'role',E'r',false)",
                 ),
             ),
         ] {

@@ -102,7 +102,7 @@ fn refused(body: &[u8]) -> Answer {
 }
 
 /// The columns in the body of a DataRow; None if it is not well formed.
-fn columns(body: &[u8]) -> Option<Vec<Option<String>>> {
+pub fn columns(body: &[u8]) -> Option<Vec<Option<String>>> {
     let (count, mut rest) = body.split_first_chunk()?;
     let mut columns = Vec::new();
     for _ in 0..u16::from_be_bytes(*count) {

@@ -6,13 +6,19 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::cancel::CancelTarget;
+use super::replay::Replay;
 use crate::net::{Inbox, Outbox, Stream};
 use crate::proto::ledger::Ledger;
 use crate::proto::parameters::{Parameters, is_settable, parameter_status};
+use crate::proto::pin::{PinReason, Pins};
+use crate::proto::statements::{Moment, ServerStatements, parse};
 use crate::wire::tag;
 
 /// Takes back every parameter that a client may have set. RESET ALL leaves the role and the user as they are.
-const RESET: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; ";
+const RESET: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL";
+/// Takes back what else a client may leave behind, but for LISTEN, which a standby refuses, and prepared statements.
+/// What DISCARD ALL does besides (manual, "DISCARD") is of no concern or would cost the next client.
+const CLEAN: &str = "CLOSE ALL; SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD SEQUENCES; DISCARD TEMP";
 
 /// A server connection. It is always in exactly one place: in a store, in a client's hands, or on its way out.
 #[derive(Debug)]
@@ -41,6 +47,14 @@ pub struct Server {
     pub unsure: bool,
     /// How it may be taken leave of.
     pub fate: Fate,
+    /// The statements that are prepared on it under the proxy's names.
+    pub statements: ServerStatements,
+    /// Statements under clients' names that are to be closed before it is used again.
+    pub debris: Vec<Box<[u8]>>,
+    /// The last batch, while it may have to be sent again.
+    pub replay: Replay,
+    /// The client that has used it last, by the process id that it was told.
+    pub last_client: i32,
 }
 
 /// How a connection may be taken leave of.
@@ -77,12 +91,18 @@ impl Server {
     }
 
     /// A statement is done (the body of its CommandComplete). SET, RESET and DISCARD ALL may have changed parameters that
-    /// PostgreSQL does not report; true if it is one of them.
+    /// PostgreSQL does not report.
     #[inline]
-    pub fn note_completed(&mut self, tag: &[u8]) -> bool {
-        let changes = matches!(tag, b"SET\0" | b"RESET\0" | b"DISCARD ALL\0");
-        self.unsure |= changes;
-        changes
+    pub fn note_completed(&mut self, tag: &[u8]) {
+        match tag {
+            b"SET\0" | b"RESET\0" => self.unsure = true,
+            b"DISCARD ALL\0" => {
+                self.unsure = true;
+                self.statements.clear();
+            }
+            b"DEALLOCATE ALL\0" => self.statements.clear(),
+            _ => {}
+        }
     }
 
     /// The server reports a parameter (the body of a ParameterStatus), set by a client or undone with its transaction.
@@ -102,12 +122,58 @@ impl Server {
         }
         let sql = if std::mem::take(&mut self.unsure) {
             let set = Parameters::default().change_to(wanted).unwrap_or_default();
-            Some(format!("{RESET}{set}"))
+            Some(format!("{RESET}; {set}"))
         } else {
             self.parameters.change_to(wanted)
         };
         self.parameters = Arc::clone(wanted);
         sql
+    }
+
+    /// The statement that takes back everything that a client may have left behind for these reasons, and its settings.
+    pub fn clean(reasons: Pins) -> String {
+        let mut sql = format!("{RESET}; {CLEAN}");
+        if reasons.contains(PinReason::Listen) {
+            sql.push_str("; UNLISTEN *");
+        }
+        if reasons.contains(PinReason::SqlPrepare) {
+            sql.push_str("; DEALLOCATE ALL");
+        }
+        sql
+    }
+
+    /// Everything that a client may have set or left behind was taken back.
+    pub fn is_clean(&mut self, reasons: Pins) {
+        self.parameters = Arc::default();
+        self.unsure = false;
+        self.last_client = 0;
+        if reasons.contains(PinReason::SqlPrepare) {
+            self.statements.clear();
+        }
+    }
+
+    /// Keeps account of the statements after a reply: what was done, and what an error has kept from being done.
+    #[inline]
+    pub fn note_answered(&mut self) {
+        if let Some(voided) = self.ledger.take_voided() {
+            self.statements.void(voided);
+        }
+        self.statements.confirm(self.ledger.answered());
+    }
+
+    /// A Parse of the proxy's own, to be appended to what is sent.
+    pub fn own_parse(&mut self, out: &mut Vec<u8>, name: &[u8], text: &[u8], types: &[u8]) -> Moment {
+        let at = self.ledger.next_moment();
+        self.ledger.sent_own_parse(at);
+        parse(out, name, text, types);
+        at
+    }
+
+    /// A Close of the proxy's own, to be appended to what is sent.
+    pub fn own_close(&mut self, out: &mut Vec<u8>, name: &[u8]) {
+        let at = self.ledger.next_moment();
+        self.ledger.sent_own_close(at);
+        crate::proto::statements::close(out, tag::CLOSE, name);
     }
 
     /// A reply that is the client's is passed on in part.

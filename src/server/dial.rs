@@ -11,13 +11,14 @@ use tokio::time::timeout_at;
 
 use super::cancel::CancelTarget;
 use super::connection::Fate;
-use super::{Connector, Credentials, Server, UpstreamParams};
+use super::{Connector, Credentials, Replay, Server, UpstreamParams};
 use crate::guard::DialCause;
 use crate::lock::lock;
 use crate::net::{Inbox, Outbox, Stream};
 use crate::proto::auth::{Derivation, Failure, Keys, ServerAuth, ServerStep};
 use crate::proto::ledger::{Ledger, field};
 use crate::proto::parameters::{Parameters, parameter_status};
+use crate::proto::statements::ServerStatements;
 use crate::wire::{Frame, Next, Side, Violation, tag};
 
 /// Protocol 3.0: every server speaks it, and the longer cancel keys of 3.2 matter only to those that see ours.
@@ -40,6 +41,8 @@ pub struct Dialler {
     connect_timeout: Duration,
     cancel_timeout: Duration,
     lifetime: Duration,
+    /// Most statements prepared on each connection.
+    max_statements: usize,
     /// The keys of the last SCRAM login: the server sends the same salt each time, so PBKDF2 runs once.
     keys: Mutex<Option<(Derivation, Keys)>>,
 }
@@ -120,6 +123,7 @@ impl Dialler {
         database: &str,
         credentials: &Credentials,
         lifetime: Duration,
+        max_statements: usize,
     ) -> Self {
         Self {
             connector,
@@ -128,6 +132,7 @@ impl Dialler {
             connect_timeout: upstream.connect_timeout,
             cancel_timeout: upstream.cancel_timeout,
             lifetime,
+            max_statements,
             keys: Mutex::new(None),
         }
     }
@@ -240,6 +245,10 @@ impl Dialler {
             swallowing: false,
             unsure: false,
             fate: Fate::Sound,
+            statements: ServerStatements::new(self.max_statements),
+            debris: vec![],
+            replay: Replay::default(),
+            last_client: 0,
         }
     }
 }

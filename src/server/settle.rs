@@ -53,6 +53,7 @@ impl Server {
         reset: Option<&str>,
         limit: Duration,
     ) -> Result<(), Unsettled> {
+        self.ledger.forget_own_answers();
         if mid_message {
             self.fate = Fate::HalfSent;
             return Err(Unsettled::HalfSent);
@@ -126,6 +127,15 @@ impl Server {
         Poll::Ready(Ok(()))
     }
 
+    fn note(&mut self, kind: u8, body: &[u8]) {
+        match kind {
+            tag::PARAMETER_STATUS => drop(self.note_parameter(body)),
+            tag::COMMAND_COMPLETE => self.note_completed(body),
+            tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE | tag::ERROR_RESPONSE => self.note_answered(),
+            _ => {}
+        }
+    }
+
     fn discard_replies(&mut self, bytes: &[u8]) -> Result<(), Unsettled> {
         let mut at = self.inbox.frames.resume(bytes);
         let wanted = |kind| {
@@ -136,15 +146,8 @@ impl Server {
             match self.inbox.frames.next(bytes, at, CHUNK / 2, wanted).map_err(|_| Unsettled::OutOfStep)? {
                 Next::Frame(frame) => {
                     match self.ledger.reply(frame.tag, frame.body(bytes)) {
-                        Verdict::Forward | Verdict::Swallow => {
-                            let body = frame.body(bytes);
-                            match frame.tag {
-                                tag::PARAMETER_STATUS => drop(self.note_parameter(body)),
-                                tag::COMMAND_COMPLETE => drop(self.note_completed(body)),
-                                _ => {}
-                            }
-                        }
                         Verdict::InjectedFailed | Verdict::OutOfStep => return Err(Unsettled::OutOfStep),
+                        _ => self.note(frame.tag, frame.body(bytes)),
                     }
                     at = frame.end;
                 }

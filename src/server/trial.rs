@@ -30,6 +30,13 @@ impl Server {
     pub async fn try_parameters(&mut self, wanted: &Parameters) -> Result<Trial, Unsettled> {
         let mut trial = Trial::Taken(wanted.clone());
         let before = (Arc::clone(&self.parameters), self.unsure);
+        let had = Arc::clone(&self.parameters);
+        if let Trial::Taken(taken) = &mut trial {
+            // What has its value already is not reported anew. It may be spelled differently.
+            for (name, value) in self.base.iter().filter(|(name, _)| wanted.get(name).is_some()) {
+                taken.set(name, had.get(name).unwrap_or(value));
+            }
+        }
         let Some(sql) = self.change_to(&Arc::new(wanted.clone())) else { return Ok(trial) };
         self.exchange(&sql, |verdict, kind, body| match (verdict, kind) {
             (Verdict::InjectedFailed, _) => trial = refused(body),

@@ -76,15 +76,31 @@ impl FrameStream {
         most: usize,
         wanted: impl Fn(u8) -> bool,
     ) -> Result<Next, Violation> {
+        self.next_unless(chunk, at, |header, _| header.total <= most && wanted(header.tag))
+    }
+
+    /// The message at `at`, whole or its first piece. `needs_more` is asked about a message that is not whole, with the
+    /// part of its body that is there: if it says yes, the message is to be kept until more of it has come.
+    ///
+    /// # Errors
+    /// The peer broke the protocol; the stream is of no more use.
+    #[inline]
+    pub fn next_unless(
+        &mut self,
+        chunk: &[u8],
+        at: usize,
+        needs_more: impl Fn(Header, &[u8]) -> bool,
+    ) -> Result<Next, Violation> {
         let left = chunk.get(at..).unwrap_or_default();
         if left.is_empty() {
             return Ok(Next::End);
         }
-        let Some(Header { tag, total }) = header(self.side, left)? else { return Ok(Next::Keep(at)) };
+        let Some(header) = header(self.side, left)? else { return Ok(Next::Keep(at)) };
+        let Header { tag, total } = header;
         if total <= left.len() {
             return Ok(Next::Frame(Frame { tag, start: at, end: at + total, whole: true }));
         }
-        if total <= most && wanted(tag) {
+        if needs_more(header, left.get(Header::SIZE..).unwrap_or_default()) {
             return Ok(Next::Keep(at));
         }
         // Bounded by the type's limit, which `header` checked.

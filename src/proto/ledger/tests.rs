@@ -14,7 +14,8 @@ fn play(ledger: &mut Ledger, script: &str) -> String {
             _ => verdicts.push(match ledger.reply(kind, body.as_bytes()) {
                 Verdict::Forward => '<',
                 Verdict::Swallow => '~',
-                Verdict::InjectedFailed => 'x',
+                Verdict::InjectedFailed | Verdict::AuditFailed | Verdict::Refused(_) => 'x',
+                Verdict::AuditRow | Verdict::AuditDone => '~',
                 Verdict::OutOfStep => '!',
             }),
         }

@@ -1,0 +1,190 @@
+//! What belongs to a client's time with a server connection.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::refusal::Timeout;
+use crate::pool::{Lease, PinSlot, Pool};
+use crate::proto::audit::{Answer, Suspects};
+use crate::proto::pin::{PinPolicy, PinReason, Pins};
+use crate::proto::statements::{Moment, Sequence};
+
+/// Most custom settings of one transaction that are asked about; the names of others are overlooked.
+const MOST_NAMES: usize = 64;
+
+/// A client with a server connection.
+pub(super) struct Active {
+    pub(super) lease: Lease,
+    /// When the server began to work on what it works on now.
+    pub(super) exec_since: Instant,
+    /// When the open transaction began.
+    pub(super) transaction_since: Instant,
+    /// When the server was last done with everything.
+    pub(super) quiet_since: Instant,
+    /// A ReadyForQuery was among the replies that are being looked through.
+    pub(super) ready: bool,
+    /// DISCARD ALL is done; the ReadyForQuery behind it is still to come.
+    pub(super) discarded: bool,
+    /// The server connection has this client's unnamed statement.
+    pub(super) unnamed_here: bool,
+    /// When that was sent.
+    unnamed_at: Sequence,
+    /// A message waits for the answer to one before it, which decides what it means.
+    pub(super) stalled: bool,
+    /// The server has said something since.
+    pub(super) progress: bool,
+    /// The batch that has reset settings.
+    pub(super) reset_batch: u32,
+    /// Others have used the server connection since this client did.
+    pub(super) foreign: bool,
+    /// Settings may be as the server has them by default, and not as the client logged in with them.
+    pub(super) resets: bool,
+    /// The transaction has set what decides how texts are read.
+    pub(super) reshaped: bool,
+    /// ReadyForQuery is held back until settings that were reset are as the client logged in with them.
+    pub(super) held_ready: bool,
+    /// PostgreSQL is being asked what the transaction has left behind.
+    pub(super) auditing: Suspects,
+    /// What the transaction may have left behind.
+    pub(super) suspects: Suspects,
+    /// Why the client keeps its server connection.
+    pub(super) pins: Pins,
+    /// New pins that the client is to be warned of.
+    pub(super) warnings: Pins,
+    /// Its place in the pool's budget for pins.
+    slot: Option<PinSlot>,
+    /// An audit is over; its ReadyForQuery is not the client's.
+    pub(super) audited: bool,
+    /// The audit was made inside a transaction, for a reset.
+    pub(super) audit_resets: bool,
+    /// What ran was cancelled because it took too long.
+    pub(super) timed_out: Option<Timeout>,
+    extra: Option<Box<Extra>>,
+}
+
+/// What few clients need.
+#[derive(Default)]
+pub(super) struct Extra {
+    /// Custom settings that were set.
+    pub(super) names: Vec<String>,
+    /// The answer of the audit so far.
+    pub(super) answer: Answer,
+    /// The answer did not fit.
+    pub(super) overflow: bool,
+    /// Statements that are being deallocated (None: all), with the batch of the message that does it.
+    pub(super) deallocating: VecDeque<(u32, Option<Box<[u8]>>)>,
+}
+
+impl Active {
+    pub(super) fn new(lease: Lease, now: Instant, client: i32) -> Self {
+        let mut lease = lease;
+        let foreign = std::mem::replace(&mut lease.last_client, client) != client;
+        Self {
+            lease,
+            exec_since: now,
+            transaction_since: now,
+            quiet_since: now,
+            ready: false,
+            discarded: false,
+            unnamed_here: false,
+            unnamed_at: 0,
+            stalled: false,
+            progress: false,
+            reset_batch: 0,
+            foreign,
+            resets: false,
+            reshaped: false,
+            held_ready: false,
+            auditing: Suspects::NONE,
+            suspects: Suspects::NONE,
+            pins: Pins::NONE,
+            warnings: Pins::NONE,
+            slot: None,
+            audited: false,
+            audit_resets: false,
+            timed_out: None,
+            extra: None,
+        }
+    }
+
+    pub(super) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_with(Box::default)
+    }
+
+    /// The client's unnamed statement is sent to the server connection.
+    pub(super) fn has_unnamed(&mut self, at: Moment) {
+        self.unnamed_here = true;
+        self.unnamed_at = at.sequence;
+    }
+
+    /// Messages behind this one were not run.
+    pub(super) fn were_not_run(&mut self, answered: Sequence) {
+        // Numbers wrap around.
+        if self.unnamed_at.wrapping_sub(answered).cast_signed() > 0 {
+            self.unnamed_here = false;
+        }
+    }
+
+    /// A statement of this name is being deallocated by a message that is not answered yet.
+    pub(super) fn is_being_deallocated(&self, name: &[u8]) -> bool {
+        let Some(extra) = &self.extra else { return false };
+        let batch = self.lease.ledger.batch();
+        let is_it = |gone: &Option<Box<[u8]>>| gone.as_deref().is_none_or(|gone| gone == name);
+        !name.is_empty() && extra.deallocating.iter().any(|(sent, gone)| *sent != batch && is_it(gone))
+    }
+
+    /// What few clients have.
+    pub(super) fn some_extra(&mut self) -> Option<&mut Extra> {
+        self.extra.as_deref_mut()
+    }
+
+    /// A custom setting may have been set.
+    pub(super) fn note_name(&mut self, name: &str) {
+        let names = &mut self.extra().names;
+        if names.len() < MOST_NAMES && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+
+    /// The client is to keep its server connection.
+    pub(super) fn pin(&mut self, reason: PinReason) {
+        if self.pins.contains(reason) {
+            return;
+        }
+        self.pins.insert(reason);
+        let pool: &Arc<Pool> = self.lease.pool();
+        if self.slot.is_none() {
+            self.slot = Some(PinSlot::take(pool));
+        }
+        pool.metrics.pinned(reason);
+        if pool.params.session.pins.policies.of(reason) == PinPolicy::Warn {
+            self.warnings.insert(reason);
+        }
+    }
+
+    /// The client need not keep its server connection for this reason any more.
+    pub(super) fn unpin(&mut self, reason: PinReason) {
+        self.pins.remove(reason);
+        if self.pins.is_empty() {
+            self.slot = None;
+        }
+    }
+
+    /// Whether the client may do what would keep its server connection.
+    pub(super) fn refuses(&self, reason: PinReason) -> bool {
+        let pool = self.lease.pool();
+        pool.params.session.pins.policies.of(reason) == PinPolicy::Reject
+            || self.slot.is_none() && !PinSlot::is_there(pool) && reason != PinReason::SequenceValue
+    }
+
+    /// The server connection, and the place in the budget for pins.
+    pub(super) fn into_lease(self) -> (Lease, Option<PinSlot>) {
+        (self.lease, self.slot)
+    }
+
+    /// What the server connection may have to be cleaned of if the client leaves now.
+    pub(super) fn soil(&self) -> Pins {
+        self.pins.union(self.suspects.reasons()).union(self.auditing.reasons())
+    }
+}

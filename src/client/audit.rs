@@ -1,0 +1,118 @@
+//! After a transaction that may have changed the session: what PostgreSQL says of it, and what follows.
+
+use std::sync::Arc;
+use std::task::Context;
+
+use super::active::Active;
+use super::refusal;
+use super::session::{Session, State, Step};
+use crate::proto::audit::{Suspects, question};
+use crate::proto::ledger::Status;
+use crate::proto::messages;
+use crate::proto::parameters::Parameters;
+use crate::proto::pin::PinReason;
+use crate::server::columns;
+
+/// Most bytes of settings that follow a client. One with more keeps its server connection.
+const MOST_BYTES: usize = 16 * 1024;
+/// Most settings that follow a client.
+const MOST_SETTINGS: usize = 200;
+
+impl Session {
+    /// Asks PostgreSQL, behind everything that was sent. Nobody waits for the answer but the server connection.
+    pub(super) fn begin_audit(&mut self, cx: &mut Context<'_>) {
+        let State::Active(active) = &mut self.state else { return };
+        let suspects = active.suspects;
+        if active.lease.ledger.status() == Status::Idle {
+            active.suspects = Suspects::NONE;
+        }
+        active.auditing.insert(suspects);
+        for (name, _) in self.wanted.iter().filter(|(name, _)| name.contains('.')) {
+            active.note_name(name);
+        }
+        let extra = active.extra();
+        (extra.answer, extra.overflow) = Default::default();
+        let sql = question(suspects, extra.names.iter().map(String::as_str));
+        self.pool.metrics.audited();
+        // A simple query ends the unnamed statement.
+        active.unnamed_here = false;
+        active.lease.ledger.sent_audit();
+        let mut message = vec![];
+        crate::server::query(&mut message, &sql);
+        let server = &mut *active.lease;
+        // A server that is gone is noticed by the read that follows.
+        let _ = server.outbox.write(&mut server.stream, cx, &message);
+    }
+
+    /// A row of the answer.
+    pub(super) fn audit_row(active: &mut Active, body: &[u8], whole: bool) {
+        let extra = active.extra();
+        let row = columns(body).filter(|_| whole);
+        extra.overflow |= !row.is_some_and(|row| extra.answer.row(&row));
+        extra.overflow |= extra.answer.settings.len() > MOST_SETTINGS;
+    }
+
+    /// PostgreSQL would not answer; the server connection stays suspect, and is cleaned before anybody else has it.
+    pub(super) fn audit_failed(active: &mut Active) {
+        tracing::warn!(
+            pool = active.lease.pool().name(),
+            "cannot find out what a transaction has left behind"
+        );
+        active.extra().overflow = true;
+    }
+
+    /// The answer is complete.
+    pub(super) fn audited(&mut self, cx: &mut Context<'_>) -> Step {
+        let State::Active(active) = &mut self.state else { return Ok(()) };
+        let asked = std::mem::take(&mut active.auditing);
+        let resets = std::mem::take(&mut active.resets) | std::mem::take(&mut active.audit_resets);
+        let extra = active.extra();
+        let (answer, overflow) = (std::mem::take(&mut extra.answer), std::mem::take(&mut extra.overflow));
+        extra.names.clear();
+        let mut pins = answer.pins;
+        if self.statements.as_ref().is_some_and(|all| all.are_on_server()) {
+            pins.insert(PinReason::SqlPrepare);
+        }
+        for reason in asked.reasons().iter() {
+            if pins.contains(reason) { active.pin(reason) } else { active.unpin(reason) }
+        }
+        let warnings = std::mem::take(&mut active.warnings);
+        let mut words = vec![];
+        for reason in warnings.iter() {
+            messages::notice_response(&mut words, &refusal::pinned(reason));
+        }
+        if overflow || answer.settings.size() > MOST_BYTES {
+            active.pin(PinReason::SessionMode);
+        } else if asked.contains(Suspects::SETTINGS) {
+            self.follow(&answer.settings, resets, &mut words);
+        }
+        let State::Active(active) = &mut self.state else { return Ok(()) };
+        active.reshaped &= active.lease.ledger.status() != Status::Idle;
+        if std::mem::take(&mut active.held_ready) {
+            messages::ready_for_query(&mut words, active.lease.ledger.status().byte());
+        }
+        self.write_client(cx, &words)
+    }
+
+    /// The client's settings are these from now on; if some were reset, those that it has logged in with come back.
+    fn follow(&mut self, settings: &Parameters, resets: bool, words: &mut Vec<u8>) {
+        let State::Active(active) = &mut self.state else { return };
+        active.unpin(PinReason::SessionMode);
+        let lease = &mut active.lease;
+        let base = Arc::clone(&lease.base);
+        let has = settings.iter().filter(|(name, value)| base.get(name) != Some(value));
+        let has = Arc::new(Parameters::collect(has));
+        lease.unsure = false;
+        // What it logged in with is what RESET brings back directly; here the server has brought back its own.
+        let mut wanted = Arc::clone(&has);
+        for (name, value) in self.login.iter().filter(|(name, _)| resets && settings.get(name).is_none()) {
+            Arc::make_mut(&mut wanted).set(name, value);
+            let told = self.wanted.get(name).or(base.get(name));
+            if base.get(name).is_some() && told != Some(value) {
+                messages::parameter_status(words, name, value);
+            }
+        }
+        lease.parameters = has;
+        self.wanted = wanted;
+    }
+}

@@ -1,0 +1,520 @@
+//! Where a client's messages are looked at on their way to the server: statements get the proxy's names, and what may
+//! leave something behind in the session is noted.
+
+use std::sync::{Arc, Mutex};
+
+use super::active::Active;
+use super::outgoing::Outgoing;
+use crate::lock::lock;
+use crate::pool::{Pool, PoolMode};
+use crate::proto::audit::Suspects;
+use crate::proto::ledger::{OwnAnswer, Refused, Status};
+use crate::proto::parameters::Parameters;
+use crate::proto::pin::{PinPolicy, PinReason};
+use crate::proto::sql::{self, Effects, Verb};
+use crate::proto::statements::{
+    BindParts, ClientStatements, Found, Known, ParseParts, Place, Statement, StatementCache, close, named,
+    parse, renamed_bind,
+};
+use crate::server::query;
+use crate::wire::{Frame, tag};
+
+/// The name of the statement that is deallocated in place of all of them.
+const SACRIFICE: &[u8] = b"pgc_0";
+/// A Parse message's types if there are none.
+const NO_TYPES: &[u8] = &[0, 0];
+/// Most statements under clients' names that wait for being closed, before messages that would make more have to wait.
+const MOST_DEBRIS: usize = 100;
+/// In place of what is refused: it fails, and so does the transaction, as it should.
+const REFUSED: &str = "pgcorral refuses this statement";
+
+/// Where a client's messages are looked at.
+pub(super) struct Desk<'s> {
+    pub(super) active: &'s mut Active,
+    pub(super) statements: &'s mut Option<Box<ClientStatements>>,
+    pub(super) pool: &'s Pool,
+    pub(super) cache: &'s Mutex<StatementCache>,
+    /// The client has logged in with settings of its own.
+    pub(super) logs_in_with: bool,
+    /// The client's settings.
+    pub(super) wanted: &'s Parameters,
+}
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is dealt with.
+    Sent,
+    /// What it means is decided by an answer that is still to come.
+    Stall,
+}
+
+/// Why a message was not passed on as it is.
+enum Stop {
+    Stall,
+    Refuse(Refused),
+}
+
+impl Desk<'_> {
+    /// A message that the server answers, or part of one.
+    #[inline]
+    pub(super) fn take(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Taken {
+        // What follows an error is ignored up to the Sync, so it changes nothing.
+        let looked_at = self.pool.params.mode != PoolMode::Session && !self.active.lease.ledger.is_skipping();
+        if looked_at && self.waits_for_reset() {
+            return Taken::Stall;
+        }
+        let result = match frame.tag {
+            tag::QUERY if looked_at => self.query(out, frame),
+            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::CLOSE if looked_at && self.names_statements() => {
+                match frame.tag {
+                    tag::PARSE => self.parse(out, frame),
+                    tag::BIND => self.bind(out, frame),
+                    tag::DESCRIBE => self.describe(out, frame),
+                    _ => self.close(out, frame),
+                }
+            }
+            _ => {
+                self.pass(out, frame);
+                Ok(())
+            }
+        };
+        match result {
+            Ok(()) => Taken::Sent,
+            Err(Stop::Stall) => Taken::Stall,
+            Err(Stop::Refuse(reason)) => {
+                self.refuse(out, frame, reason);
+                Taken::Sent
+            }
+        }
+    }
+
+    /// A batch before this one has reset settings: what the client has logged in with is to be set again first.
+    #[inline]
+    fn waits_for_reset(&self) -> bool {
+        let Active { lease, resets, reset_batch, .. } = &*self.active;
+        *resets && self.logs_in_with && lease.ledger.batch() != *reset_batch && !lease.ledger.is_settled()
+    }
+
+    fn names_statements(&self) -> bool {
+        self.pool.params.session.statements.max_per_server > 0
+    }
+
+    /// Passes a message on as it is.
+    fn pass(&mut self, out: &Outgoing<'_>, frame: Frame) {
+        self.active.lease.ledger.sent(frame.tag, out.body(frame).first().copied());
+    }
+
+    fn refuse(&mut self, out: &mut Outgoing<'_>, frame: Frame, reason: Refused) {
+        match frame.tag {
+            tag::QUERY => query(out.instead(frame), REFUSED),
+            _ => parse(out.instead(frame), b"", REFUSED.as_bytes(), NO_TYPES),
+        }
+        self.active.unnamed_here = false;
+        self.active.lease.ledger.sent_refused(frame.tag, reason);
+    }
+
+    /// Notes what a statement may leave behind.
+    fn look_at(&mut self, effects: &Effects) -> Result<(), Stop> {
+        let fresh = effects.pins.without(self.active.pins);
+        if let Some(reason) = fresh.iter().find(|reason| self.active.refuses(*reason)) {
+            return Err(Stop::Refuse(Refused::Pin(reason)));
+        }
+        self.active.suspects.insert(effects.suspects);
+        self.active.reshaped |= effects.reshapes;
+        if effects.resets {
+            self.active.resets = true;
+            self.active.reset_batch = self.active.lease.ledger.batch();
+        }
+        if effects.suspects.contains(Suspects::SETTINGS) {
+            self.active.lease.unsure = true;
+        }
+        effects.names.iter().for_each(|name| self.active.note_name(name));
+        Ok(())
+    }
+
+    /// A value that a sequence gave somebody else is not to be seen. Only in front of a transaction: inside, it may be
+    /// the client's own.
+    fn guard_sequences(&mut self, out: &mut Outgoing<'_>, frame: Frame, effects: &Effects) {
+        let foreign = std::mem::take(&mut self.active.foreign);
+        if !effects.reads_sequence {
+            return;
+        }
+        if foreign {
+            self.active.lease.ledger.sent_injected();
+            query(out.before(frame), "DISCARD SEQUENCES");
+            self.active.unnamed_here = false;
+        }
+        self.active.pin(PinReason::SequenceValue);
+    }
+
+    fn query(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
+        let body = out.body(frame);
+        let effects = sql::effects(body.strip_suffix(b"\0").unwrap_or(body));
+        let mut instead = None;
+        if !effects.is_harmless() {
+            self.look_at(&effects)?;
+            instead = self.about_statements(out, frame, &effects.verb);
+        }
+        self.guard_sequences(out, frame, &effects);
+        if let Some(sql) = instead {
+            query(out.instead(frame), sql);
+        }
+        self.active.unnamed_here = false;
+        if let Some(statements) = self.statements {
+            statements.end_unnamed();
+        }
+        self.pass(out, frame);
+        Ok(())
+    }
+
+    /// SQL about statements that the server has under another name: one of the client's name is put in front, for it
+    /// to act upon. Returns what is to be sent instead.
+    fn about_statements(
+        &mut self,
+        out: &mut Outgoing<'_>,
+        frame: Frame,
+        verb: &Verb,
+    ) -> Option<&'static str> {
+        if *verb == Verb::Other || !self.names_statements() {
+            return None;
+        }
+        let known = |name: &[u8]| self.statements.as_ref().and_then(|all| all.get(name)).cloned();
+        match verb {
+            Verb::DeallocateAll if !self.active.pins.contains(PinReason::SqlPrepare) => {
+                self.deallocates(None);
+                let out = out.before(frame);
+                self.active.lease.own_close(out, SACRIFICE);
+                self.active.lease.own_parse(out, SACRIFICE, b"", NO_TYPES);
+                return Some("DEALLOCATE pgc_0");
+            }
+            Verb::DeallocateAll => self.deallocates(None),
+            Verb::Deallocate(name) => {
+                if let Some(Known::Shared(..)) = known(name) {
+                    self.stand_in(out, frame, name, b"", NO_TYPES);
+                }
+                self.deallocates(Some(name.clone()));
+            }
+            Verb::Execute(name) => {
+                if let Some(Known::Shared(statement, _)) = known(name) {
+                    self.stand_in(out, frame, name, statement.text(), statement.types());
+                }
+            }
+            Verb::Other => {}
+        }
+        None
+    }
+
+    fn deallocates(&mut self, name: Option<Box<[u8]>>) {
+        let batch = self.active.lease.ledger.batch();
+        self.active.extra().deallocating.push_back((batch, name));
+    }
+
+    /// Prepares something under a client's name, to be closed before the server connection is used again.
+    fn stand_in(&mut self, out: &mut Outgoing<'_>, frame: Frame, name: &[u8], text: &[u8], types: &[u8]) {
+        let lease = &mut self.active.lease;
+        let out = out.before(frame);
+        // There may be one of an earlier message; a Parse that fails would take the client's message with it.
+        lease.own_close(out, name);
+        lease.own_parse(out, name, text, types);
+        lease.debris.push(name.into());
+    }
+
+    fn parse(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
+        let body = out.body(frame);
+        if !frame.whole {
+            let name = memchr::memchr(0, body).and_then(|end| body.get(..end)).unwrap_or_default();
+            return self.keep_on_server(name);
+        }
+        let Some(parts) = ParseParts::of(body) else {
+            self.pass(out, frame);
+            return Ok(());
+        };
+        if parts.name.is_empty() {
+            return self.parse_unnamed(out, frame, &parts);
+        }
+        self.settled(parts.name)?;
+        let lease = &self.active.lease;
+        if lease.debris.len() >= MOST_DEBRIS && !lease.ledger.is_settled() && !lease.ledger.is_copying_in() {
+            return Err(Stop::Stall);
+        }
+        if self.statements.as_ref().is_some_and(|all| all.get(parts.name).is_some()) {
+            // PostgreSQL is to say so, in its own words and at its own time.
+            self.stand_in(out, frame, parts.name, b"", NO_TYPES);
+            self.pass(out, frame);
+            return Ok(());
+        }
+        let strip = self.pool.params.session.statements.strip_trace_comments;
+        let found = if self.active.reshaped {
+            lock(self.cache).alone(&parts)
+        } else {
+            lock(self.cache).find(&parts, self.wanted.reading().as_deref(), strip, false)
+        };
+        match found {
+            Found::Statement(statement) if self.statements.as_ref().is_none_or(|all| !all.is_full()) => {
+                self.prepare(out, frame, parts.name, statement)
+            }
+            _ => self.keep_on_server(parts.name),
+        }
+    }
+
+    fn parse_unnamed(
+        &mut self,
+        out: &mut Outgoing<'_>,
+        frame: Frame,
+        parts: &ParseParts<'_>,
+    ) -> Result<(), Stop> {
+        let params = &self.pool.params.session.statements;
+        let found = if params.promote_unnamed && !self.active.reshaped {
+            let settings = self.wanted.reading();
+            lock(self.cache).find(parts, settings.as_deref(), params.strip_trace_comments, true)
+        } else {
+            Found::New
+        };
+        if let Found::Statement(statement) = found {
+            return self.prepare(out, frame, b"", statement);
+        }
+        let at = self.active.lease.ledger.next_moment();
+        self.active.lease.ledger.sent_parse(at);
+        self.active.has_unnamed(at);
+        self.known().set(at, b"", Some(Known::Own(out.body(frame).into())));
+        Ok(())
+    }
+
+    /// A statement that cannot be kept stays where it is prepared, and with it the client, if it has a name.
+    fn keep_on_server(&mut self, name: &[u8]) -> Result<(), Stop> {
+        if !name.is_empty() {
+            self.settled(name)?;
+            if self.active.refuses(PinReason::SqlPrepare) {
+                return Err(Stop::Refuse(Refused::Pin(PinReason::SqlPrepare)));
+            }
+            self.active.pin(PinReason::SqlPrepare);
+        }
+        let at = self.active.lease.ledger.next_moment();
+        self.active.lease.ledger.sent_parse(at);
+        if name.is_empty() {
+            self.active.has_unnamed(at);
+        }
+        self.known().set(at, name, Some(Known::OnServer));
+        Ok(())
+    }
+
+    /// The client prepares a statement that the proxy knows.
+    fn prepare(
+        &mut self,
+        out: &mut Outgoing<'_>,
+        frame: Frame,
+        name: &[u8],
+        statement: Arc<Statement>,
+    ) -> Result<(), Stop> {
+        let rejected =
+            |reason: &PinReason| self.pool.params.session.pins.policies.of(*reason) == PinPolicy::Reject;
+        if let Some(reason) = statement.effects.pins.iter().find(rejected) {
+            return Err(Stop::Refuse(Refused::Pin(reason)));
+        }
+        let place = self.place(&statement)?;
+        // Whether it can be prepared may depend on what is being set.
+        let sets = self.active.suspects.contains(Suspects::SETTINGS);
+        let ledger = &mut self.active.lease.ledger;
+        if place == Place::Prepared && ledger.status() != Status::Failed && !sets {
+            let at = ledger.next_moment();
+            let ends = statement.ends_transaction;
+            let answer = if ends { OwnAnswer::ParseCompleteAlways } else { OwnAnswer::ParseComplete };
+            ledger.answers(answer, at);
+            out.instead(frame);
+            self.active.lease.replay.uses(&statement, false, true);
+            self.known().set(at, name, shared(statement));
+            return Ok(());
+        }
+        self.make_way(out, frame, &statement, place);
+        let lease = &mut self.active.lease;
+        let at = lease.ledger.next_moment();
+        lease.ledger.sent_parse(at);
+        lease.statements.prepare(at, &statement);
+        lease.replay.uses(&statement, true, true);
+        statement.parse(out.instead(frame));
+        self.known().set(at, name, shared(statement));
+        Ok(())
+    }
+
+    /// Whether a statement is prepared here; counts it.
+    fn place(&mut self, statement: &Statement) -> Result<Place, Stop> {
+        let lease = &mut self.active.lease;
+        let batch = lease.ledger.batch();
+        let place = lease.statements.find(statement, batch);
+        if place == Place::Open && !lease.ledger.is_copying_in() {
+            return Err(Stop::Stall);
+        }
+        self.pool.metrics.prepared(place == Place::Prepared);
+        Ok(place)
+    }
+
+    /// Closes what is in the way of preparing a statement: an older one of the same name, or one too many.
+    fn make_way(&mut self, out: &mut Outgoing<'_>, frame: Frame, statement: &Statement, place: Place) {
+        let lease = &mut self.active.lease;
+        let mut name = vec![];
+        let id = if place == Place::Missing {
+            lease.statements.surplus(&mut name)
+        } else {
+            statement.server_name(&mut name);
+            Some(statement.id)
+        };
+        if let Some(id) = id {
+            let at = lease.ledger.next_moment();
+            lease.ledger.sent_own_close(at);
+            lease.statements.close(at, id);
+            close(out.before(frame), tag::CLOSE, &name);
+        }
+    }
+
+    /// Prepares a statement that the next message needs.
+    fn ensure(&mut self, out: &mut Outgoing<'_>, frame: Frame, statement: &Arc<Statement>, place: Place) {
+        let fresh = place != Place::Prepared;
+        if fresh {
+            self.make_way(out, frame, statement, place);
+            let lease = &mut self.active.lease;
+            let at = lease.ledger.next_moment();
+            lease.ledger.sent_own_parse(at);
+            lease.statements.prepare(at, statement);
+            statement.parse(out.before(frame));
+        }
+        self.active.lease.replay.uses(statement, fresh, false);
+    }
+
+    /// What a name stands for, with its statement on the server; None if PostgreSQL is to answer by itself.
+    fn statement_of(
+        &mut self,
+        out: &mut Outgoing<'_>,
+        frame: Frame,
+        name: &[u8],
+        executes: bool,
+    ) -> Result<Option<Arc<Statement>>, Stop> {
+        self.settled(name)?;
+        match self.statements.as_ref().and_then(|all| all.get(name)).cloned() {
+            Some(Known::Shared(statement, generation)) => {
+                if generation != statement.generation() {
+                    return Err(Stop::Refuse(Refused::Outdated));
+                }
+                // First of all, since a message that has to wait is looked at again from the start.
+                let place = self.place(&statement)?;
+                if executes {
+                    self.will_execute(out, frame, &statement.effects)?;
+                }
+                self.ensure(out, frame, &statement, place);
+                return Ok(Some(statement));
+            }
+            Some(Known::Own(body)) => {
+                if executes && let Some(parts) = ParseParts::of(&body) {
+                    self.will_execute(out, frame, &sql::effects(parts.text))?;
+                }
+                if !self.active.unnamed_here
+                    && let Some(parts) = ParseParts::of(&body)
+                {
+                    let at = self.active.lease.own_parse(out.before(frame), b"", parts.text, parts.types);
+                    self.active.has_unnamed(at);
+                }
+            }
+            Some(Known::OnServer) => {}
+            // Somebody else's may be there.
+            None if name.is_empty() => self.active.lease.own_close(out.before(frame), b""),
+            None => {}
+        }
+        Ok(None)
+    }
+
+    fn will_execute(&mut self, out: &mut Outgoing<'_>, frame: Frame, effects: &Effects) -> Result<(), Stop> {
+        if !effects.is_harmless() {
+            self.look_at(effects)?;
+            // What was prepared as DEALLOCATE ALL does what it says, and so to the other clients' statements here.
+            self.about_statements_prepared(out, frame, &effects.verb);
+        }
+        self.guard_sequences(out, frame, effects);
+        Ok(())
+    }
+
+    fn about_statements_prepared(&mut self, out: &mut Outgoing<'_>, frame: Frame, verb: &Verb) {
+        match verb {
+            Verb::DeallocateAll => self.deallocates(None),
+            verb => {
+                self.about_statements(out, frame, verb);
+            }
+        }
+    }
+
+    #[inline]
+    fn bind(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
+        let Some(parts) = BindParts::of(out.body(frame)) else {
+            self.pass(out, frame);
+            return Ok(());
+        };
+        if let Some(statement) = self.statement_of(out, frame, parts.statement, true)? {
+            let mut name = [0; 16];
+            let name = statement.short_name(&mut name);
+            let total = out.total(frame);
+            renamed_bind(out.instead(frame), &parts, total, name);
+        }
+        self.pass(out, frame);
+        Ok(())
+    }
+
+    fn describe(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
+        self.active.lease.replay.describes = true;
+        if let Some((b'S', name)) = named(out.body(frame))
+            && let Some(statement) = self.statement_of(out, frame, name, false)?
+        {
+            let mut name = [0; 16];
+            close(out.instead(frame), tag::DESCRIBE, statement.short_name(&mut name));
+        }
+        self.pass(out, frame);
+        Ok(())
+    }
+
+    fn close(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
+        let Some((b'S', name)) = named(out.body(frame)) else {
+            self.pass(out, frame);
+            return Ok(());
+        };
+        self.settled(name)?;
+        let known = self.statements.as_ref().and_then(|all| all.get(name));
+        let is_here = match known {
+            Some(Known::OnServer) => true,
+            Some(Known::Own(_)) => self.active.unnamed_here,
+            Some(Known::Shared(..)) => false,
+            // Prepared by SQL, perhaps.
+            None => self.active.pins.contains(PinReason::SqlPrepare),
+        };
+        let (known, lease) = (known.is_some(), &mut self.active.lease);
+        let at = lease.ledger.next_moment();
+        if is_here {
+            lease.ledger.sent_close(at);
+        } else {
+            lease.ledger.answers(OwnAnswer::CloseComplete, at);
+            out.instead(frame);
+        }
+        if known {
+            self.known().set(at, name, None);
+        }
+        if is_here && self.active.pins.contains(PinReason::SqlPrepare) {
+            self.active.suspects.insert(Suspects::PREPARED);
+        }
+        Ok(())
+    }
+
+    /// What the name stands for is decided.
+    #[inline]
+    fn settled(&self, name: &[u8]) -> Result<(), Stop> {
+        let Some(all) = self.statements.as_ref() else { return Ok(()) };
+        let ledger = &self.active.lease.ledger;
+        let open = all.is_open_before(name, ledger.batch()) || self.active.is_being_deallocated(name);
+        if open && !ledger.is_copying_in() { Err(Stop::Stall) } else { Ok(()) }
+    }
+
+    fn known(&mut self) -> &mut ClientStatements {
+        self.statements.get_or_insert_default()
+    }
+}
+
+fn shared(statement: Arc<Statement>) -> Option<Known> {
+    let generation = statement.generation();
+    Some(Known::Shared(statement, generation))
+}

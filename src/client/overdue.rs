@@ -1,0 +1,188 @@
+//! What takes too long: requests, transactions, silence.
+//!
+//! A client says when it is to be looked at ([`super::roster::Entry::look_at`]); somebody wakes its task then, and it finds
+//! out for itself what is overdue. So a request costs no timer.
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::active::Active;
+use super::ending::give_back;
+use super::refusal::{self, Timeout};
+use super::session::{End, Session, State, Step};
+use crate::proto::ledger::Status;
+use crate::server::Owed;
+
+/// How long after its cancel request a statement may go on, over `cancel_timeout`, before its server connection is closed.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Session {
+    /// The server begins to work.
+    #[inline]
+    pub(super) fn watch_running(&self, now: Instant) {
+        let params = &self.pool.params.session;
+        if params.query_timeout.is_zero() && params.transaction_timeout.is_zero() {
+            return;
+        }
+        self.watch(now);
+    }
+
+    /// The client has no server connection any more.
+    #[inline]
+    pub(super) fn watch_idle(&self, now: Instant) {
+        if !self.pool.params.session.client_idle_timeout.is_zero() || self.stalled_since.is_some() {
+            self.watch(now);
+        } else if self.member.is_watched() {
+            self.member.look_at(None);
+        }
+    }
+
+    /// Says when the client is to be looked at next.
+    pub(super) fn watch(&self, now: Instant) {
+        let due = self.deadlines().into_iter().flatten().map(|(due, _)| due).min();
+        self.member.look_at(due.map(|due| due.max(now)));
+    }
+
+    /// What can be overdue in the state that the client is in, and when.
+    fn deadlines(&self) -> [Option<(Instant, Timeout)>; 3] {
+        let params = &self.pool.params.session;
+        let after = |since: Instant, limit: Duration, timeout| {
+            (!limit.is_zero()).then(|| since.checked_add(limit)).flatten().map(|due| (due, timeout))
+        };
+        let stall =
+            self.stalled_since.and_then(|since| after(since, params.client_stall_timeout, Timeout::Stall));
+        match &self.state {
+            State::Idle => {
+                [stall, after(self.idle_since, params.client_idle_timeout, Timeout::ClientIdle), None]
+            }
+            State::Waiting(_) => [stall, None, None],
+            State::Active(Active { timed_out: Some(timeout), exec_since, lease, .. }) => {
+                let patience = lease.pool().cancel_timeout() + GRACE;
+                [stall, after(*exec_since, patience, *timeout), None]
+            }
+            State::Active(active) if !active.lease.ledger.is_settled() => [
+                stall,
+                after(active.exec_since, params.query_timeout, Timeout::Query),
+                after(active.transaction_since, params.transaction_timeout, Timeout::Transaction),
+            ],
+            State::Active(active) if active.lease.ledger.status() != Status::Idle => [
+                stall,
+                after(active.quiet_since, params.idle_in_transaction_timeout, Timeout::IdleInTransaction),
+                after(active.transaction_since, params.transaction_timeout, Timeout::Transaction),
+            ],
+            State::Active(active) if !active.pins.is_empty() => {
+                [stall, after(active.quiet_since, params.pins.timeout, Timeout::Pin), None]
+            }
+            State::Active(_) => [stall, None, None],
+        }
+    }
+
+    /// Something may be overdue.
+    pub(super) fn overdue(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+        // What can go on does not take too long.
+        if let Poll::Ready(step) = self.poll_spool(cx) {
+            step?;
+        }
+        let late = self.deadlines().into_iter().flatten().find(|(due, _)| *due <= now);
+        let Some((_, timeout)) = late else {
+            self.watch(now);
+            return Ok(());
+        };
+        self.pool.metrics.timed_out(timeout);
+        tracing::debug!(client = self.member.process_id, ?timeout, "takes too long");
+        match timeout {
+            Timeout::Stall => Err(End::Stalled),
+            Timeout::ClientIdle | Timeout::Pin => Err(End::Fatal(Box::new(refusal::timeout(timeout)))),
+            Timeout::IdleInTransaction => self.end_transaction(timeout, now),
+            Timeout::Query | Timeout::Transaction => self.stop(timeout, now),
+        }
+    }
+
+    /// A request or its transaction takes too long.
+    fn stop(&mut self, timeout: Timeout, now: Instant) -> Step {
+        let State::Active(active) = &mut self.state else { return Ok(()) };
+        if active.lease.ledger.is_settled() {
+            return self.end_transaction(timeout, now);
+        }
+        if active.timed_out.is_some() {
+            return Err(End::Fatal(Box::new(refusal::unstoppable(timeout))));
+        }
+        active.timed_out = Some(timeout);
+        active.exec_since = now;
+        let request = active.lease.cancel.begin();
+        tokio::spawn(async move {
+            if let Err(error) = request.send().await {
+                tracing::warn!(%error, "cannot cancel what takes too long");
+            }
+        });
+        self.watch(now);
+        Ok(())
+    }
+
+    /// The client's transaction is rolled back, and its server connection is free. It hears of it with its next message.
+    fn end_transaction(&mut self, timeout: Timeout, now: Instant) -> Step {
+        self.pending = Some(Box::new(refusal::timeout(timeout)));
+        self.take_transaction(now)
+    }
+
+    /// The same for a client that has heard of it already.
+    pub(super) fn take_transaction(&mut self, now: Instant) -> Step {
+        let State::Active(active) = &self.state else { return Ok(()) };
+        if !active.pins.is_empty() || !self.pool.gives_back_after_transaction() {
+            // Its session's state would go with the server connection.
+            let report =
+                self.pending.take().unwrap_or_else(|| Box::new(refusal::timeout(Timeout::Transaction)));
+            let severity = crate::proto::messages::Severity::Fatal;
+            return Err(End::Fatal(Box::new(crate::proto::messages::Report { severity, ..*report })));
+        }
+        if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
+            self.member.rests();
+            if let Some(statements) = &mut self.statements {
+                statements.released();
+            }
+            let mid_message = !self.inbox.frames.at_boundary();
+            give_back(active, Owed::Cancel, mid_message);
+        }
+        self.idle_since = now;
+        self.failed = true;
+        self.watch_idle(now);
+        Ok(())
+    }
+
+    /// What there is for the client goes on its way. Ready once it has taken all.
+    #[inline]
+    pub(super) fn poll_spool(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.outbox.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = self.outbox.len();
+        let result = self.outbox.poll_drain(&mut self.stream, cx);
+        if self.outbox.len() < before {
+            self.stalled_since = None;
+        }
+        self.account_spool();
+        result.map(|result| result.map_err(|_| End::ClientLeft))
+    }
+
+    /// Brings the count of what the client has not taken up to date, and notes since when it takes nothing.
+    #[inline]
+    pub(super) fn account_spool(&mut self) {
+        let held = self.outbox.len();
+        if held == 0 && self.spooled == 0 {
+            return;
+        }
+        self.seat.door().spool.account(&mut self.spooled, held);
+        if held == 0 {
+            self.stalled_since = None;
+        } else if self.stalled_since.is_none() {
+            let now = Instant::now();
+            self.stalled_since = Some(now);
+            self.watch(now);
+        }
+    }
+
+    /// There is room for more that the client does not take.
+    pub(super) fn may_spool(&self) -> bool {
+        self.seat.door().spool.has_room(self.outbox.len())
+    }
+}

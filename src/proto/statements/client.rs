@@ -1,0 +1,160 @@
+//! The statements that a client has prepared, by its own names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::changes::{Changes, Moment, Sequence};
+use super::statement::Statement;
+use crate::proto::ledger::Voided;
+
+/// Most names that one client may have at once. One more stays on its server connection, and the client with it.
+const MOST_NAMES: usize = 10_000;
+/// Most bytes of these names.
+const MOST_NAME_BYTES: usize = 1 << 20;
+
+/// What one of its names stands for.
+#[derive(Debug, Clone)]
+pub enum Known {
+    /// A statement that the proxy knows, and its generation when the client prepared it.
+    Shared(Arc<Statement>, u32),
+    /// The body of its Parse message; only for the unnamed statement.
+    Own(Box<[u8]>),
+    /// A statement that is on its server connection only, under its own name.
+    OnServer,
+}
+
+/// The statements that a client has prepared. The unnamed one has the empty name.
+#[derive(Debug, Default)]
+pub struct ClientStatements {
+    by_name: HashMap<Box<[u8]>, Known, RandomState>,
+    unnamed: Option<Known>,
+    name_bytes: usize,
+    changes: Changes<Box<[u8]>, Known>,
+}
+
+impl ClientStatements {
+    /// What a name stands for.
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<&Known> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.by_name.get(name) }
+    }
+
+    /// No further name fits.
+    pub fn is_full(&self) -> bool {
+        self.by_name.len() >= MOST_NAMES || self.name_bytes >= MOST_NAME_BYTES
+    }
+
+    /// Whether it is not known yet what the name stands for: a message of an earlier batch decides it.
+    #[inline]
+    pub fn is_open_before(&self, name: &[u8], batch: u32) -> bool {
+        self.changes.is_open_before(name, batch)
+    }
+
+    /// A message is sent by which the name comes to stand for this; None: for nothing.
+    pub fn set(&mut self, at: Moment, name: &[u8], known: Option<Known>) {
+        let before = self.put(name.into(), known);
+        self.changes.note(at, name.into(), before);
+    }
+
+    fn put(&mut self, name: Box<[u8]>, known: Option<Known>) -> Option<Known> {
+        let length = name.len();
+        let (is_there, before) = match known {
+            known if name.is_empty() => return std::mem::replace(&mut self.unnamed, known),
+            Some(known) => (true, self.by_name.insert(name, known)),
+            None => (false, self.by_name.remove(&name)),
+        };
+        match (before.is_some(), is_there) {
+            (false, true) => self.name_bytes += length,
+            (true, false) => self.name_bytes -= length,
+            _ => {}
+        }
+        before
+    }
+
+    /// The unnamed statement is gone, whatever becomes of the message that ended it.
+    pub fn end_unnamed(&mut self) {
+        self.unnamed = None;
+    }
+
+    /// A statement is gone for good (DEALLOCATE is done). What was sent since stands.
+    pub fn remove(&mut self, name: &[u8]) {
+        self.changes.forget_before(|key| **key == *name);
+        if !self.changes.is_open(name) {
+            self.put(name.into(), None);
+        }
+    }
+
+    /// All are gone for good (DEALLOCATE ALL is done); the unnamed one is none of those. What was sent since stands.
+    pub fn remove_all(&mut self) {
+        self.changes.forget_before(|key| !key.is_empty());
+        let Self { by_name, changes, .. } = self;
+        by_name.retain(|name, _| changes.is_open(&**name));
+        self.name_bytes = self.by_name.keys().map(|name| name.len()).sum();
+        if self.by_name.is_empty() {
+            self.by_name = HashMap::default();
+        }
+    }
+
+    /// The client has no server connection any more, and was not pinned to the one it had.
+    #[inline]
+    pub fn released(&mut self) {
+        self.changes.clear();
+        if matches!(self.unnamed, Some(Known::OnServer)) {
+            self.unnamed = None;
+        }
+    }
+
+    /// A name that stands for the statement of this id.
+    pub fn name_of(&self, id: u32) -> Option<&[u8]> {
+        let is_it = |known: &Known| matches!(known, Known::Shared(statement, _) if statement.id == id);
+        if self.unnamed.as_ref().is_some_and(is_it) {
+            return Some(b"");
+        }
+        self.by_name.iter().find(|(_, known)| is_it(known)).map(|(name, _)| &**name)
+    }
+
+    /// The client is told what its statements look like now.
+    pub fn renew(&mut self, statements: &[Arc<Statement>]) {
+        for known in self.by_name.values_mut().chain(&mut self.unnamed) {
+            if let Known::Shared(statement, generation) = known
+                && statements.iter().any(|renewed| renewed.id == statement.id)
+            {
+                *generation = statement.generation();
+            }
+        }
+    }
+
+    /// Some are on the server connection only.
+    pub fn are_on_server(&self) -> bool {
+        self.by_name.values().any(|known| matches!(known, Known::OnServer))
+    }
+
+    /// Those that were on the server connection only are gone with it.
+    pub fn leave_server(&mut self) {
+        self.by_name.retain(|_, known| !matches!(known, Known::OnServer));
+        self.name_bytes = self.by_name.keys().map(|name| name.len()).sum();
+        if matches!(self.unnamed, Some(Known::OnServer)) {
+            self.unnamed = None;
+        }
+        self.changes.clear();
+    }
+
+    /// Every message up to this one is done.
+    #[inline]
+    pub fn confirm(&mut self, through: Sequence) {
+        self.changes.confirm(through);
+    }
+
+    /// Messages were not run.
+    pub fn void(&mut self, voided: Voided) {
+        let mut changes = std::mem::take(&mut self.changes);
+        changes.void(voided.through, |name, before, sequence| {
+            // A Parse without a name ends the unnamed statement even if it fails.
+            let ended = name.is_empty() && voided.failed == Some(sequence);
+            self.put(name, before.filter(|_| !ended));
+        });
+        self.changes = changes;
+    }
+}

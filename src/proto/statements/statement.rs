@@ -1,0 +1,143 @@
+//! One statement, whoever prepares it.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use super::parts;
+use crate::proto::sql::{Effects, is_transaction_end};
+
+/// What the names begin with under which the proxy prepares statements.
+pub const SERVER_NAME_PREFIX: &[u8] = b"pgc_";
+
+/// A text with the types of its parameters.
+#[derive(Debug)]
+pub struct Statement {
+    /// The part of its server name behind the prefix; never used twice.
+    pub id: u32,
+    /// As it is prepared.
+    text: Box<[u8]>,
+    /// The part of the text by which it is known: without trace comments.
+    key: Range<usize>,
+    /// Number and OIDs of the types that were given with it, as in a Parse message.
+    types: Box<[u8]>,
+    /// The settings that it is prepared under, if they are its clients' own: the same text may mean something else.
+    settings: Option<Box<str>>,
+    /// What it may leave behind in a session.
+    pub effects: Effects,
+    /// It ends a transaction, and is let through in a failed one.
+    pub ends_transaction: bool,
+    /// Goes up when it has to be prepared anew everywhere.
+    generation: AtomicU32,
+    /// Bytes of all statements that are alive.
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Statement {
+    pub(super) fn new(
+        id: u32,
+        (text, key): (Box<[u8]>, Range<usize>),
+        (types, settings): (Box<[u8]>, Option<Box<str>>),
+        effects: Effects,
+        bytes: Arc<AtomicUsize>,
+    ) -> Self {
+        let statement = Self {
+            id,
+            ends_transaction: is_transaction_end(&text),
+            text,
+            key,
+            types,
+            settings,
+            effects,
+            generation: AtomicU32::new(0),
+            bytes,
+        };
+        statement.bytes.fetch_add(statement.size(), Ordering::Relaxed);
+        statement
+    }
+
+    /// Whether it is known by this part of its text, with these types given, under this setting.
+    #[inline]
+    pub(super) fn is(&self, key: &[u8], types: &[u8], settings: Option<&str>) -> bool {
+        self.text.get(self.key.clone()) == Some(key)
+            && *self.types == *types
+            && self.settings.as_deref() == settings
+    }
+
+    /// Bytes that it takes, roughly.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>() + self.text.len() + self.types.len()
+    }
+
+    /// Which preparation of it is good.
+    #[inline]
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// What is prepared of it is no good any more: something that it depends on has changed.
+    pub fn outdate(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Its name on every server connection.
+    pub fn server_name(&self, out: &mut Vec<u8>) {
+        server_name(self.id, out);
+    }
+
+    /// Its name on every server connection, written into `buffer`.
+    #[inline]
+    pub fn short_name<'b>(&self, buffer: &'b mut [u8; 16]) -> &'b [u8] {
+        let at = write_server_name(self.id, buffer);
+        buffer.get(at..).unwrap_or_default()
+    }
+
+    /// Its Parse message under its server name.
+    pub fn parse(&self, out: &mut Vec<u8>) {
+        parts::parse(out, self.short_name(&mut [0; 16]), &self.text, &self.types);
+    }
+
+    /// Its text, for a Parse under another name.
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Its types, for a Parse under another name.
+    pub fn types(&self) -> &[u8] {
+        &self.types
+    }
+}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        self.bytes.fetch_sub(self.size(), Ordering::Relaxed);
+    }
+}
+
+/// The name under which the statement of this id is prepared.
+pub(super) fn server_name(id: u32, out: &mut Vec<u8>) {
+    let mut buffer = [0; 16];
+    let at = write_server_name(id, &mut buffer);
+    out.extend_from_slice(buffer.get(at..).unwrap_or_default());
+}
+
+/// Writes the name to the end of the buffer; where it begins.
+fn write_server_name(id: u32, buffer: &mut [u8; 16]) -> usize {
+    let (mut at, mut rest) = (buffer.len(), id);
+    let mut push = |at: &mut usize, byte: u8| {
+        *at -= 1;
+        if let Some(place) = buffer.get_mut(*at) {
+            *place = byte;
+        }
+    };
+    loop {
+        push(&mut at, b'0' + (rest % 10) as u8);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    // Ten digits at most.
+    SERVER_NAME_PREFIX.iter().rev().for_each(|byte| push(&mut at, *byte));
+    at
+}
