@@ -320,8 +320,8 @@ pub const TABLE_TEXTS: &[Text] = &[
 /// Statements that mean something else with another search path.
 pub const PATH_TEXTS: &[Text] = &[
     text("select * from u", NO_VALUES, &[]),
-    text("insert into u values ($1) returning a", &[&["1"], &["one"]], &[]),
-    text("select a from u where a = $1", &[&["1"], &["one"]], &[]),
+    text("select a from u where a = $1", &[&["1"], &["2"], &["rubbish"]], &[]),
+    text("select a, b from u, shared where a = $1", &[&["1"]], &[]),
 ];
 
 /// Statements with literals whose meaning PostgreSQL settles when it parses them.
