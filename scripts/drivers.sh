@@ -67,7 +67,7 @@ GO_LIBRARIES=/usr/share/gocode
 
 # setup_go DIRECTORY PROGRAM LIBRARY PACKAGE SOURCE...: builds DIRECTORY/PROGRAM from Go sources that use LIBRARY.
 setup_go() {
-    local directory=$1 program=$2 library=$3 package=$4 stamp
+    local directory=$1 program=$2 library=$3 package=$4 copies=$installed/go-sources/$2 stamp
     shift 4
     if ! command -v go >/dev/null || [ ! -d "$GO_LIBRARIES/src/github.com/$library" ]; then
         packages_for "Go with $library" golang-go "$package" || return 1
@@ -75,10 +75,49 @@ setup_go() {
     stamp=$(stamp "$@" <(go version))
     if is_current "$program" "$stamp" && [ -x "$directory/$program" ]; then return 0; fi
     echo "building $program"
-    mkdir -p "$directory"
+    # Go wants all files of a program in one directory.
+    rm -rf "$copies"
+    mkdir -p "$directory" "$copies"
+    cp "$@" "$copies/"
     GO111MODULE=off GOPATH=$GO_LIBRARIES GOCACHE=$installed/go-cache GOFLAGS='' CGO_ENABLED=0 \
-        go build -o "$directory/$program" "$@" || return 1
+        go build -o "$directory/$program" "$copies"/*.go || return 1
     echo "$stamp" >"$installed/$program.stamp"
+}
+
+# setup_rust SOURCES PROGRAM...: builds programs of a cargo project that is no part of the workspace.
+setup_rust() {
+    local sources=$1 program stamp
+    shift
+    if ! command -v pg_config >/dev/null || ! [ -e "$(pg_config --includedir)/libpq-fe.h" ]; then
+        packages_for "libpq for Diesel" libpq-dev || return 1
+    fi
+    stamp=$(stamp "$sources/Cargo.toml" "$sources/Cargo.lock" "$sources"/src/*.rs "$sources"/src/bin/*.rs \
+        <("${CARGO:-cargo}" --version))
+    if is_current rust "$stamp" && [ -x "$installed/bin/$1" ]; then return 0; fi
+    echo "building the Rust drivers"
+    mkdir -p "$installed/bin"
+    (cd "$sources" && CARGO_TARGET_DIR=$installed/rust "${CARGO:-cargo}" build --quiet --locked) || return 1
+    for program in "$@"; do
+        cp "$installed/rust/debug/$program" "$installed/bin/" || return 1
+    done
+    echo "$stamp" >"$installed/rust.stamp"
+}
+
+# Debian's jar of pgjdbc; tests/drivers/defaults/run.py has the same.
+JDBC=/usr/share/java/postgresql.jar
+
+# setup_java SOURCE: compiles a program that uses pgjdbc.
+setup_java() {
+    if ! command -v javac >/dev/null || [ ! -e "$JDBC" ]; then
+        packages_for "Java with pgjdbc" default-jdk-headless libpostgresql-jdbc-java || return 1
+    fi
+    local stamp
+    stamp=$(stamp "$1" "$JDBC" <(javac -version 2>&1))
+    if is_current java "$stamp" && [ -d "$installed/java" ]; then return 0; fi
+    echo "building $(basename "$1" .java)"
+    rm -rf "$installed/java"
+    javac -Xlint:all -encoding UTF-8 -cp "$JDBC" -d "$installed/java" "$1" || return 1
+    echo "$stamp" >"$installed/java.stamp"
 }
 
 missing=

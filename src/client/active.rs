@@ -29,7 +29,9 @@ pub(super) struct Active {
     /// The server connection has this client's unnamed statement.
     pub(super) unnamed_here: bool,
     /// When that was sent.
-    unnamed_at: Sequence,
+    unnamed_at: Moment,
+    /// The transaction has changed tables.
+    pub(super) changed_schema: bool,
     /// A message waits for the answer to one before it, which decides what it means.
     pub(super) stalled: bool,
     /// The server has said something since.
@@ -40,6 +42,8 @@ pub(super) struct Active {
     pub(super) foreign: bool,
     /// Settings may be as the server has them by default, and not as the client logged in with them.
     pub(super) resets: bool,
+    /// A custom setting may have been set whose name is not known.
+    pub(super) unknown_names: bool,
     /// The transaction has set what decides how texts are read.
     pub(super) reshaped: bool,
     /// ReadyForQuery is held back until settings that were reset are as the client logged in with them.
@@ -88,12 +92,14 @@ impl Active {
             ready: false,
             discarded: false,
             unnamed_here: false,
-            unnamed_at: 0,
+            unnamed_at: Moment { sequence: 0, batch: 0 },
+            changed_schema: false,
             stalled: false,
             progress: false,
             reset_batch: 0,
             foreign,
             resets: false,
+            unknown_names: false,
             reshaped: false,
             held_ready: false,
             auditing: Suspects::NONE,
@@ -115,13 +121,19 @@ impl Active {
     /// The client's unnamed statement is sent to the server connection.
     pub(super) fn has_unnamed(&mut self, at: Moment) {
         self.unnamed_here = true;
-        self.unnamed_at = at.sequence;
+        self.unnamed_at = at;
+    }
+
+    /// Whether the server connection has the unnamed statement is decided by an earlier batch.
+    pub(super) fn unnamed_is_open(&self) -> bool {
+        let ledger = &self.lease.ledger;
+        let is_open = self.unnamed_at.is_behind(ledger.answered()) && self.unnamed_at.batch != ledger.batch();
+        self.unnamed_here && is_open && !ledger.is_copying_in()
     }
 
     /// Messages behind this one were not run.
     pub(super) fn were_not_run(&mut self, answered: Sequence) {
-        // Numbers wrap around.
-        if self.unnamed_at.wrapping_sub(answered).cast_signed() > 0 {
+        if self.unnamed_at.is_behind(answered) {
             self.unnamed_here = false;
         }
     }

@@ -102,10 +102,11 @@ impl Session {
         let base = Arc::clone(&lease.base);
         let has = settings.iter().filter(|(name, value)| base.get(name) != Some(value));
         let has = Arc::new(Parameters::collect(has));
-        lease.unsure = false;
+        // A setting whose name is not known is taken back before the next use.
+        lease.unsure = std::mem::take(&mut active.unknown_names);
         // What it logged in with is what RESET brings back directly; here the server has brought back its own.
         let mut wanted = Arc::clone(&has);
-        for (name, value) in self.login.iter().filter(|(name, _)| resets && settings.get(name).is_none()) {
+        for (name, value) in self.login.iter().filter(|(name, _)| resets && is_unset(settings, name)) {
             Arc::make_mut(&mut wanted).set(name, value);
             let told = self.wanted.get(name).or(base.get(name));
             if base.get(name).is_some() && told != Some(value) {
@@ -115,4 +116,9 @@ impl Session {
         lease.parameters = has;
         self.wanted = wanted;
     }
+}
+
+/// A custom setting that was reset is empty.
+fn is_unset(settings: &Parameters, name: &str) -> bool {
+    settings.get(name).is_none_or(|value| value.is_empty() && name.contains('.'))
 }

@@ -1,6 +1,7 @@
 //! Where a client's messages are looked at on their way to the server: statements get the proxy's names, and what may
 //! leave something behind in the session is noted.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::active::Active;
@@ -25,6 +26,8 @@ const SACRIFICE: &[u8] = b"pgc_0";
 const NO_TYPES: &[u8] = &[0, 0];
 /// Most statements under clients' names that wait for being closed, before messages that would make more have to wait.
 const MOST_DEBRIS: usize = 100;
+/// Longest name of a custom setting that is looked for among a statement's parameters.
+const LONGEST_NAME: usize = 128;
 /// In place of what is refused: it fails, and so does the transaction, as it should.
 const REFUSED: &str = "pgcorral refuses this statement";
 
@@ -93,7 +96,9 @@ impl Desk<'_> {
     #[inline]
     fn waits_for_reset(&self) -> bool {
         let Active { lease, resets, reset_batch, .. } = &*self.active;
-        *resets && self.logs_in_with && lease.ledger.batch() != *reset_batch && !lease.ledger.is_settled()
+        // Numbers of batches wrap around.
+        let is_answered = lease.ledger.answering().wrapping_sub(*reset_batch).cast_signed() > 0;
+        *resets && self.logs_in_with && lease.ledger.batch() != *reset_batch && !is_answered
     }
 
     fn names_statements(&self) -> bool {
@@ -122,6 +127,7 @@ impl Desk<'_> {
         }
         self.active.suspects.insert(effects.suspects);
         self.active.reshaped |= effects.reshapes;
+        self.active.unknown_names |= effects.unknown_names;
         if effects.resets {
             self.active.resets = true;
             self.active.reset_batch = self.active.lease.ledger.batch();
@@ -154,7 +160,7 @@ impl Desk<'_> {
         let mut instead = None;
         if !effects.is_harmless() {
             self.look_at(&effects)?;
-            instead = self.about_statements(out, frame, &effects.verb);
+            instead = self.about_statements(out, frame, &effects.verb)?;
         }
         self.guard_sequences(out, frame, &effects);
         if let Some(sql) = instead {
@@ -175,9 +181,12 @@ impl Desk<'_> {
         out: &mut Outgoing<'_>,
         frame: Frame,
         verb: &Verb,
-    ) -> Option<&'static str> {
+    ) -> Result<Option<&'static str>, Stop> {
         if *verb == Verb::Other || !self.names_statements() {
-            return None;
+            return Ok(None);
+        }
+        if let Verb::Deallocate(name) | Verb::Execute(name) = verb {
+            self.settled(name)?;
         }
         let known = |name: &[u8]| self.statements.as_ref().and_then(|all| all.get(name)).cloned();
         match verb {
@@ -186,7 +195,7 @@ impl Desk<'_> {
                 let out = out.before(frame);
                 self.active.lease.own_close(out, SACRIFICE);
                 self.active.lease.own_parse(out, SACRIFICE, b"", NO_TYPES);
-                return Some("DEALLOCATE pgc_0");
+                return Ok(Some("DEALLOCATE pgc_0"));
             }
             Verb::DeallocateAll => self.deallocates(None),
             Verb::Deallocate(name) => {
@@ -202,7 +211,7 @@ impl Desk<'_> {
             }
             Verb::Other => {}
         }
-        None
+        Ok(None)
     }
 
     fn deallocates(&mut self, name: Option<Box<[u8]>>) {
@@ -312,7 +321,12 @@ impl Desk<'_> {
         if let Some(reason) = statement.effects.pins.iter().find(rejected) {
             return Err(Stop::Refuse(Refused::Pin(reason)));
         }
-        let place = self.place(&statement)?;
+        let schema = self.pool.schema.load(Ordering::Relaxed);
+        let place = match self.place(&statement)? {
+            // Prepared anew, as far as this client can tell, so tables have to be as they are now.
+            Place::Prepared if !self.active.lease.statements.is_under(&statement, schema) => Place::Outdated,
+            place => place,
+        };
         // Whether it can be prepared may depend on what is being set.
         let sets = self.active.suspects.contains(Suspects::SETTINGS);
         let ledger = &mut self.active.lease.ledger;
@@ -330,7 +344,7 @@ impl Desk<'_> {
         let lease = &mut self.active.lease;
         let at = lease.ledger.next_moment();
         lease.ledger.sent_parse(at);
-        lease.statements.prepare(at, &statement);
+        lease.statements.prepare(at, &statement, schema);
         lease.replay.uses(&statement, true, true);
         statement.parse(out.instead(frame));
         self.known().set(at, name, shared(statement));
@@ -375,7 +389,7 @@ impl Desk<'_> {
             let lease = &mut self.active.lease;
             let at = lease.ledger.next_moment();
             lease.ledger.sent_own_parse(at);
-            lease.statements.prepare(at, statement);
+            lease.statements.prepare(at, statement, self.pool.schema.load(Ordering::Relaxed));
             statement.parse(out.before(frame));
         }
         self.active.lease.replay.uses(statement, fresh, false);
@@ -407,6 +421,9 @@ impl Desk<'_> {
                 if executes && let Some(parts) = ParseParts::of(&body) {
                     self.will_execute(out, frame, &sql::effects(parts.text))?;
                 }
+                if self.active.unnamed_is_open() {
+                    return Err(Stop::Stall);
+                }
                 if !self.active.unnamed_here
                     && let Some(parts) = ParseParts::of(&body)
                 {
@@ -426,19 +443,25 @@ impl Desk<'_> {
         if !effects.is_harmless() {
             self.look_at(effects)?;
             // What was prepared as DEALLOCATE ALL does what it says, and so to the other clients' statements here.
-            self.about_statements_prepared(out, frame, &effects.verb);
+            self.about_statements_prepared(out, frame, &effects.verb)?;
         }
         self.guard_sequences(out, frame, effects);
         Ok(())
     }
 
-    fn about_statements_prepared(&mut self, out: &mut Outgoing<'_>, frame: Frame, verb: &Verb) {
+    fn about_statements_prepared(
+        &mut self,
+        out: &mut Outgoing<'_>,
+        frame: Frame,
+        verb: &Verb,
+    ) -> Result<(), Stop> {
         match verb {
             Verb::DeallocateAll => self.deallocates(None),
             verb => {
-                self.about_statements(out, frame, verb);
+                self.about_statements(out, frame, verb)?;
             }
         }
+        Ok(())
     }
 
     #[inline]
@@ -448,6 +471,9 @@ impl Desk<'_> {
             return Ok(());
         };
         if let Some(statement) = self.statement_of(out, frame, parts.statement, true)? {
+            if statement.effects.unknown_names {
+                parts.values().filter_map(custom_name).for_each(|name| self.active.note_name(name));
+            }
             let mut name = [0; 16];
             let name = statement.short_name(&mut name);
             let total = out.total(frame);
@@ -517,4 +543,11 @@ impl Desk<'_> {
 fn shared(statement: Arc<Statement>) -> Option<Known> {
     let generation = statement.generation();
     Some(Known::Shared(statement, generation))
+}
+
+/// A value that may be the name of a custom setting.
+fn custom_name(value: &[u8]) -> Option<&str> {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.$".contains(byte) || *byte >= 0x80;
+    let name = std::str::from_utf8(value).ok()?;
+    (name.contains('.') && name.len() <= LONGEST_NAME && value.iter().all(is_name)).then_some(name)
 }

@@ -45,10 +45,14 @@ impl Session {
     /// Passes messages of the client on to its server. `front`, if its server connection is new, goes before them in the
     /// same write.
     pub(super) fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8], front: Option<Vec<u8>>) -> Step {
+        let settled = matches!(&self.state, State::Active(active) if active.lease.ledger.is_settled());
+        let continues = front.is_none() && !settled;
         let mut front = match front {
             Some(front) => front,
             None => self.request_begins(),
         };
+        let State::Active(active) = &self.state else { return Ok(()) };
+        let ahead = active.lease.ledger.unanswered();
         if front.is_empty() {
             front = SCRATCH.take();
         }
@@ -59,8 +63,8 @@ impl Session {
         // What the ledger has noted has to be sent, also in front of a violation.
         let server = &mut **lease;
         let message = out.up_to(at);
-        if !*stalled && broken.is_none() {
-            server.replay.keep(&server.ledger, message.get(before..).unwrap_or_default());
+        if !*stalled && !continues && broken.is_none() {
+            server.replay.keep(&server.ledger, ahead, message.get(before..).unwrap_or_default());
         }
         // A server that is gone is noticed by the read that follows, which may still bring its last words.
         let _ = server.outbox.write(&mut server.stream, cx, message);

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Instant;
 
@@ -193,6 +194,9 @@ impl Session {
                 self.pool.metrics.executed(now.saturating_duration_since(active.exec_since));
             }
             let status = active.lease.ledger.status();
+            if status == Status::Idle && std::mem::take(&mut active.changed_schema) {
+                self.pool.schema.fetch_add(1, Ordering::Relaxed);
+            }
             active.reshaped &= status != Status::Idle || !active.suspects.is_empty();
             if status != Status::Idle && self.pool.params.mode == PoolMode::Statement {
                 self.write_up_to(cx, &mut incoming, at)?;
@@ -394,12 +398,13 @@ impl Session {
         self.pool.metrics.reprepared();
         let State::Active(Active { lease, .. }) = &mut self.state else { return };
         let mut message = vec![];
+        let schema = self.pool.schema.load(Ordering::Relaxed);
         let used = std::mem::take(&mut lease.replay.used);
         for Used { statement, prepares, .. } in &used {
             let mut name = [0; 16];
             lease.own_close(&mut message, statement.short_name(&mut name));
             let at = lease.ledger.next_moment();
-            lease.statements.prepare(at, statement);
+            lease.statements.prepare(at, statement, schema);
             if !prepares {
                 lease.ledger.sent_own_parse(at);
                 statement.parse(&mut message);
@@ -425,7 +430,7 @@ impl Session {
             return Meaning::Pass;
         }
         let suspects = suspects_of_tag(tag, active.pins);
-        let rare = !suspects.is_empty() || matches!(tag.first(), Some(b'D' | b'L'));
+        let rare = !suspects.is_empty() || matches!(tag.first(), Some(b'A' | b'D' | b'L'));
         if !rare {
             return Meaning::Pass;
         }
@@ -440,9 +445,9 @@ impl Session {
         match tag.strip_suffix(b"\0").unwrap_or(tag) {
             b"DISCARD ALL" => {
                 active.discarded = true;
-                active.unnamed_here = false;
                 // Everything is as it was at the server connection's login: there is nothing to ask.
                 active.suspects = Suspects::NONE;
+                active.resets = false;
                 active.lease.is_clean(Pins::NONE);
                 // What was loaded stays.
                 for reason in active.pins.iter().filter(|reason| *reason != PinReason::Load) {
@@ -450,12 +455,16 @@ impl Session {
                 }
                 if let Some(statements) = &mut self.statements {
                     statements.remove_all();
-                    statements.end_unnamed();
                 }
             }
             b"DISCARD SEQUENCES" => active.unpin(PinReason::SequenceValue),
             b"LOAD" => active.pin(PinReason::Load),
             b"DEALLOCATE" | b"DEALLOCATE ALL" => return self.deallocated(),
+            tag if tag.starts_with(b"ALTER ") || tag.starts_with(b"DROP ") => {
+                // For the client itself, and for all others once it is committed.
+                self.pool.schema.fetch_add(1, Ordering::Relaxed);
+                active.changed_schema = true;
+            }
             _ => {}
         }
         Meaning::Pass

@@ -1,6 +1,6 @@
 //! A pool, and how a client gets a server connection from it.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,8 @@ pub struct Pool {
     pub clients: AtomicUsize,
     /// Clients that keep a server connection beyond their transactions.
     pub pinned: Pinned,
+    /// Goes up when a client has changed tables: what was prepared before may be out of date.
+    pub schema: AtomicU32,
     pub(super) id: PoolId,
     pub(super) upstream: Arc<Upstream>,
     stores: Vec<Store>,
@@ -65,7 +67,8 @@ impl Pool {
         let stores = (0..homes).map(|_| Store::new(params.size)).collect();
         let (greeting, clients, failure) = (Greeting::default(), AtomicUsize::new(0), Mutex::new(None));
         let pinned = Pinned::default();
-        Self { params, metrics, greeting, clients, pinned, id, upstream, stores, dialler, failure }
+        let schema = AtomicU32::new(0);
+        Self { params, metrics, greeting, clients, pinned, schema, id, upstream, stores, dialler, failure }
     }
 
     /// `database/user`, as in the DETAIL of a refusal.

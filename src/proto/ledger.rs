@@ -390,12 +390,18 @@ impl Ledger {
         self.sent.retain(|sent| !matches!(sent, Sent::Answered(..)));
     }
 
-    /// What is sent and not answered, if it is one batch that ends in a Sync. To be kept in `messages`, whose memory is
+    /// How many messages are not answered.
+    pub fn unanswered(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// What is sent and not answered behind the first `ahead` messages, if it is one batch that ends in a Sync. To be kept in `messages`, whose memory is
     /// used again.
-    pub fn one_batch(&self, messages: &mut Messages) -> bool {
+    pub fn one_batch(&self, ahead: usize, messages: &mut Messages) -> bool {
         messages.0.clear();
+        let sent = self.sent.iter().skip(ahead);
         // What the proxy answers itself at the very beginning is answered by the time that anything fails.
-        messages.0.extend(self.sent.iter().skip_while(|sent| matches!(sent, Sent::Answered(..))));
+        messages.0.extend(sent.skip_while(|sent| matches!(sent, Sent::Answered(..))));
         if messages.0.iter().any(|sent| matches!(sent, Sent::Answered(..))) {
             return false;
         }
@@ -435,6 +441,8 @@ impl Ledger {
             self.sent.pop_front();
         }
         match (kind, self.sent.front()) {
+            // The client has had it when it prepared the statement itself.
+            (tag::NOTICE_RESPONSE, Some(Sent::OwnParse(_))) => Verdict::Swallow,
             (
                 tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS,
                 Some(Sent::Injected | Sent::Audit | Sent::Spoil),

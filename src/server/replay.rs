@@ -55,17 +55,17 @@ impl Replay {
         }
     }
 
-    /// A whole batch is about to be sent: keeps it if it can be sent again. A client that neither prepares in it nor asks what
+    /// A whole batch is about to be sent, `ahead` messages of the proxy's own in front of it: keeps it if it can be sent again. A client that neither prepares in it nor asks what
     /// the results look like would take them for what they were: it gets the error, as directly.
     #[inline]
-    pub fn keep(&mut self, ledger: &Ledger, bytes: &[u8]) {
+    pub fn keep(&mut self, ledger: &Ledger, ahead: usize, bytes: &[u8]) {
         if self.used.is_empty() || self.used.len() > MOST_STATEMENTS || bytes.len() > LONGEST {
             return;
         }
         if !self.describes && !self.used.iter().all(|used| used.is_new) {
             return;
         }
-        if ledger.status() == Status::Idle && ledger.one_batch(&mut self.messages) {
+        if ledger.status() == Status::Idle && ledger.one_batch(ahead, &mut self.messages) {
             self.bytes.clear();
             self.bytes.extend_from_slice(bytes);
             self.armed = true;

@@ -1,4 +1,5 @@
-//! The drivers that people use, each run directly and through the proxy with the same result: `tests/drivers/run.py`.
+//! The drivers and ORMs that people use, each run directly and through the proxy with the same result:
+//! `tests/drivers/run.py`, and with their own defaults `tests/drivers/defaults/run.py`.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -13,20 +14,41 @@ use crate::support::proxy::{Database, Proxy, ProxyOptions};
 const DRIVERS: [&str; 7] =
     ["tokio-postgres", "psycopg", "asyncpg", "node-postgres", "postgres-js", "lib-pq", "pgx"];
 
-/// One trial for each driver. Ignored are those that `PGCORRAL_SKIP_DRIVERS` lists, and no others: a driver that is not
-/// installed is a failure.
+/// As `tests/drivers/defaults/run.py` calls them.
+const DEFAULTS: [&str; 15] = [
+    "psycopg",
+    "asyncpg",
+    "sqlalchemy-null",
+    "sqlalchemy-queue",
+    "django",
+    "node-postgres",
+    "postgres-js",
+    "drizzle",
+    "knex",
+    "lib-pq",
+    "pgx",
+    "pgjdbc",
+    "tokio-postgres",
+    "sqlx",
+    "diesel",
+];
+
+/// One trial for each driver of each matrix. Ignored are those that `PGCORRAL_SKIP_DRIVERS` lists, and no others: a driver
+/// that is not installed is a failure.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
     let skipped = std::env::var("PGCORRAL_SKIP_DRIVERS").unwrap_or_default();
-    let trial = |driver: &'static str| {
+    let trial = |matrix: &str, driver: &'static str, test: fn(&Ground, &str)| {
         let ground = Arc::clone(ground);
         let ignored = skipped.split([',', ' ']).any(|name| name == driver);
         let run = move || {
-            same_with_and_without_proxy(&ground, driver);
+            test(&ground, driver);
             Ok(())
         };
-        Trial::test(format!("drivers::{driver}"), run).with_ignored_flag(ignored)
+        Trial::test(format!("{matrix}::{driver}"), run).with_ignored_flag(ignored)
     };
-    DRIVERS.map(trial).into()
+    let drivers = DRIVERS.iter().map(|driver| trial("drivers", driver, same_with_and_without_proxy));
+    let defaults = DEFAULTS.iter().map(|driver| trial("defaults", driver, same_with_its_defaults));
+    drivers.chain(defaults).collect()
 }
 
 fn same_with_and_without_proxy(ground: &Ground, driver: &str) {
@@ -43,12 +65,27 @@ fn same_with_and_without_proxy(ground: &Ground, driver: &str) {
     };
     let proxy = Proxy::start(&options);
     let through = tenant.url(proxy.address);
+    let urls = [tenant.url(address(ground.cluster())), through.clone(), format!("{through}_session")];
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/drivers/run.py");
+    run(script, &urls, driver);
+}
+
+/// Twenty clients as functions have them, on two server connections.
+fn same_with_its_defaults(ground: &Ground, driver: &str) {
+    let tenant = ground.tenant(&format!("defaults_{}", driver.replace('-', "_")));
+    let options = ProxyOptions {
+        max_wait: Some("60s".to_owned()),
+        ..ProxyOptions::new(vec![tenant.database(ground.cluster(), 2)])
+    };
+    let proxy = Proxy::start(&options);
+    let urls = [tenant.url(address(ground.cluster())), tenant.url(proxy.address)];
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/drivers/defaults/run.py");
+    run(script, &urls, driver);
+}
+
+fn run(script: &str, urls: &[String], driver: &str) {
     let mut command = Command::new("python3");
-    command
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/drivers/run.py"))
-        .args([&tenant.url(address(ground.cluster())), &through, &format!("{through}_session")])
-        .args(["--only", driver])
-        .stdin(Stdio::null());
+    command.arg(script).args(urls).args(["--only", driver]).stdin(Stdio::null());
     if let Some(example) = rust_driver() {
         command.env("PGCORRAL_RUST_DRIVER", example);
     }

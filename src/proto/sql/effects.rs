@@ -19,8 +19,10 @@ pub struct Effects {
     pub reads_sequence: bool,
     /// Custom settings (with a dot in their name) that it may set: PostgreSQL does not list those.
     pub names: Vec<String>,
-    /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`, `SET TIME ZONE LOCAL`.
+    /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`, `SET TIME ZONE LOCAL`, `DISCARD ALL`.
     pub resets: bool,
+    /// It may set custom settings under names that it does not say.
+    pub unknown_names: bool,
     /// It may set, if only for its transaction, what decides how a text is read: the format of dates, say.
     pub reshapes: bool,
     /// What has to be known before it is sent.
@@ -146,10 +148,15 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"reset" => {
             effects.suspects.insert(Suspects::SETTINGS);
             effects.resets = true;
+            // SET NAMES without one, too.
+            effects.resets |= rest.len() == 1;
             effects.reshapes |= reshapes(rest);
             note_name(rest, effects);
         }
-        b"discard" => effects.suspects.insert(Suspects::TEMP),
+        b"discard" => {
+            effects.suspects.insert(Suspects::TEMP);
+            effects.resets |= rest.first().is_some_and(|token| token.is("all"));
+        }
         b"listen" => {
             effects.suspects.insert(Suspects::LISTENING);
             effects.pins.insert(PinReason::Listen);
@@ -171,6 +178,7 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"do" => {
             effects.suspects.insert(Suspects::ALL);
             effects.reshapes = true;
+            effects.unknown_names = true;
         }
         _ => {}
     }
@@ -306,6 +314,7 @@ fn set_config(behind: &[Token<'_>], effects: &mut Effects) {
         }
     }
     note(name, effects);
+    effects.unknown_names |= name.is_empty();
     effects.reshapes |= !name.contains(&b'.') && decides_reading(name);
     effects.suspects.insert(Suspects::SETTINGS);
 }

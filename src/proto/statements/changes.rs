@@ -15,6 +15,13 @@ pub struct Moment {
     pub batch: u32,
 }
 
+impl Moment {
+    /// It is behind this change.
+    pub fn is_behind(&self, other: Sequence) -> bool {
+        !is_at_most(self.sequence, other)
+    }
+}
+
 /// A change whose message is not answered yet, and what was there before it.
 #[derive(Debug)]
 struct Change<K, V> {

@@ -44,6 +44,29 @@ impl<'a> BindParts<'a> {
     }
 }
 
+impl<'a> BindParts<'a> {
+    /// The values of the parameters, as far as they are there.
+    pub fn values(&self) -> impl Iterator<Item = &'a [u8]> {
+        let formats = count(self.rest).map_or(0, |(count, _)| count);
+        let behind = self.rest.get(2 + 2 * formats..).unwrap_or_default();
+        let (mut left, mut rest) = count(behind).unwrap_or((0, &[]));
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let (length, behind) = rest.split_first_chunk()?;
+            // -1 is NULL.
+            let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+            let (value, behind) = behind.split_at_checked(length)?;
+            rest = behind;
+            Some(value)
+        })
+    }
+}
+
+fn count(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (count, rest) = bytes.split_first_chunk()?;
+    Some((usize::from(u16::from_be_bytes(*count)), rest))
+}
+
 /// The name in the body of a Describe or Close message, behind its kind (`S` or `P`); None if it is not well formed.
 pub fn named(body: &[u8]) -> Option<(u8, &[u8])> {
     let (kind, rest) = body.split_first()?;
@@ -120,5 +143,14 @@ mod tests {
         let mut message = vec![];
         renamed_bind(&mut message, &parts, 5 + body.len(), b"pgc_12");
         assert_eq!(message, b"B\0\0\0\x16portal\0pgc_12\0rest");
+    }
+
+    #[test]
+    fn values_of_a_bind() {
+        let body = b"\0\0\0\x01\0\0\0\x03\0\0\0\x02ab\xff\xff\xff\xff\0\0\0\x01c\0\0";
+        let values = |body| BindParts::of(body).map(|parts| parts.values().collect::<Vec<_>>());
+        assert_eq!(values(&body[..]), Some(vec![&b"ab"[..], b"", b"c"]));
+        assert_eq!(values(&body[..14]), Some(vec![&b"ab"[..]]));
+        assert_eq!(values(&body[..4]), Some(vec![]));
     }
 }

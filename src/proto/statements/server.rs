@@ -22,6 +22,8 @@ pub struct ServerStatements {
 struct Prepared {
     generation: u32,
     used: u64,
+    /// How often tables had changed by then.
+    schema: u32,
 }
 
 /// Whether a statement is prepared on a server connection.
@@ -70,9 +72,14 @@ impl ServerStatements {
         }
     }
 
-    /// The Parse of a statement is sent.
-    pub fn prepare(&mut self, at: Moment, statement: &Statement) {
-        let prepared = Prepared { generation: statement.generation(), used: self.clock };
+    /// Whether a statement was prepared when tables had changed so often.
+    pub fn is_under(&self, statement: &Statement, schema: u32) -> bool {
+        self.by_id.get(&statement.id).is_some_and(|prepared| prepared.schema == schema)
+    }
+
+    /// The Parse of a statement is sent, when tables have changed so often.
+    pub fn prepare(&mut self, at: Moment, statement: &Statement, schema: u32) {
+        let prepared = Prepared { generation: statement.generation(), used: self.clock, schema };
         let before = self.by_id.insert(statement.id, prepared);
         self.changes.note(at, statement.id, before);
     }
@@ -143,13 +150,13 @@ mod tests {
     fn what_was_not_run_is_taken_back_and_what_was_is_not() {
         let all = statements(3);
         let mut server = ServerStatements::new(10);
-        server.prepare(at(1, 1), &all[0]);
-        server.prepare(at(2, 1), &all[1]);
+        server.prepare(at(1, 1), &all[0], 0);
+        server.prepare(at(2, 1), &all[1], 0);
         assert_eq!(server.find(&all[0], 1), Place::Prepared);
         assert_eq!(server.find(&all[0], 2), Place::Open);
         server.confirm(1);
         server.close(at(3, 1), all[0].id);
-        server.prepare(at(4, 2), &all[2]);
+        server.prepare(at(4, 2), &all[2], 0);
         server.void(Voided { through: 3, failed: None });
         assert_eq!(server.find(&all[0], 2), Place::Prepared);
         assert_eq!(server.find(&all[1], 2), Place::Missing);
@@ -163,7 +170,7 @@ mod tests {
         let mut server = ServerStatements::new(2);
         for (n, statement) in all.iter().take(2).enumerate() {
             server.find(statement, 1);
-            server.prepare(at(n as u32, 1), statement);
+            server.prepare(at(n as u32, 1), statement, 0);
         }
         server.confirm(9);
         assert_eq!(server.find(&all[0], 2), Place::Prepared);
@@ -176,7 +183,7 @@ mod tests {
     fn outdated_everywhere() {
         let all = statements(1);
         let mut server = ServerStatements::new(2);
-        server.prepare(at(1, 1), &all[0]);
+        server.prepare(at(1, 1), &all[0], 0);
         server.confirm(1);
         all[0].outdate();
         assert_eq!(server.find(&all[0], 2), Place::Outdated);
