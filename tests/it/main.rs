@@ -8,6 +8,7 @@
     reason = "a test that cannot go on has failed; clippy.toml exempts only `#[test]`"
 )]
 
+mod abandoned;
 mod cancels;
 mod check;
 mod conformance;
@@ -18,11 +19,15 @@ mod harness;
 mod limits;
 mod login;
 mod modes;
+mod pins;
 mod poolers;
 mod queue;
 mod regressions;
+mod session_state;
+mod statements;
 mod storm;
 mod support;
+mod timeouts;
 mod transports;
 
 use std::sync::Arc;
@@ -52,6 +57,11 @@ fn main() -> std::process::ExitCode {
         modes::trials,
         poolers::trials,
         regressions::trials,
+        session_state::trials,
+        statements::trials,
+        pins::trials,
+        timeouts::trials,
+        abandoned::trials,
         transports::trials,
     ] {
         trials.extend(group(&ground));

@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod decode;
 pub mod ground;
 pub mod proxy;
+pub mod requests;
 pub mod script;
 pub mod text;
 pub mod transcript;

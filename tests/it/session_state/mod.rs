@@ -1,0 +1,175 @@
+//! A session through the proxy is a session, whatever the other clients of its server connections do: random sequences
+//! of statements that change session state, from five clients on a pool of two, each statement also sent on a direct
+//! connection of its own. The answers have to be the same, message by message.
+//!
+//! `PGCORRAL_SEQUENCES`: how many (1500). `PGCORRAL_SEED`: the first seed; each sequence has the next one. With both, and
+//! the same `PGCORRAL_THREADS` (4), a run is the same again. `PGCORRAL_WITHOUT`: topics to leave out, with commas between.
+//! A sequence that fails is cut down to what is needed for it to fail, and printed as a conformance file has it.
+
+pub mod answer;
+mod batches;
+mod generator;
+mod player;
+mod shrink;
+mod statements;
+mod step;
+mod world;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use libtest_mimic::Trial;
+
+use crate::Test;
+use crate::support::ground::Ground;
+
+use generator::{Generator, Topic};
+use player::Player;
+use shrink::{Failure, Sequence};
+use world::{Servers, Subject, Variant, World};
+
+/// All trials of this file.
+pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
+    crate::trials("session_state", ground, TESTS)
+}
+
+const TESTS: &[Test] = &[
+    ("the_oracle_agrees_with_itself", |_| some_of(Subject::Nothing)),
+    ("session_mode_is_a_session", |_| some_of(Subject::SessionMode)),
+    ("transaction_mode_is_a_session", |_| transaction_mode()),
+];
+
+/// Longest wait for an answer: longer than one in the queue, which is then the answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Sequences of before a failure that are kept, in case it needs what they left behind.
+const HISTORY: usize = 40;
+
+/// Each thread has a proxy of its own, configured in its own way.
+const VARIANTS: [Variant; 4] = [
+    Variant { name: "state_a", subject: Subject::TransactionMode, lines: &[] },
+    Variant { name: "state_b", subject: Subject::TransactionMode, lines: &["max_prepared_statements = 3"] },
+    Variant {
+        name: "state_c",
+        subject: Subject::TransactionMode,
+        lines: &["promote_unnamed = false", "trace_comments = \"keep\"", "max_prepared_statements = 8"],
+    },
+    Variant { name: "state_d", subject: Subject::TransactionMode, lines: &["reset = \"always\""] },
+];
+
+/// Which sequences are played.
+#[derive(Debug, Clone)]
+struct Range {
+    first: u64,
+    count: u64,
+    topics: Vec<Topic>,
+}
+
+impl Range {
+    /// So many, if the environment does not say.
+    fn from_environment(count: u64) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let first = number("PGCORRAL_SEED").unwrap_or_else(|| u64::from(now.subsec_micros()) * 1_000_000);
+        Self { first, count: number("PGCORRAL_SEQUENCES").unwrap_or(count), topics: topics() }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
+fn topics() -> Vec<Topic> {
+    let without = std::env::var("PGCORRAL_WITHOUT").unwrap_or_default();
+    let without: Vec<&str> = without.split(',').filter(|name| !name.is_empty()).collect();
+    for name in &without {
+        assert!(Topic::ALL.iter().any(|(known, _)| known == name), "PGCORRAL_WITHOUT: no topic {name:?}");
+    }
+    Topic::ALL.iter().filter(|(name, _)| !without.contains(name)).map(|(_, topic)| *topic).collect()
+}
+
+/// The harness and its oracle: the same sequences without a pool between.
+fn some_of(subject: Subject) {
+    run(&[Variant { name: "state_e", subject, lines: &[] }], &Range::from_environment(200));
+}
+
+fn transaction_mode() {
+    let threads = number("PGCORRAL_THREADS").map_or(VARIANTS.len(), |n| usize::try_from(n).expect("few"));
+    run(&VARIANTS[..threads.clamp(1, VARIANTS.len())], &Range::from_environment(1500));
+}
+
+/// Plays the sequences, each to one of the worlds, all worlds at once; the first failure ends it.
+fn run(variants: &[Variant], range: &Range) {
+    let servers = Servers::start();
+    let over = AtomicBool::new(false);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..variants.len())
+            .map(|at| {
+                let (servers, over) = (&servers, &over);
+                let seeds = (range.first + at as u64..range.first + range.count).step_by(variants.len());
+                scope.spawn(move || thread(servers, variants[at], seeds, &range.topics, over))
+            })
+            .collect();
+        threads.into_iter().filter_map(|thread| thread.join().expect("a thread")).collect()
+    });
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn thread(
+    servers: &Servers,
+    variant: Variant,
+    seeds: impl Iterator<Item = u64>,
+    topics: &[Topic],
+    over: &AtomicBool,
+) -> Option<String> {
+    let mut world = World::new(servers, variant);
+    let failure = first_failure(&world, seeds, topics, over)?;
+    over.store(true, Ordering::Relaxed);
+    let seed = failure.seed;
+    let log = world.log_tail();
+    let cut = shrink::shrink(&mut world, failure);
+    Some(format!("seed {seed}, {variant:?}\n{cut}the end of the proxy's log:\n{log}"))
+}
+
+fn first_failure(
+    world: &World<'_>,
+    seeds: impl Iterator<Item = u64>,
+    topics: &[Topic],
+    over: &AtomicBool,
+) -> Option<Failure> {
+    let mut player = Player::new(world, PATIENCE);
+    let mut history: VecDeque<Sequence> = VecDeque::new();
+    for seed in seeds {
+        if over.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut sequence = Sequence::new();
+        let played = play(&mut player, seed, &world.tenant().name, topics, &mut sequence);
+        history.push_back(sequence);
+        if let Err(difference) = played {
+            return Some(Failure { seed, difference, history: history.into() });
+        }
+        if history.len() > HISTORY {
+            history.pop_front();
+        }
+    }
+    None
+}
+
+/// Makes and plays the sequence of a seed, and keeps what was played.
+fn play(
+    player: &mut Player<'_>,
+    seed: u64,
+    role: &str,
+    topics: &[Topic],
+    sequence: &mut Sequence,
+) -> Result<(), String> {
+    let mut generator = Generator::new(seed, role, topics);
+    while let Some(step) = generator.next(player) {
+        sequence.push(step.clone());
+        player.play(&step)?;
+    }
+    player.tidy(sequence)
+}
