@@ -204,7 +204,7 @@ func (s *scenario) shut(c *client) interface{} {
 // withExtra is for a client that has just connected; what it has left behind goes with it.
 func (s *scenario) withExtra(work func() interface{}) interface{} {
 	// The one before has left a moment ago, and may still be on its way out.
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(100 * time.Millisecond)
 	s.open(s.extra)
 	defer s.shut(s.extra)
 	return work()
@@ -423,8 +423,7 @@ func (s *scenario) checkAdvisoryLock() interface{} {
 	return s.script(s.company, step{s.extra, "select pg_advisory_lock(" + key + ")::text"},
 		step{other, "select pg_try_advisory_xact_lock(" + key + ")"},
 		step{s.extra, "select count(*) from pg_locks where locktype = 'advisory' and objid = " + key + " and pid = pg_backend_pid()"},
-		step{s.extra, "select pg_advisory_unlock(" + key + ")"}, step{other, "select pg_try_advisory_lock(" + key + ")"},
-		step{other, "select pg_advisory_unlock(" + key + ")"})
+		step{s.extra, "select pg_advisory_unlock(" + key + ")"}, step{other, "select pg_try_advisory_xact_lock(" + key + ")"})
 }
 
 func (s *scenario) checkHoldCursor() interface{} {

@@ -356,7 +356,7 @@ public final class DefaultPgjdbc {
     /** Gives a client that has just connected; what it leaves behind goes with it. */
     Object withExtra(Callable<Object> work) throws Exception {
         // The one before has left a moment ago, and may still be on its way out.
-        Thread.sleep(50);
+        Thread.sleep(100);
         open(extra, 0);
         try {
             return work.call();
@@ -528,8 +528,7 @@ public final class DefaultPgjdbc {
             new Step(other, "select pg_try_advisory_xact_lock(" + key + ")"),
             new Step(extra, "select count(*) from pg_locks where locktype = 'advisory' and objid = " + key
                 + " and pid = pg_backend_pid()"),
-            new Step(extra, "select pg_advisory_unlock(" + key + ")"), new Step(other, "select pg_try_advisory_lock(" + key + ")"),
-            new Step(other, "select pg_advisory_unlock(" + key + ")"));
+            new Step(extra, "select pg_advisory_unlock(" + key + ")"), new Step(other, "select pg_try_advisory_xact_lock(" + key + ")"));
     }
 
     /** Asked for in the transaction that drew the number, and again in later ones. */

@@ -92,7 +92,7 @@ exports.run = library => {
   // Gives a client that has just connected; what it leaves behind goes with it.
   const withExtra = async work => {
     // The one before has left a moment ago, and may still be on its way out.
-    await sleep(50)
+    await sleep(100)
     await connect(extra)
     try {
       return await work()
@@ -259,8 +259,7 @@ exports.run = library => {
         [clients[0], `select pg_try_advisory_xact_lock(${key})`],
         [extra, `select count(*) from pg_locks where locktype = 'advisory' and objid = ${key} and pid = pg_backend_pid()`],
         [extra, `select pg_advisory_unlock(${key})`],
-        [clients[0], `select pg_try_advisory_lock(${key})`],
-        [clients[0], `select pg_advisory_unlock(${key})`],
+        [clients[0], `select pg_try_advisory_xact_lock(${key})`],
       ]) {
         seen.push(await statement(client, text))
         await others()

@@ -196,7 +196,7 @@ class Scenario:
     def with_extra(self, work):
         """Gives a client that has just connected; what it leaves behind goes with it."""
         # The one before has left a moment ago, and may still be on its way out.
-        time.sleep(0.05)
+        time.sleep(0.1)
         self.connect(self.extra)
         try:
             return plain(work())
@@ -386,8 +386,7 @@ class Scenario:
                                  (self.extra, "select count(*) from pg_locks where locktype = 'advisory'"
                                               f" and objid = {key} and pid = pg_backend_pid()"),
                                  (self.extra, f"select pg_advisory_unlock({key})"),
-                                 (other, f"select pg_try_advisory_lock({key})"),
-                                 (other, f"select pg_advisory_unlock({key})")):
+                                 (other, f"select pg_try_advisory_xact_lock({key})")):
                 seen.append(client.do(self.statement, client, text))
                 self.others()
             return seen

@@ -230,7 +230,7 @@ impl<L: Library> Scenario<'_, L> {
     /// A client that has just connected; what it leaves behind goes with it.
     fn extra(&self) -> Outcome<Client<L::Session>> {
         // The one before has left a moment ago, and may still be on its way out.
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(100));
         Ok(Client { number: CLIENTS, session: Some(self.library.connect()?) })
     }
 
@@ -455,8 +455,7 @@ impl<L: Library> Scenario<'_, L> {
                 ),
             ),
             (true, format!("select pg_advisory_unlock({key})")),
-            (false, format!("select pg_try_advisory_lock({key})")),
-            (false, format!("select pg_advisory_unlock({key})")),
+            (false, format!("select pg_try_advisory_xact_lock({key})")),
         ] {
             let client = if by_extra { &mut extra } else { self.clients.first_mut().ok_or("no client")? };
             seen.push(statement(self.library, client, &text, &[])?);
