@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::refusal::Timeout;
 use crate::pool::{Lease, PinSlot, Pool};
 use crate::proto::audit::{Answer, Suspects};
+use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
 use crate::proto::statements::{Moment, Sequence};
 
@@ -55,6 +56,8 @@ pub(super) struct Active {
     pub(super) foreign: bool,
     /// Settings may be as the server has them by default, and not as the client logged in with them.
     pub(super) resets: bool,
+    /// The client's settings as they were when its transaction began, if it has changed some.
+    pub(super) wanted_before: Option<Arc<Parameters>>,
     /// A custom setting may have been set whose name is not known.
     pub(super) unknown_names: bool,
     /// The transaction has set what decides how texts are read.
@@ -114,6 +117,7 @@ impl Active {
             reset_batch: 0,
             foreign,
             resets: false,
+            wanted_before: None,
             unknown_names: false,
             reshaped: false,
             held_ready: false,

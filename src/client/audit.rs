@@ -114,6 +114,9 @@ impl Session {
             }
         }
         lease.parameters = has;
+        if lease.ledger.status() != Status::Idle {
+            active.wanted_before.get_or_insert_with(|| Arc::clone(&self.wanted));
+        }
         self.wanted = wanted;
     }
 }

@@ -145,14 +145,15 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// A value that a sequence gave somebody else is not to be seen. Only in front of a transaction: inside, it may be
-    /// the client's own.
-    fn guard_sequences(&mut self, out: &mut Outgoing<'_>, frame: Frame, effects: &Effects) {
-        let foreign = std::mem::take(&mut self.active.foreign);
+    /// A value that a sequence gave somebody else is not to be seen. Only before the transaction has done anything: then,
+    /// it may be the client's own.
+    fn guard_sequences(&mut self, out: &mut Outgoing<'_>, frame: Frame, text: &[u8], effects: &Effects) {
         if !effects.reads_sequence {
+            // Whatever else it does may have got it a value of its own.
+            self.active.foreign &= self.active.foreign && sql::is_transaction_begin(text);
             return;
         }
-        if foreign {
+        if std::mem::take(&mut self.active.foreign) {
             self.active.lease.ledger.sent_injected();
             query(out.before(frame), "DISCARD SEQUENCES");
             self.active.unnamed_here = false;
@@ -162,13 +163,14 @@ impl Desk<'_> {
 
     fn query(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let body = out.body(frame);
-        let effects = sql::effects(body.strip_suffix(b"\0").unwrap_or(body));
+        let text = body.strip_suffix(b"\0").unwrap_or(body);
+        let effects = sql::effects(text);
         let mut instead = None;
         if !effects.is_harmless() {
             self.look_at(&effects)?;
             instead = self.about_statements(out, frame, &effects.verb)?;
         }
-        self.guard_sequences(out, frame, &effects);
+        self.guard_sequences(out, frame, text, &effects);
         if let Some(sql) = instead {
             query(out.instead(frame), sql);
         }
@@ -416,14 +418,14 @@ impl Desk<'_> {
                 // First of all, since a message that has to wait is looked at again from the start.
                 let place = self.place(&statement)?;
                 if executes {
-                    self.will_execute(out, frame, &statement.effects)?;
+                    self.will_execute(out, frame, statement.text(), &statement.effects)?;
                 }
                 self.ensure(out, frame, &statement, place);
                 return Ok(Some(statement));
             }
             Some(Known::Own(body)) => {
                 if executes && let Some(parts) = ParseParts::of(&body) {
-                    self.will_execute(out, frame, &sql::effects(parts.text))?;
+                    self.will_execute(out, frame, parts.text, &sql::effects(parts.text))?;
                 }
                 if self.active.unnamed_is_open() {
                     return Err(Stop::Stall);
@@ -443,13 +445,19 @@ impl Desk<'_> {
         Ok(None)
     }
 
-    fn will_execute(&mut self, out: &mut Outgoing<'_>, frame: Frame, effects: &Effects) -> Result<(), Stop> {
+    fn will_execute(
+        &mut self,
+        out: &mut Outgoing<'_>,
+        frame: Frame,
+        text: &[u8],
+        effects: &Effects,
+    ) -> Result<(), Stop> {
         if !effects.is_harmless() {
             self.look_at(effects)?;
             // What was prepared as DEALLOCATE ALL does what it says, and so to the other clients' statements here.
             self.about_statements_prepared(out, frame, &effects.verb)?;
         }
-        self.guard_sequences(out, frame, effects);
+        self.guard_sequences(out, frame, text, effects);
         Ok(())
     }
 

@@ -30,6 +30,7 @@ impl Session {
             if !std::mem::replace(&mut self.registered, true) {
                 // The same waker for as long as the task lives, so once is enough.
                 self.member.waker.register(cx.waker());
+                self.watch_idle(Instant::now());
                 if let Err(end) = self.from_idle_client(cx, &std::mem::take(&mut early)) {
                     return Poll::Ready(end);
                 }

@@ -3,6 +3,7 @@
 //! A client says when it is to be looked at ([`super::roster::Entry::look_at`]); somebody wakes its task then, and it finds
 //! out for itself what is overdue. So a request costs no timer.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use super::ending::give_back;
 use super::refusal::{self, Timeout};
 use super::session::{End, Session, State, Step};
 use crate::proto::ledger::Status;
+use crate::proto::messages;
+use crate::proto::parameters::Parameters;
 use crate::server::Owed;
 
 /// How long after its cancel request a statement may go on, over `cancel_timeout`, before its server connection is closed.
@@ -24,7 +27,10 @@ impl Session {
         if params.query_timeout.is_zero() && params.transaction_timeout.is_zero() {
             return;
         }
-        self.watch(now);
+        let State::Active(active) = &self.state else { return };
+        let due = [(now, params.query_timeout), (active.transaction_since, params.transaction_timeout)];
+        let due = due.into_iter().filter(|(_, limit)| !limit.is_zero());
+        self.member.look_at(due.filter_map(|(since, limit)| since.checked_add(limit)).min());
     }
 
     /// The client has no server connection any more.
@@ -99,16 +105,16 @@ impl Session {
         match timeout {
             Timeout::Stall => Err(End::Stalled),
             Timeout::ClientIdle | Timeout::Pin => Err(End::Fatal(Box::new(refusal::timeout(timeout)))),
-            Timeout::IdleInTransaction => self.end_transaction(timeout, now),
-            Timeout::Query | Timeout::Transaction => self.stop(timeout, now),
+            Timeout::IdleInTransaction => self.end_transaction(cx, timeout, now),
+            Timeout::Query | Timeout::Transaction => self.stop(cx, timeout, now),
         }
     }
 
     /// A request or its transaction takes too long.
-    fn stop(&mut self, timeout: Timeout, now: Instant) -> Step {
+    fn stop(&mut self, cx: &mut Context<'_>, timeout: Timeout, now: Instant) -> Step {
         let State::Active(active) = &mut self.state else { return Ok(()) };
         if active.lease.ledger.is_settled() {
-            return self.end_transaction(timeout, now);
+            return self.end_transaction(cx, timeout, now);
         }
         if active.timed_out.is_some() {
             return Err(End::Fatal(Box::new(refusal::unstoppable(timeout))));
@@ -126,26 +132,27 @@ impl Session {
     }
 
     /// The client's transaction is rolled back, and its server connection is free. It hears of it with its next message.
-    fn end_transaction(&mut self, timeout: Timeout, now: Instant) -> Step {
+    fn end_transaction(&mut self, cx: &mut Context<'_>, timeout: Timeout, now: Instant) -> Step {
         self.pending = Some(Box::new(refusal::timeout(timeout)));
-        self.take_transaction(now)
+        self.take_transaction(cx, now)
     }
 
     /// The same for a client that has heard of it already.
-    pub(super) fn take_transaction(&mut self, now: Instant) -> Step {
+    pub(super) fn take_transaction(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
         let State::Active(active) = &self.state else { return Ok(()) };
         if !active.pins.is_empty() || !self.pool.gives_back_after_transaction() {
             // Its session's state would go with the server connection.
             let report =
                 self.pending.take().unwrap_or_else(|| Box::new(refusal::timeout(Timeout::Transaction)));
-            let severity = crate::proto::messages::Severity::Fatal;
-            return Err(End::Fatal(Box::new(crate::proto::messages::Report { severity, ..*report })));
+            let severity = messages::Severity::Fatal;
+            return Err(End::Fatal(Box::new(messages::Report { severity, ..*report })));
         }
-        if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
+        if let State::Active(mut active) = std::mem::replace(&mut self.state, State::Idle) {
             self.member.rests();
             if let Some(statements) = &mut self.statements {
                 statements.released();
             }
+            self.settings_are_undone(cx, active.wanted_before.take(), &Arc::clone(&active.lease.base))?;
             let mid_message = !self.inbox.frames.at_boundary();
             give_back(active, Owed::Cancel, mid_message);
         }
@@ -153,6 +160,25 @@ impl Session {
         self.failed = true;
         self.watch_idle(now);
         Ok(())
+    }
+
+    /// What the client has set in its transaction is undone with it; it is told so.
+    pub(super) fn settings_are_undone(
+        &mut self,
+        cx: &mut Context<'_>,
+        before: Option<Arc<Parameters>>,
+        base: &Parameters,
+    ) -> Step {
+        let Some(before) = before else { return Ok(()) };
+        let mut words = vec![];
+        for (name, value) in base.iter() {
+            let (was, is) = (before.get(name).unwrap_or(value), self.wanted.get(name).unwrap_or(value));
+            if was != is {
+                messages::parameter_status(&mut words, name, was);
+            }
+        }
+        self.wanted = before;
+        self.write_client(cx, &words)
     }
 
     /// What there is for the client goes on its way. Ready once it has taken all.

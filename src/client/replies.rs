@@ -194,6 +194,7 @@ impl Session {
                 self.pool.metrics.executed(now.saturating_duration_since(active.exec_since));
             }
             let status = active.lease.ledger.status();
+            let warnings = std::mem::take(&mut active.warnings);
             if status == Status::Idle && std::mem::take(&mut active.changed_schema) {
                 self.pool.schema.fetch_add(1, Ordering::Relaxed);
             }
@@ -201,6 +202,12 @@ impl Session {
             if status != Status::Idle && self.pool.params.mode == PoolMode::Statement {
                 self.write_up_to(cx, &mut incoming, at)?;
                 return Err(End::Fatal(Box::new(refusal::no_transactions())));
+            }
+            if !warnings.is_empty() {
+                self.write_up_to(cx, &mut incoming, at)?;
+                for reason in warnings.iter() {
+                    messages::notice_response(&mut incoming.ahead, &refusal::pinned(reason));
+                }
             }
             if !self.settle_between_transactions(cx, now) {
                 self.kept(cx, &mut incoming, at, now)?;
@@ -233,7 +240,7 @@ impl Session {
             && timeout == Timeout::Transaction
         {
             self.write_up_to(cx, incoming, at)?;
-            return self.take_transaction(now);
+            return self.take_transaction(cx, now);
         }
         self.watch(now);
         Ok(())
@@ -249,6 +256,7 @@ impl Session {
                 tag::READY_FOR_QUERY => {
                     active.ready = true;
                     if lease.ledger.status() == Status::Idle {
+                        active.wanted_before = None;
                         self.pool.metrics.transaction();
                         active.timed_out = None;
                     }
@@ -507,7 +515,10 @@ impl Session {
     /// The server reports a parameter: set by the client, or undone with its transaction. The client's next server
     /// connection shall have it too.
     fn parameter_changed(&mut self, body: &[u8]) -> Meaning {
-        let State::Active(Active { lease, resets, .. }) = &mut self.state else { return Meaning::Pass };
+        let State::Active(Active { lease, resets, wanted_before, .. }) = &mut self.state else {
+            return Meaning::Pass;
+        };
+        wanted_before.get_or_insert_with(|| Arc::clone(&self.wanted));
         let together = Arc::ptr_eq(&lease.parameters, &self.wanted);
         let base = Arc::clone(&lease.base);
         let Some((name, value)) = lease.note_parameter(body) else { return Meaning::Pass };
@@ -546,7 +557,7 @@ impl Session {
     /// The server connection is gone. Every message that is still owed a reply gets an error; a client that was only
     /// sitting in a transaction hears of it with its next message.
     pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str, fate: Fate) -> Step {
-        let State::Active(Active { mut lease, held_ready, .. }) =
+        let State::Active(Active { mut lease, held_ready, wanted_before, .. }) =
             std::mem::replace(&mut self.state, State::Idle)
         else {
             return Ok(());
@@ -559,6 +570,7 @@ impl Session {
         let half_sent = lease.is_mid_reply();
         let (owed, open) = (lease.ledger.ready_owed() + usize::from(held_ready), lease.ledger.wants_sync());
         lease.fate = fate;
+        let base = Arc::clone(&lease.base);
         lease.close(DestroyReason::ServerClosed);
         if half_sent {
             return Err(End::MidMessage);
@@ -574,6 +586,7 @@ impl Session {
                 ..report
             })));
         }
+        self.settings_are_undone(cx, wanted_before, &base)?;
         let mut reply = vec![];
         for _ in 0..owed {
             messages::error_response(&mut reply, &report);

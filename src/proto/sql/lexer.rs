@@ -160,6 +160,13 @@ pub(in crate::proto) fn block_comment(text: &[u8]) -> usize {
     text.len()
 }
 
+/// The statement begins a transaction, and does nothing else.
+#[inline]
+pub fn is_transaction_begin(sql: &[u8]) -> bool {
+    let may_be = sql.first().is_some_and(|first| !first.is_ascii_alphabetic() || b"bBsS".contains(first));
+    may_be && Tokens::new(sql).next().is_some_and(|first| first.is("begin") || first.is("start"))
+}
+
 /// The statement ends a transaction: in a failed one it is let through.
 pub fn is_transaction_end(sql: &[u8]) -> bool {
     let ends = ["commit", "rollback", "abort", "end"];

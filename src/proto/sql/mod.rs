@@ -9,4 +9,4 @@ mod lexer;
 
 pub use effects::{Effects, Verb, effects};
 pub(super) use lexer::block_comment;
-pub use lexer::is_transaction_end;
+pub use lexer::{is_transaction_begin, is_transaction_end};
