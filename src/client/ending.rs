@@ -28,7 +28,7 @@ impl Session {
     pub(super) async fn run(&mut self, mut early: Vec<u8>) {
         let end = poll_fn(|cx| {
             if !std::mem::replace(&mut self.registered, true) {
-                // The same waker for as long as the task lives, so once is enough.
+                // The same waker for as long as the task lives: once is enough until it is used.
                 self.member.waker.register(cx.waker());
                 self.watch_idle(Instant::now());
                 if let Err(end) = self.from_idle_client(cx, &std::mem::take(&mut early)) {

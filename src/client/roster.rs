@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Context;
 use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
@@ -99,8 +100,13 @@ impl Entry {
 
     /// Whether it is due; asked once, it is not any more.
     #[inline]
-    pub fn take_overdue(&self) -> bool {
-        self.overdue.load(Ordering::Relaxed) && self.overdue.swap(false, Ordering::Relaxed)
+    pub fn take_overdue(&self, cx: &Context<'_>) -> bool {
+        if !self.overdue.load(Ordering::Acquire) {
+            return false;
+        }
+        // Being woken uses the waker up. Before the flag is taken back, or who sets it in between would wake nobody.
+        self.waker.register(cx.waker());
+        self.overdue.swap(false, Ordering::AcqRel)
     }
 
     /// Wakes its task if it is due.
@@ -110,7 +116,7 @@ impl Entry {
         if due != 0 && due <= elapsed {
             // What it was due for may have changed by now: it sees for itself, and says when it is due again.
             let _ = self.due.compare_exchange(due, 0, Ordering::Relaxed, Ordering::Relaxed);
-            self.overdue.store(true, Ordering::Relaxed);
+            self.overdue.store(true, Ordering::Release);
             self.waker.wake();
         }
     }

@@ -157,7 +157,7 @@ impl Session {
     /// Runs the session; ready with the reason of its end.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            if self.member.take_overdue()
+            if self.member.take_overdue(cx)
                 && let Err(end) = self.overdue(cx, Instant::now())
             {
                 return Poll::Ready(end);
