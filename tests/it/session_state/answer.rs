@@ -11,6 +11,9 @@ const FIRST_NORMAL_OID: u32 = 16_384;
 /// Fields of errors and notices that name a place in PostgreSQL's source: file, line, routine.
 const SOURCE_FIELDS: &[u8] = b"FLR";
 
+/// A warning about how a literal is written. It comes when a statement is parsed, so not if it is parsed already.
+const ESCAPE_WARNING: &[u8] = b"C22P06\0";
+
 /// The replies up to one ReadyForQuery.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Segment {
@@ -133,6 +136,7 @@ impl Segment {
                     ear.notifications.push((channel, payload));
                     continue;
                 }
+                b'N' if body.windows(7).any(|field| field == ESCAPE_WARNING) => continue,
                 b'E' | b'N' => body = without_source(&body),
                 b'T' => ear.oids.replace_columns(&mut body),
                 b't' => (2..body.len()).step_by(4).for_each(|at| ear.oids.replace(&mut body, at)),
