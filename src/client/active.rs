@@ -50,6 +50,8 @@ pub(super) struct Active {
     pub(super) stalled: bool,
     /// The server has said something since.
     pub(super) progress: bool,
+    /// The batch that has reset settings is not answered yet.
+    pub(super) reset_open: bool,
     /// The batch that has reset settings.
     pub(super) reset_batch: u32,
     /// Others have used the server connection since this client did.
@@ -114,6 +116,7 @@ impl Active {
             changed_schema: false,
             stalled: false,
             progress: false,
+            reset_open: false,
             reset_batch: 0,
             foreign,
             resets: false,

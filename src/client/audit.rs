@@ -106,11 +106,15 @@ impl Session {
         lease.unsure = std::mem::take(&mut active.unknown_names);
         // What it logged in with is what RESET brings back directly; here the server has brought back its own.
         let mut wanted = Arc::clone(&has);
-        for (name, value) in self.login.iter().filter(|(name, _)| resets && is_unset(settings, name)) {
-            Arc::make_mut(&mut wanted).set(name, value);
-            let told = self.wanted.get(name).or(base.get(name));
-            if base.get(name).is_some() && told != Some(value) {
-                messages::parameter_status(words, name, value);
+        for (name, value) in self.login.iter().filter(|_| resets) {
+            if is_unset(settings, name) {
+                Arc::make_mut(&mut wanted).set(name, value);
+            }
+            let now = |settings: &Parameters| settings.get(name).or(base.get(name)).map(str::to_owned);
+            if let Some(value) = now(&wanted).filter(|value| now(&self.wanted).as_ref() != Some(value))
+                && base.get(name).is_some()
+            {
+                messages::parameter_status(words, name, &value);
             }
         }
         lease.parameters = has;

@@ -95,10 +95,8 @@ impl Desk<'_> {
     /// A batch before this one has reset settings: what the client has logged in with is to be set again first.
     #[inline]
     fn waits_for_reset(&self) -> bool {
-        let Active { lease, resets, reset_batch, .. } = &*self.active;
-        // Numbers of batches wrap around.
-        let is_answered = lease.ledger.answering().wrapping_sub(*reset_batch).cast_signed() > 0;
-        *resets && self.logs_in_with && lease.ledger.batch() != *reset_batch && !is_answered
+        let Active { lease, reset_open, reset_batch, .. } = &*self.active;
+        *reset_open && self.logs_in_with && lease.ledger.batch() != *reset_batch
     }
 
     fn names_statements(&self) -> bool {
@@ -136,6 +134,7 @@ impl Desk<'_> {
         self.active.unknown_names |= effects.unknown_names;
         if effects.resets {
             self.active.resets = true;
+            self.active.reset_open = true;
             self.active.reset_batch = self.active.lease.ledger.batch();
         }
         if effects.suspects.contains(Suspects::SETTINGS) {
@@ -154,7 +153,8 @@ impl Desk<'_> {
             return;
         }
         if std::mem::take(&mut self.active.foreign) {
-            self.active.lease.ledger.sent_injected();
+            // In a transaction that has failed meanwhile it fails, too; then nobody gets a value either.
+            self.active.lease.ledger.sent_spoil();
             query(out.before(frame), "DISCARD SEQUENCES");
             self.active.unnamed_here = false;
         }

@@ -316,6 +316,8 @@ impl Session {
     /// PostgreSQL is ready.
     fn ready(&mut self) -> Meaning {
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
+        // Nothing behind it was sent.
+        active.reset_open &= !active.lease.ledger.is_settled();
         if std::mem::take(&mut active.discarded) {
             return Meaning::Discarded;
         }
@@ -392,7 +394,9 @@ impl Session {
             Some(b"0A000") if routine == Some(b"RevalidateCachedQuery") => {
                 lease.replay.used.iter().for_each(|used| used.statement.outdate());
             }
-            Some(b"26000") if routine == Some(b"FetchPreparedStatement") && lease.replay.armed => {
+            Some(b"26000")
+                if lease.replay.armed && memchr::memmem::find(body, SERVER_NAME_PREFIX).is_some() =>
+            {
                 lease.statements.clear();
             }
             _ => return false,

@@ -20,7 +20,7 @@ enum Sent {
     Injected,
     /// The same, and its rows are wanted.
     Audit,
-    /// The same, and it is meant to fail.
+    /// The same, and it may fail.
     Spoil,
     FunctionCall,
     Parse(Sequence),
@@ -345,7 +345,7 @@ impl Ledger {
         self.push(Sent::Injected);
     }
 
-    /// A simple query of the proxy's own goes to the server, which leaves it in a failed transaction.
+    /// A simple query of the proxy's own goes to the server; it is no matter if it fails.
     pub fn sent_spoil(&mut self) {
         self.push(Sent::Spoil);
     }

@@ -148,8 +148,6 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"reset" => {
             effects.suspects.insert(Suspects::SETTINGS);
             effects.resets = true;
-            // SET NAMES without one, too.
-            effects.resets |= rest.len() == 1;
             effects.reshapes |= reshapes(rest);
             note_name(rest, effects);
         }
@@ -200,6 +198,8 @@ fn set(rest: &[Token<'_>], effects: &mut Effects) {
             rest = rest.get(1..).unwrap_or_default();
         }
     }
+    // SET NAMES without one, too.
+    effects.resets |= rest.len() == 1;
     effects.suspects.insert(Suspects::SETTINGS);
     effects.reshapes |= reshapes(rest);
     effects.resets |= rest.iter().any(|token| ["default", "none", "local"].iter().any(|word| token.is(word)));

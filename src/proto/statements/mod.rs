@@ -6,7 +6,7 @@
 //! the message that needs it.
 //!
 //! What a client and a server connection have is changed when a message is sent, since the next one may build on it, and
-//! changed back if the message turns out not to have been run ([`Changes`]).
+//! changed back if the message turns out not to have been run (`Changes`).
 
 mod cache;
 mod changes;

@@ -364,8 +364,9 @@ pub fn local_setting(rng: &mut impl Rng) -> String {
     let (name, values) = pick(rng, SETTINGS);
     let value = pick(rng, values);
     match rng.random_range(0..8) {
-        0..=4 => format!("set local {name} = {value}"),
-        5 => format!("set local {name} to default"),
+        0..=5 => format!("set local {name} = {value}"),
+        // Not `to default`: it goes to the server's default, and not to what the client has logged in with
+        // (docs/session-state.md).
         _ => format!("select set_config('{name}', {}, true)", quoted(value)),
     }
 }
