@@ -149,7 +149,7 @@ impl Desk<'_> {
     fn guard_sequences(&mut self, out: &mut Outgoing<'_>, frame: Frame, text: &[u8], effects: &Effects) {
         if !effects.reads_sequence {
             // Whatever else it does may have got it a value of its own.
-            self.active.foreign &= self.active.foreign && sql::is_transaction_begin(text);
+            self.active.foreign = self.active.foreign && sql::is_transaction_begin(text);
             return;
         }
         if std::mem::take(&mut self.active.foreign) {
