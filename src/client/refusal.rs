@@ -1,16 +1,15 @@
 //! The overload contract: what a client gets that cannot be served. One SQLSTATE table for the whole proxy.
 
-use std::time::Duration;
-
 use crate::guard::{DialCause, ShedReason};
 use crate::obs::LabelValue;
 pub use crate::obs::Timeout;
-use crate::pool::Pool;
+use crate::pool::{Pool, Refused};
 use crate::proto::messages::{Report, Severity};
 use crate::proto::pin::PinReason;
 
 /// A transaction that is not admitted: ERROR inside the session, DETAIL with the reason as in the metric's label.
-pub fn shed(reason: ShedReason, pool: &Pool, waited: Duration) -> Report {
+pub fn shed(refused: Refused, pool: &Pool) -> Report {
+    let Refused { reason, waited, retry_after } = refused;
     let (sqlstate, message, hint) = match reason {
         ShedReason::QueueTimeout => (
             "53300",
@@ -20,6 +19,11 @@ pub fn shed(reason: ShedReason, pool: &Pool, waited: Duration) -> Report {
         ShedReason::QueueFull => (
             "53300",
             "too many clients wait for a server connection",
+            "The pool is busy. Retry after a pause that grows with each attempt.",
+        ),
+        ShedReason::Estimate => (
+            "53300",
+            "no server connection would become free in time",
             "The pool is busy. Retry after a pause that grows with each attempt.",
         ),
         ShedReason::ServerDown => (
@@ -36,7 +40,13 @@ pub fn shed(reason: ShedReason, pool: &Pool, waited: Duration) -> Report {
             ("57P03", "the proxy is shutting down", "Connect again: another instance may be up.")
         }
     };
-    let mut detail = format!("reason={reason} pool={} wait_ms={}", pool.name(), waited.as_millis());
+    let retry_after = retry_after.mul_f64(rand::random_range(0.5..=1.5));
+    let mut detail = format!(
+        "reason={reason} pool={} wait_ms={} retry_after_ms={}",
+        pool.name(),
+        waited.as_millis(),
+        retry_after.as_millis()
+    );
     if let (ShedReason::ServerDown | ShedReason::ServerRefused, Some(failure)) = (reason, pool.failure()) {
         detail = format!("{detail} cause={failure}");
     }

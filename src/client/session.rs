@@ -13,12 +13,13 @@ use tokio::time::Sleep;
 
 use super::active::Active;
 use super::door::Seat;
+use super::function::Function;
 use super::refusal;
 use super::relay::needs_more;
 use super::roster::Member;
-use crate::guard::{Home, ShedReason};
+use crate::guard::{Caller, Home};
 use crate::net::{Inbox, Outbox, Stream};
-use crate::pool::{Checkout, Lease, Pool, WaitEnd, Waiting};
+use crate::pool::{Checkout, Lease, Pool, Refused, WaitEnd, Waiting};
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
 use crate::proto::statements::{ClientStatements, named};
@@ -69,6 +70,8 @@ pub struct Session {
     /// Bytes of its that are counted in the spool.
     pub(super) spooled: usize,
     home: Home,
+    /// As whom it gets server connections.
+    function: Function,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     /// Its task can be woken by the roster.
@@ -131,8 +134,10 @@ impl Session {
         wanted: Arc<Parameters>,
         home: Home,
     ) -> Self {
+        let function = Function::of(&seat.pool, &wanted);
         Self {
             stream,
+            function,
             inbox: Inbox::new(Side::Client),
             outbox: Outbox::default(),
             state: State::Idle,
@@ -275,10 +280,9 @@ impl Session {
         }
         self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
-        match self.pool.checkout(now, self.home) {
-            Checkout::Shed(reason) => {
-                return Ok(Some(self.shed(reason, Duration::ZERO)));
-            }
+        let caller = self.caller();
+        match self.pool.checkout(now, &caller) {
+            Checkout::Shed(refused) => return Ok(Some(self.shed(refused))),
             Checkout::Granted(lease) => self.start(cx, lease, now, bytes)?,
             Checkout::Queued(waiting) => {
                 self.member.waits(waiting.canceller());
@@ -290,9 +294,16 @@ impl Session {
         Ok(None)
     }
 
-    fn shed(&self, reason: ShedReason, waited: Duration) -> Report {
-        self.seat.door().sheds.count(reason.as_str());
-        refusal::shed(reason, &self.pool, waited)
+    fn shed(&self, refused: Refused) -> Report {
+        self.seat.door().sheds.count(refused.reason.as_str());
+        refusal::shed(refused, &self.pool)
+    }
+
+    /// Who asks for a server connection. What the client says of itself, it says by parameters, and is read again when
+    /// those have changed.
+    fn caller(&mut self) -> Caller {
+        self.function.follow(&self.pool, &self.wanted);
+        self.function.caller(self.home, self.member.process_id)
     }
 
     /// Reports an error in place of the message's reply, once up to the Sync that ends its batch.
@@ -358,9 +369,7 @@ impl Session {
                 let since = lease.since();
                 return self.start(cx, lease, since, &queued.backlog);
             }
-            WaitEnd::Shed(reason, waited) => {
-                self.pending = Some(Box::new(self.shed(reason, waited)));
-            }
+            WaitEnd::Shed(refused) => self.pending = Some(Box::new(self.shed(refused))),
             WaitEnd::Cancelled => self.pending = Some(Box::new(refusal::cancelled())),
         }
         self.member.rests();
@@ -413,6 +422,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.seat.door().spool.account(&mut self.spooled, 0);
+        self.function.leave(&self.pool);
     }
 }
 
