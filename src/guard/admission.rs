@@ -177,13 +177,27 @@ impl Gate {
         for at in (0..self.pools[pool.index()].keys.backlogged().len()).rev() {
             let key = self.pools[pool.index()].keys.backlogged()[at];
             self.steer(now, pool, key);
-            let longest = self.longest_wait(pool, key, self.mode(now, pool, key));
+            let mode = self.mode(now, pool, key);
+            let longest = self.longest_wait(pool, key, mode);
+            let kept = if mode == Mode::Standing { self.served_in_time(now, pool, key) } else { 0 };
+            let burst_wait = self.pools[pool.index()].burst_wait;
             while let Some((ticket, waiter)) = self.queue.oldest(pool, key)
-                && now.saturating_duration_since(waiter.arrived) >= longest
+                && let age = now.saturating_duration_since(waiter.arrived)
+                && age >= longest
+                && (age >= burst_wait || self.queue.waiting_of(pool, key) > kept)
             {
                 self.shed(now, ticket, self.dialer.blame(pool), actions);
             }
         }
+    }
+
+    /// How many of a standing queue can be served before `burst_wait`, besides those who arrive meanwhile. They are kept:
+    /// if all were sent away at once, the pool would be idle until they come back.
+    fn served_in_time(&self, now: Instant, pool: PoolId, key: KeyId) -> usize {
+        let known = &self.pools[pool.index()];
+        let trend = &known.keys.get(key).trend;
+        let left = known.burst_wait.saturating_sub(trend.standing(now));
+        (trend.spare_rate(now) * left.as_secs_f64()) as usize
     }
 
     /// Sheds those whose own deadline has come.
@@ -242,7 +256,7 @@ impl Gate {
         let known = &self.pools[pool.index()];
         let trend = &known.keys.get(key).trend;
         let standing = trend.standing(now);
-        if standing <= known.max_wait || self.unsettled(now, pool) {
+        if standing < known.max_wait || self.unsettled(now, pool) {
             return Mode::Short;
         }
         let drained = trend.drained_in(now, self.queue.waiting_of(pool, key));

@@ -66,17 +66,18 @@ impl Trend {
         full
     }
 
-    /// How long it takes until all `waiting` are served, if it goes on as in the last one to two windows. None: for ever.
-    pub(super) fn drained_in(&self, now: Instant, waiting: usize) -> Option<Duration> {
-        let begun = self.begun?;
+    /// How many more were served than came, per second, in the last one to two windows. Zero if more came.
+    pub(super) fn spare_rate(&self, now: Instant) -> f64 {
+        let Some(begun) = self.begun else { return 0.0 };
         let served = (self.last.granted + self.now.granted) as f64;
         let joined = (self.last.arrived + self.now.arrived) as f64;
         let time = WINDOW.as_secs_f64() + now.saturating_duration_since(begun).as_secs_f64();
-        let faster = (served - joined) / time;
-        if faster <= 0.0 {
-            return None;
-        }
-        Duration::try_from_secs_f64(waiting as f64 / faster).ok()
+        ((served - joined) / time).max(0.0)
+    }
+
+    /// How long it takes until all `waiting` are served, if it goes on like that. None: for ever.
+    pub(super) fn drained_in(&self, now: Instant, waiting: usize) -> Option<Duration> {
+        Duration::try_from_secs_f64(waiting as f64 / self.spare_rate(now)).ok()
     }
 
     /// Of those who came in the last window, the share that was served.
