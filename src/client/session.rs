@@ -13,6 +13,7 @@ use tokio::time::Sleep;
 
 use super::active::Active;
 use super::door::Seat;
+use super::function;
 use super::refusal;
 use super::relay::needs_more;
 use super::roster::Member;
@@ -58,6 +59,8 @@ pub struct Session {
     pub(super) wanted: Arc<Parameters>,
     /// Those that it logged in with.
     pub(super) login: Arc<Parameters>,
+    /// The function that it belongs to, by its current `application_name`.
+    pub(super) function: Arc<str>,
     /// To be said instead of serving its next message.
     pub(super) pending: Option<Box<Report>>,
     /// The statements that it has prepared, if any.
@@ -138,14 +141,15 @@ impl Session {
             state: State::Idle,
             member,
             pool: Arc::clone(&seat.pool),
-            seat,
             login: Arc::clone(&wanted),
+            function: function::name(seat.door(), &wanted, &seat.pool.params.user),
             wanted,
             pending: None,
             statements: None,
             idle_since: Instant::now(),
             stalled_since: None,
             spooled: 0,
+            seat,
             home,
             skipping: false,
             registered: false,
