@@ -1,65 +1,75 @@
-//! As whom a client gets server connections: the function that it belongs to, and how long it wants to wait.
+//! As whom a client gets server connections: the function that it belongs to, and how long it wants to wait. Both come from
+//! its parameters, and are kept up with them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::guard::{Caller, Home, KeyId};
+use super::door::Door;
+use super::session::Session;
+use crate::guard::{Caller, KeyId};
 use crate::pool::Pool;
+use crate::proto::function;
 use crate::proto::parameters::Parameters;
+
+const APPLICATION_NAME: &str = "application_name";
 
 /// The client's own deadline for a transaction, from its beginning, in milliseconds: a startup option
 /// (`-c pgcorral.deadline_ms=2500`) or a `SET`, since PostgreSQL lets anybody set a name with a dot.
-pub const DEADLINE: &str = "pgcorral.deadline_ms";
+const DEADLINE: &str = "pgcorral.deadline_ms";
 
-/// As whom a client gets server connections.
-pub(super) struct Function {
+const STATEMENT_TIMEOUT: &str = "statement_timeout";
+
+/// The name of a client's function by what it has logged in with.
+pub(super) fn name(door: &Door, wanted: &Parameters, user: &str) -> Arc<str> {
+    // Nobody logs in without a user, so its address is not needed.
+    let caller =
+        function::Caller { tag: None, application_name: wanted.get(APPLICATION_NAME), user, address: None };
+    door.params.functions.name(&caller).into()
+}
+
+/// What the gate knows a client by.
+pub(super) struct Standing {
     key: KeyId,
     /// Zero: it has not said.
     patience_ms: u32,
-    /// The parameters that this was read from.
-    read: Arc<Parameters>,
 }
 
-impl Function {
-    /// What the parameters of a client of this pool say. To be left when the client goes.
-    pub(super) fn of(pool: &Pool, parameters: &Arc<Parameters>) -> Self {
-        let key = pool.enter_function(name(pool, parameters));
-        Self { key, patience_ms: patience_ms(parameters), read: Arc::clone(parameters) }
+impl Standing {
+    /// A client of this function with these parameters; until it leaves.
+    pub(super) fn of(pool: &Pool, function: &str, wanted: &Parameters) -> Self {
+        Self { key: pool.enter_function(function), patience_ms: patience_ms(wanted) }
     }
 
-    /// Looks whether the client's parameters have changed, and what that means.
-    #[inline]
-    pub(super) fn follow(&mut self, pool: &Pool, parameters: &Arc<Parameters>) {
-        if !Arc::ptr_eq(&self.read, parameters) {
-            self.read_again(pool, parameters);
-        }
-    }
-
-    #[cold]
-    fn read_again(&mut self, pool: &Pool, parameters: &Arc<Parameters>) {
-        let before = self.key;
-        *self = Self::of(pool, parameters);
-        pool.leave_function(before);
-    }
-
-    /// The client has gone.
+    /// The client has gone, or goes by another name.
     pub(super) fn leave(&self, pool: &Pool) {
         pool.leave_function(self.key);
     }
-
-    /// Who asks.
-    #[inline]
-    pub(super) fn caller(&self, home: Home, process_id: i32) -> Caller {
-        let patience = (self.patience_ms > 0).then(|| Duration::from_millis(u64::from(self.patience_ms)));
-        // A number that says nothing about the order in which clients came.
-        let lot = (process_id as u32).wrapping_mul(0x9E37_79B9).rotate_left(15).wrapping_mul(0x85EB_CA6B);
-        Caller { home, key: self.key, lot, patience }
-    }
 }
 
-fn name<'a>(pool: &'a Pool, parameters: &'a Parameters) -> &'a str {
-    let named = parameters.get("application_name").filter(|name| !name.is_empty());
-    named.unwrap_or(&pool.params.user)
+impl Session {
+    /// These are the parameters that its server connection shall have from now on.
+    pub(super) fn wants(&mut self, wanted: Arc<Parameters>) {
+        let changed = |name| self.wanted.get(name) != wanted.get(name);
+        if changed(APPLICATION_NAME) {
+            self.function = name(self.seat.door(), &wanted, &self.pool.params.user);
+            self.standing.leave(&self.pool);
+            self.standing = Standing::of(&self.pool, &self.function, &wanted);
+        } else if changed(DEADLINE) || changed(STATEMENT_TIMEOUT) {
+            self.standing.patience_ms = patience_ms(&wanted);
+        }
+        self.wanted = wanted;
+    }
+
+    /// Who asks for a server connection.
+    #[inline]
+    pub(super) fn caller(&self) -> Caller {
+        let Standing { key, patience_ms } = self.standing;
+        let patience = (patience_ms > 0).then(|| Duration::from_millis(u64::from(patience_ms)));
+        // A number that says nothing about the order in which clients came.
+        let number = self.member.process_id as u32;
+        let lot = number.wrapping_mul(0x9E37_79B9).rotate_left(15).wrapping_mul(0x85EB_CA6B);
+        Caller { home: self.home, key, lot, patience }
+    }
 }
 
 /// The deadline that the client has set, or else the time after which PostgreSQL is to give up: with less than both it is

@@ -13,11 +13,11 @@ use tokio::time::Sleep;
 
 use super::active::Active;
 use super::door::Seat;
-use super::function::Function;
+use super::function::{self, Standing};
 use super::refusal;
 use super::relay::needs_more;
 use super::roster::Member;
-use crate::guard::{Caller, Home};
+use crate::guard::Home;
 use crate::net::{Inbox, Outbox, Stream};
 use crate::pool::{Checkout, Lease, Pool, Refused, WaitEnd, Waiting};
 use crate::proto::messages::{self, Report};
@@ -59,6 +59,8 @@ pub struct Session {
     pub(super) wanted: Arc<Parameters>,
     /// Those that it logged in with.
     pub(super) login: Arc<Parameters>,
+    /// The function that it belongs to, by its current `application_name`.
+    pub(super) function: Arc<str>,
     /// To be said instead of serving its next message.
     pub(super) pending: Option<Box<Report>>,
     /// The statements that it has prepared, if any.
@@ -69,9 +71,9 @@ pub struct Session {
     pub(super) stalled_since: Option<Instant>,
     /// Bytes of its that are counted in the spool.
     pub(super) spooled: usize,
-    home: Home,
-    /// As whom it gets server connections.
-    function: Function,
+    pub(super) home: Home,
+    /// What the gate knows it by.
+    pub(super) standing: Standing,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     /// Its task can be woken by the roster.
@@ -134,7 +136,8 @@ impl Session {
         wanted: Arc<Parameters>,
         home: Home,
     ) -> Self {
-        let function = Function::of(&seat.pool, &wanted);
+        let function = function::name(seat.door(), &wanted, &seat.pool.params.user);
+        let standing = Standing::of(&seat.pool, &function, &wanted);
         Self {
             stream,
             function,
@@ -143,14 +146,15 @@ impl Session {
             state: State::Idle,
             member,
             pool: Arc::clone(&seat.pool),
-            seat,
             login: Arc::clone(&wanted),
+            standing,
             wanted,
             pending: None,
             statements: None,
             idle_since: Instant::now(),
             stalled_since: None,
             spooled: 0,
+            seat,
             home,
             skipping: false,
             registered: false,
@@ -299,13 +303,6 @@ impl Session {
         refusal::shed(refused, &self.pool)
     }
 
-    /// Who asks for a server connection. What the client says of itself, it says by parameters, and is read again when
-    /// those have changed.
-    fn caller(&mut self) -> Caller {
-        self.function.follow(&self.pool, &self.wanted);
-        self.function.caller(self.home, self.member.process_id)
-    }
-
     /// Reports an error in place of the message's reply, once up to the Sync that ends its batch.
     fn refuse(&mut self, kind: u8, report: &Report, reply: &mut Vec<u8>) {
         messages::error_response(reply, report);
@@ -422,7 +419,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.seat.door().spool.account(&mut self.spooled, 0);
-        self.function.leave(&self.pool);
+        self.standing.leave(&self.pool);
     }
 }
 

@@ -129,6 +129,11 @@ pub const PIN_BUDGET: f64 = 0.5;
 /// Everything that works without the proxy works through it; `PIN_BUDGET` bounds what it may cost.
 pub const PIN_POLICY: PinPolicy = PinPolicy::Allow;
 
+/// What instances and versions of one function differ by, at the end of their `application_name`: `-v12`, `:1.2.3-rc.1`,
+/// `/42`, a hash of seven digits or more, `:$LATEST`, the suffixes of Cloud Run (`-00012-tug`) and Kubernetes
+/// (`-7d4b9c6f5d-x2x9k`), a UUID; and several of these.
+pub const NAME_PATTERN: &str = r"(?i)([-_.:@/#](v?[0-9]+([._][0-9]+)*([-+.]?(alpha|beta|rc|dev|pre|build)[.-]?[0-9]*)?|(sha256:)?[0-9a-f]{7,}|\$latest|[0-9]{5}-[a-z]{3}|[b-df-hj-np-tv-z2-9]{6,10}-[b-df-hj-np-tv-z2-9]{5}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}))+$";
+
 /// PostgreSQL's own bound on backends (`MAX_BACKENDS`, 2^18 - 1, in `src/include/postmaster/postmaster.h`).
 pub(super) const SERVER_CONNECTIONS: RangeInclusive<usize> = 1..=262_143;
 

@@ -16,6 +16,7 @@ use super::url::UpstreamUrl;
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
 use crate::net::ListenAddress;
 use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::proto::function::NamePattern;
 use crate::proto::pin::{PinPolicy, PinReason};
 use crate::secret::Secret;
 
@@ -31,6 +32,7 @@ pub(super) struct File {
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) client_tls: ClientTlsKeys,
+    pub(super) functions: Functions,
     /// Sorted by name.
     pub(super) databases: Vec<Database>,
     pub(super) upstreams: Vec<Upstream>,
@@ -83,6 +85,13 @@ pub(super) struct ClientTlsKeys {
     pub(super) mode: Read<ClientTlsMode>,
     pub(super) cert_file: Read<PathBuf>,
     pub(super) key_file: Read<PathBuf>,
+}
+
+/// `[functions]`
+#[derive(Debug, Default)]
+pub(super) struct Functions {
+    pub(super) name_pattern: Read<NamePattern>,
+    pub(super) tags: Read<Vec<Entry<String>>>,
 }
 
 /// `[databases.NAME]`
@@ -190,6 +199,7 @@ fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
         limits: root.section("limits", limits),
         timeouts: root.section("timeouts", timeouts),
         client_tls: root.section("client_tls", client_tls),
+        functions: root.section("functions", functions),
         databases: root.named("databases", |name, section| database(name, section, environment)),
         upstreams: root.named("upstreams", upstream),
         users: root.named("users", |name, section| user(name, section, environment)),
@@ -259,6 +269,19 @@ fn client_tls(section: &mut Section<'_, '_>) -> ClientTlsKeys {
         mode: section.choice("mode", &modes),
         cert_file: section.path("cert_file"),
         key_file: section.path("key_file"),
+    }
+}
+
+fn functions(section: &mut Section<'_, '_>) -> Functions {
+    Functions {
+        name_pattern: section.parsed("name_pattern", NamePattern::new),
+        tags: section.list("tags", |tag| {
+            let is_key = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+            if tag.is_empty() || tag.len() > 64 || !tag.bytes().all(is_key) {
+                return Err(format!("{tag:?} is not the name of a tag: letters, digits, '_', '.' and '-'"));
+            }
+            Ok(tag.to_owned())
+        }),
     }
 }
 
