@@ -12,6 +12,7 @@ mod door;
 mod ending;
 mod failed;
 mod handshake;
+mod jitter;
 mod outgoing;
 mod overdue;
 mod params;

@@ -176,7 +176,7 @@ impl Session {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         ready!(self.poll_spool(cx))?;
         if self.seat.door().is_draining() {
-            return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
+            return Poll::Ready(Err(self.going_down()));
         }
         CHUNK.with_borrow_mut(|chunk| {
             let bytes = ready!(self.poll_client(cx, chunk))?;
@@ -291,8 +291,16 @@ impl Session {
     }
 
     fn shed(&self, reason: ShedReason, waited: Duration) -> Report {
-        self.seat.door().sheds.count(reason.as_str());
-        refusal::shed(reason, &self.pool, waited)
+        let door = self.seat.door();
+        door.sheds.count(reason.as_str());
+        let retry_after = door.jitter.spread(self.pool.retry_after(reason));
+        refusal::shed(reason, &self.pool, waited, retry_after)
+    }
+
+    /// The proxy drains, and this client is between transactions.
+    pub(super) fn going_down(&self) -> End {
+        let retry_after = self.seat.door().jitter.spread(self.pool.retry_after(ShedReason::Draining));
+        End::Fatal(Box::new(refusal::going_down(retry_after)))
     }
 
     /// Reports an error in place of the message's reply, once up to the Sync that ends its batch.

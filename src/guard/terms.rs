@@ -93,6 +93,8 @@ pub enum ShedReason {
     QueueTimeout,
     /// `max_waiting` others wait already. 53300.
     QueueFull,
+    /// The wait would be longer than the client's deadline or the pool's burst allowance. 53300.
+    Estimate,
     /// The server cannot be reached and none of its connections is alive. 57P03.
     ServerDown,
     /// The server answers, and refuses this pool's logins (password, database, role). 57P03.
@@ -103,14 +105,21 @@ pub enum ShedReason {
 
 impl ShedReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: &[ShedReason] =
-        &[Self::QueueTimeout, Self::QueueFull, Self::ServerDown, Self::ServerRefused, Self::Draining];
+    pub const ALL: &[ShedReason] = &[
+        Self::QueueTimeout,
+        Self::QueueFull,
+        Self::Estimate,
+        Self::ServerDown,
+        Self::ServerRefused,
+        Self::Draining,
+    ];
 
     /// The reason's one name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::QueueTimeout => "queue_timeout",
             Self::QueueFull => "queue_full",
+            Self::Estimate => "estimate",
             Self::ServerDown => "server_down",
             Self::ServerRefused => "server_refused",
             Self::Draining => "draining",

@@ -15,6 +15,7 @@ mod lease;
 mod params;
 mod pins;
 mod registry;
+mod retry;
 mod store;
 mod upstream;
 mod waiting;
