@@ -112,8 +112,7 @@ macro_rules! reasons {
     };
 }
 
-const BUSY: Option<&str> =
-    Some("The pool is busy. Retry after retry_after_ms, and longer with each further attempt.");
+const BUSY: Option<&str> = Some("The pool is busy. Retry after retry_after_ms.");
 const TRYING: Option<&str> = Some("The proxy keeps trying. Retry after retry_after_ms.");
 const ELSEWHERE: Option<&str> = Some("Connect again: another instance may be up.");
 const FULL: Option<&str> = Some("Connect again after retry_after_ms, or raise the limit.");
