@@ -17,7 +17,7 @@ use super::function::{self, Standing};
 use super::refusal;
 use super::relay::needs_more;
 use super::roster::Member;
-use crate::guard::Home;
+use crate::guard::{Home, ShedReason};
 use crate::net::{Inbox, Outbox, Stream};
 use crate::pool::{Checkout, Lease, Pool, Refused, WaitEnd, Waiting};
 use crate::proto::messages::{self, Report};
@@ -185,7 +185,7 @@ impl Session {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         ready!(self.poll_spool(cx))?;
         if self.seat.door().is_draining() {
-            return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
+            return Poll::Ready(Err(self.going_down()));
         }
         CHUNK.with_borrow_mut(|chunk| {
             let bytes = ready!(self.poll_client(cx, chunk))?;
@@ -299,8 +299,15 @@ impl Session {
     }
 
     fn shed(&self, refused: Refused) -> Report {
-        self.seat.door().sheds.count(refused.reason.as_str());
-        refusal::shed(refused, &self.pool)
+        let door = self.seat.door();
+        door.sheds.count(refused.reason.as_str());
+        refusal::shed(&refused, &self.pool, door.jitter.spread(refused.retry_after))
+    }
+
+    /// The proxy drains, and this client is between transactions.
+    pub(super) fn going_down(&self) -> End {
+        let retry_after = self.seat.door().jitter.spread(self.pool.retry_after(ShedReason::Draining));
+        End::Fatal(Box::new(refusal::going_down(retry_after)))
     }
 
     /// Reports an error in place of the message's reply, once up to the Sync that ends its batch.

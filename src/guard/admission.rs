@@ -29,8 +29,8 @@ pub const LONG_STANDING: Duration = Duration::from_secs(5);
 pub const AFTER_FAILOVER: Duration = Duration::from_secs(1);
 /// The shortest wait that a standing queue grants, and for how many usual holds.
 pub const SHORTEST_WAIT: (Duration, u32) = (Duration::from_millis(100), 4);
-/// Bounds of what refused clients are told to wait.
-pub const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(60));
+/// After a drain: another instance is up already, or will be soon.
+const ELSEWHERE: Duration = Duration::from_millis(500);
 /// How often queues are looked over while somebody waits.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
@@ -94,9 +94,9 @@ impl Gate {
     }
 
     /// When somebody who is refused now may be served: when those who wait and those who were refused lately could all have
-    /// been, or when the server is tried again. To be jittered by the shell.
+    /// been, or when the server is tried again. To be bounded and jittered by the shell.
     pub fn retry_after(&self, now: Instant, pool: PoolId, key: KeyId, reason: ShedReason) -> Duration {
-        let after = match reason {
+        match reason {
             ShedReason::QueueTimeout | ShedReason::QueueFull | ShedReason::Estimate => {
                 let trend = &self.pools[pool.index()].keys.get(key).trend;
                 self.time_for(pool, key, self.queue.waiting_of(pool, key) + trend.recently_shed())
@@ -105,10 +105,8 @@ impl Gate {
                 let again = self.dialer.backing_off_until().max(self.dialer.pool_backing_off_until(pool));
                 again.map_or(Duration::ZERO, |again| again.saturating_duration_since(now))
             }
-            // Another instance may be up at once.
-            ShedReason::Draining => Duration::ZERO,
-        };
-        after.clamp(RETRY_AFTER.0, RETRY_AFTER.1)
+            ShedReason::Draining => ELSEWHERE,
+        }
     }
 
     /// Puts a caller into the queue.

@@ -124,7 +124,7 @@ impl Pool {
                 }
                 (Some(Err(refused)), _) => {
                     self.metrics.waited(WaitOutcome::Shed, Duration::ZERO);
-                    self.metrics.shed(refused.reason.as_str());
+                    self.metrics.shed(refused.reason);
                     return Checkout::Shed(refused);
                 }
                 // The books and the store disagree, which nothing does; the place must not be lost all the same.
@@ -157,6 +157,12 @@ impl Pool {
     /// A client that goes by this function's name no more.
     pub fn leave_function(&self, key: KeyId) {
         self.upstream.with_books(|books| books.gate.leave_key(self.id, key));
+    }
+
+    /// When it is worth asking again for one who was refused for this reason; to be bounded and jittered.
+    pub fn retry_after(&self, reason: ShedReason) -> Duration {
+        let now = Instant::now();
+        self.upstream.with_books(|books| books.gate.retry_after(now, self.id, self.own_key, reason))
     }
 
     /// Makes sure that a server connection is there or on its way: a login wants to know the server's parameters.

@@ -335,7 +335,9 @@ impl World {
 
     fn shed(&mut self, caller: usize, reason: ShedReason, retry_after: Duration) {
         self.note(caller, End::Shed(reason));
-        let jittered = retry_after.mul_f64(self.dice.random_range(0.5..=1.5));
+        // As the shell does.
+        let bounded = retry_after.clamp(ms(50), ms(60_000));
+        let jittered = bounded.mul_f64(self.dice.random_range(0.5..=1.5));
         self.rest(caller, Some(jittered));
     }
 
