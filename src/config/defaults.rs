@@ -45,6 +45,12 @@ pub const MAX_WAITING: usize = 20_000;
 /// milliseconds and do not slow down the queries that run.
 pub const MAX_DIALS: usize = 4;
 
+/// A fork and a SCRAM exchange are some milliseconds of a core: about a quarter of one at this rate.
+pub const DIAL_RATE: u32 = 50;
+
+/// Two pools of 20 fill as fast as `max_dials` lets them; only who goes on dialling meets the rate.
+pub const DIAL_BURST: u32 = 40;
+
 /// One TLS record; two of PostgreSQL's output buffers. There is one for each I/O thread, and what a slow peer does not
 /// take at once is kept in as much.
 pub const PKT_BUF: usize = 16 << 10;
@@ -145,6 +151,9 @@ pub(super) const WAITING: RangeInclusive<usize> = 0..=1 << 20;
 
 /// More than this at once is the stampede that the proxy is there to prevent.
 pub(super) const DIALS: RangeInclusive<usize> = 1..=1024;
+
+/// The same, in a second.
+pub(super) const DIAL_RATES: RangeInclusive<usize> = 1..=10_000;
 
 /// The kernel keeps `somaxconn` in 16 bits on older Linux.
 pub(super) const BACKLOG: RangeInclusive<usize> = 1..=65_535;

@@ -65,6 +65,10 @@ fn upstream(context: &Context<'_>, group: &[Reachable<'_>]) -> Option<UpstreamCo
     }
     let (file, absent) = (context.file, Read::Absent);
     let own = |pick: fn(&Upstream) -> &Read<Duration>| keys.map_or(&absent, pick);
+    let rate = |pick: fn(&Upstream) -> &Read<usize>, general: &Read<usize>, default: u32| {
+        let written = keys.and_then(|keys| pick(keys).value()).or(general.value());
+        written.and_then(|rate| u32::try_from(rate).ok()).unwrap_or(default)
+    };
     let params = UpstreamParams {
         address: url.value.address.clone(),
         tls: url.value.tls.clone(),
@@ -72,6 +76,9 @@ fn upstream(context: &Context<'_>, group: &[Reachable<'_>]) -> Option<UpstreamCo
         max_dials: keys
             .map_or(&Read::Absent, |keys| &keys.max_dials)
             .or(file.limits.max_dials.or(defaults::MAX_DIALS)),
+        reserved_connections: 0,
+        dial_rate: rate(|keys| &keys.dial_rate, &file.limits.dial_rate, defaults::DIAL_RATE),
+        dial_burst: rate(|keys| &keys.dial_burst, &file.limits.dial_burst, defaults::DIAL_BURST),
         connect_timeout: first(
             [own(|keys| &keys.server_connect_timeout), &file.timeouts.server_connect_timeout],
             defaults::SERVER_CONNECT_TIMEOUT,

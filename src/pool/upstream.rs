@@ -20,8 +20,9 @@ use crate::server::{Connector, DialError, Server, UpstreamParams};
 
 /// How often idle connections are looked over.
 const MAINTENANCE: Duration = Duration::from_secs(1);
-/// Pause after the first failed dial; it doubles from there.
-const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Pause after the first failed dial; it doubles from there. An outage then costs at most ten dials in its first second,
+/// and five in any later one.
+const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// A database that is back is noticed this late at most.
 const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(400);
 /// Longest time without a tick while somebody waits, whatever the gate says: a new waiter may have an earlier deadline.
@@ -50,7 +51,10 @@ impl Upstream {
     pub(super) fn new(params: UpstreamParams, connector: Connector, homes: Vec<Handle>, seed: u64) -> Self {
         let gate = Gate::new(GateParams {
             max_connections: params.max_connections,
+            reserved_connections: params.reserved_connections,
             max_dials: params.max_dials,
+            dial_rate: params.dial_rate,
+            dial_burst: params.dial_burst,
             dial_backoff_min: DIAL_BACKOFF_MIN,
             dial_backoff_max: DIAL_BACKOFF_MAX,
             fail_fast_after: FAIL_FAST_AFTER,
@@ -187,11 +191,12 @@ async fn dial(pool: Arc<Pool>, home: Home) {
 fn dial_result(result: &Result<Box<Server>, DialError>) -> DialResult {
     match result {
         Ok(_) => DialResult::Ok,
-        Err(error) if error.is_out_of_files() => DialResult::NoFiles,
         Err(error) => match error.cause() {
             DialCause::Unreachable => DialResult::Unreachable,
             DialCause::Refused => DialResult::Refused,
             DialCause::TooManyConnections => DialResult::TooManyConnections,
+            DialCause::ConnectionLimit => DialResult::ConnectionLimit,
+            DialCause::NoFiles => DialResult::NoFiles,
         },
     }
 }

@@ -64,7 +64,10 @@ fn upstream(max_connections: usize, databases: Vec<DatabaseParams>) -> UpstreamC
         address,
         tls: ServerTls::Disable,
         max_connections,
+        reserved_connections: 0,
         max_dials: 1,
+        dial_rate: 50,
+        dial_burst: 40,
         connect_timeout: Duration::ZERO,
         cancel_timeout: Duration::ZERO,
     };
