@@ -42,6 +42,7 @@
 //! decision about them; every `Dial` is answered by `dialled` or `dial_failed`, every `Close`, `CloseIdle`,
 //! `discard` and `take_idle` by `closed`; and `tick` is called when `poll_timeout` says.
 
+mod adaptive;
 mod budget;
 mod dialer;
 mod gate;
@@ -56,6 +57,7 @@ mod terms;
 mod tests;
 mod throttle;
 
+pub use adaptive::{Adaptive, AdaptiveParams, AdaptiveSnapshot, Verdict};
 pub use gate::Gate;
 pub use queue::Ticket;
 pub use snapshot::{Breaker, GroupSnapshot, PoolSnapshot, UpstreamSnapshot};

@@ -158,6 +158,11 @@ mod tests {
             }]
         }
 
+        fn upstreams(&self) -> Vec<UpstreamGauges> {
+            let address = "db:5432".into();
+            vec![UpstreamGauges { address, budget: 12, limit: 20, breaker: "closed" }]
+        }
+
         fn clients(&self) -> Vec<(&'static str, usize)> {
             vec![("idle", 7), ("login", 1)]
         }

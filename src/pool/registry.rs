@@ -64,6 +64,9 @@ impl Pools {
                         max_wait: params.max_wait,
                     },
                 );
+                if params.reserved {
+                    upstream.let_use_reserve(id);
+                }
                 let metrics = metrics.pool(&params.database, &params.user);
                 let dialler = Dialler::new(
                     &upstream.params,

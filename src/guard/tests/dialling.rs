@@ -74,15 +74,12 @@ impl<F: FnMut(Instant, usize) -> Result<(), DialCause>> Server<F> {
         }
         self.shell.now = until;
     }
+}
 
-    /// Most dials that began within any second from then on.
-    fn most_in_a_second(&self, from: Instant) -> usize {
-        let dials: Vec<_> = self.dialled_at.iter().copied().filter(|at| *at >= from).collect();
-        let in_second = |first: &Instant| {
-            dials.iter().filter(|at| *at >= first && **at - *first < Duration::from_secs(1)).count()
-        };
-        dials.iter().map(in_second).max().unwrap_or(0)
-    }
+/// Most dials that began within a second.
+fn most_in_a_second(dials: &[Instant]) -> usize {
+    let within = |first: &Instant| dials.iter().filter(|at| *at >= first && **at - *first < ms(1000)).count();
+    dials.iter().map(within).max().unwrap_or(0)
 }
 
 #[test]
@@ -121,14 +118,9 @@ fn an_outage_costs_ten_dials_a_second_and_its_end_is_noticed_in_half_a_second() 
         let mut server = Server::new(GateParams { seed, ..real() }, 20, answer);
         server.shell.now = start;
         server.run(outage + ms(2000));
-        let most = server.dialled_at.iter().filter(|at| **at < back).count();
-        let per_second = {
-            let before: Vec<_> = server.dialled_at.iter().copied().filter(|at| *at < back).collect();
-            let in_second =
-                |first: &Instant| before.iter().filter(|at| *at >= first && **at - *first < ms(1000)).count();
-            before.iter().map(in_second).max().unwrap_or(0)
-        };
-        assert!(per_second <= 10, "seed {seed}: {per_second} dials in a second, {most} in {outage:?}");
+        let before: Vec<_> = server.dialled_at.iter().copied().filter(|at| *at < back).collect();
+        let per_second = most_in_a_second(&before);
+        assert!(per_second <= 10, "seed {seed}: {per_second} dials in a second of {outage:?}");
         assert_eq!(server.live(), 20, "seed {seed}");
         let (first, last) = (firsts[0] - back, firsts[19] - back);
         assert!(first <= ms(500), "seed {seed}: back for {first:?} before the first success");
@@ -145,10 +137,9 @@ fn with_half_of_all_dials_failing_the_pool_fills_and_the_server_has_peace() {
         let mut coin = SmallRng::seed_from_u64(seed);
         let answer = move |_, _| if coin.random_bool(0.5) { Ok(()) } else { Err(DialCause::Unreachable) };
         let mut server = Server::new(GateParams { seed, ..real() }, 100, answer);
-        server.run(ms(60_000));
+        server.run(ms(20_000));
         assert_eq!(server.live(), 100, "seed {seed}");
-        let start = server.dialled_at[0];
-        assert!(server.most_in_a_second(start + ms(1000)) <= 40, "seed {seed}");
+        assert!(server.dialled_at.len() < 350, "seed {seed}: {} dials", server.dialled_at.len());
     }
 }
 
