@@ -140,7 +140,7 @@ mod tests {
     use crate::obs::table::TABLE;
     use crate::obs::{
         CancelResult, DestroyReason, DialResult, Kept, LoginResult, PoolGauges, Readiness, Refusal,
-        WaitOutcome,
+        UpstreamGauges, WaitOutcome,
     };
 
     struct Standing;

@@ -21,5 +21,5 @@ pub use labels::{
 };
 pub use metrics::Metrics;
 pub use pool::PoolMetrics;
-pub use sources::{Kept, PoolGauges, Readiness, Sources};
+pub use sources::{Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
 pub use summary::{Line, Summary, SummaryLog};

@@ -127,7 +127,10 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
 
 fn upstream_families(upstreams: &[UpstreamGauges]) -> [MetricFamily; 3] {
     let by_upstream = |definition, value: fn(&UpstreamGauges) -> usize| {
-        family(definition, upstreams.iter().map(|upstream| sample(&[&upstream.address], value(upstream) as f64)))
+        family(
+            definition,
+            upstreams.iter().map(|upstream| sample(&[&upstream.address], value(upstream) as f64)),
+        )
     };
     let states = table::BREAKER.labels.last().map_or(&[][..], |label| label.values);
     let breakers = upstreams.iter().flat_map(|upstream| {

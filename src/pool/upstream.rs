@@ -273,8 +273,12 @@ fn tell_budget(
     let before = told.insert(of, budget).unwrap_or(configured);
     match () {
         () if budget == before => {}
-        () if budget >= configured => tracing::warn!(of = %name, budget, "PostgreSQL has room for all connections again"),
-        () if budget > before => tracing::warn!(of = %name, budget, configured, "one connection more is tried"),
+        () if budget >= configured => {
+            tracing::warn!(of = %name, budget, "PostgreSQL has room for all connections again")
+        }
+        () if budget > before => {
+            tracing::warn!(of = %name, budget, configured, "one connection more is tried")
+        }
         () => {
             tracing::warn!(of = %name, budget, configured, "PostgreSQL has no room for more connections (53300)");
         }

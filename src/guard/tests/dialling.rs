@@ -35,7 +35,7 @@ impl<F: FnMut(Instant, usize) -> Result<(), DialCause>> Server<F> {
     /// A pool of this size with a thousand waiters. `answer` is given the time and the number of live servers.
     fn new(params: GateParams, size: usize, answer: F) -> Self {
         let (mut shell, pool) = Shell::with_pool(params, patient(size));
-        (0..1000).for_each(|_| drop(shell.queue(pool)));
+        (0..1000).for_each(|_| _ = shell.queue(pool));
         let mut server = Server { shell, pool, over_at: vec![], dialled_at: vec![], answer };
         server.note();
         server
@@ -64,7 +64,7 @@ impl<F: FnMut(Instant, usize) -> Result<(), DialCause>> Server<F> {
                 self.over_at.remove(0);
                 let live = self.live();
                 match (self.answer)(next, live) {
-                    Ok(()) => drop(self.shell.connect(self.pool)),
+                    Ok(()) => _ = self.shell.connect(self.pool),
                     Err(cause) => self.shell.fail(self.pool, cause),
                 }
             } else {
@@ -204,7 +204,7 @@ fn a_connection_limit_is_one_pools_matter() {
     let mut shell = Shell::new(params());
     let group = shell.add_group(100);
     let (limited, other) = (shell.add_pool(group, patient(10)), shell.add_pool(group, patient(10)));
-    (0..10).for_each(|_| drop(shell.queue(limited)));
+    (0..10).for_each(|_| _ = shell.queue(limited));
     let _ = shell.connect(limited);
     let _ = shell.connect(limited);
     while shell.dialling.contains(&(limited, Home(0))) {
@@ -213,7 +213,7 @@ fn a_connection_limit_is_one_pools_matter() {
     let seen = shell.gate.snapshot(shell.now, limited);
     assert_eq!((seen.budget, seen.size), (2, 10));
     assert_eq!(shell.gate.snapshot_upstream(shell.now).budget, 100);
-    (0..10).for_each(|_| drop(shell.queue(other)));
+    (0..10).for_each(|_| _ = shell.queue(other));
     shell.connect_all();
     assert_eq!(shell.counts(other)[1], 10);
     shell.pass(ms(4000));
