@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::model::Preflight;
 use crate::client::AuthMethod;
 use crate::pool::{Abandoned, PoolMode, Reset};
 use crate::proto::pin::PinPolicy;
@@ -14,6 +15,9 @@ pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALH
 
 /// What PostgreSQL itself uses since version 14; neither side of it can be replayed.
 pub const AUTH: AuthMethod = AuthMethod::ScramSha256;
+
+/// Too large a pool is a fault of somebody; a proxy that does not start is an outage.
+pub const PREFLIGHT: Preflight = Preflight::Warn;
 
 /// PostgreSQL's port.
 pub const UPSTREAM_PORT: u16 = 5432;

@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use super::defaults;
 use super::environment::Environment;
 use super::error::{Faults, Origin};
+use super::model::Preflight;
 use super::reader::{Entry, Read, Reader, Section};
 use super::secrets;
 use super::url::UpstreamUrl;
@@ -28,6 +29,7 @@ pub(super) struct File {
     pub(super) listen: Read<Vec<Entry<ListenAddress>>>,
     pub(super) admin: Read<SocketAddr>,
     pub(super) threads: Read<usize>,
+    pub(super) preflight: Read<Preflight>,
     pub(super) auth_type: Read<AuthMethod>,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
@@ -154,6 +156,7 @@ pub(super) struct Upstream {
     pub(super) name: String,
     pub(super) at: Origin,
     pub(super) max_connections: Read<usize>,
+    pub(super) reserved_connections: Read<usize>,
     pub(super) max_dials: Read<usize>,
     pub(super) dial_rate: Read<usize>,
     pub(super) dial_burst: Read<usize>,
@@ -168,6 +171,8 @@ pub(super) struct User {
     pub(super) at: Origin,
     pub(super) secret: Read<UserSecret>,
     pub(super) max_clients: Read<usize>,
+    /// It may use the `reserved_connections` of servers.
+    pub(super) reserved: Read<bool>,
     pub(super) databases: Read<Vec<Entry<String>>>,
 }
 
@@ -199,6 +204,7 @@ fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
         listen: root.list("listen", str::parse),
         admin: root.parsed("admin", admin_address),
         threads: root.count("threads", defaults::THREADS),
+        preflight: root.choice("preflight", &PREFLIGHTS),
         auth_type: root.section("auth", auth),
         limits: root.section("limits", limits),
         timeouts: root.section("timeouts", timeouts),
@@ -209,6 +215,9 @@ fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
         users: root.named("users", |name, section| user(name, section, environment)),
     }
 }
+
+const PREFLIGHTS: [(&str, Preflight); 3] =
+    [("warn", Preflight::Warn), ("refuse", Preflight::Refuse), ("off", Preflight::Off)];
 
 fn admin_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address with a port, as 127.0.0.1:9432"))
@@ -363,6 +372,7 @@ fn upstream(name: &str, section: &mut Section<'_, '_>) -> Upstream {
         name: name.to_owned(),
         at: section.at().clone(),
         max_connections: section.count("max_connections", defaults::SERVER_CONNECTIONS),
+        reserved_connections: section.count("reserved_connections", 0..=*defaults::SERVER_CONNECTIONS.end()),
         max_dials: section.count("max_dials", defaults::DIALS),
         dial_rate: section.count("dial_rate", defaults::DIAL_RATES),
         dial_burst: section.count("dial_burst", defaults::DIAL_RATES),
@@ -377,6 +387,7 @@ fn user(name: &str, section: &mut Section<'_, '_>, environment: &dyn Environment
         at: section.at().clone(),
         secret: user_secret(section, environment),
         max_clients: section.count("max_clients", defaults::CLIENTS),
+        reserved: section.boolean("reserved"),
         databases: section.list("databases", |text| Ok(text.to_owned())),
     }
 }

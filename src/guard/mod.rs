@@ -42,6 +42,7 @@
 //! decision about them; every `Dial` is answered by `dialled` or `dial_failed`, every `Close`, `CloseIdle`,
 //! `discard` and `take_idle` by `closed`; and `tick` is called when `poll_timeout` says.
 
+mod adaptive;
 mod admission;
 mod budget;
 mod dialer;
@@ -60,6 +61,7 @@ mod tests;
 mod throttle;
 mod trend;
 
+pub use adaptive::{Adaptive, AdaptiveParams, AdaptiveSnapshot, Verdict};
 pub use gate::Gate;
 pub use keys::{EXACT_KEYS, KeyId, KeyTerms, SHARED_KEYS};
 pub use queue::Ticket;

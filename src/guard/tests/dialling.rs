@@ -35,7 +35,7 @@ impl<F: FnMut(Instant, usize) -> Result<(), DialCause>> Server<F> {
     /// A pool of this size with a thousand waiters. `answer` is given the time and the number of live servers.
     fn new(params: GateParams, size: usize, answer: F) -> Self {
         let (mut shell, pool) = Shell::with_pool(params, patient(size));
-        (0..1000).for_each(|_| drop(shell.queue(pool)));
+        (0..1000).for_each(|_| _ = shell.queue(pool));
         let mut server = Server { shell, pool, over_at: vec![], dialled_at: vec![], answer };
         server.note();
         server
@@ -64,7 +64,7 @@ impl<F: FnMut(Instant, usize) -> Result<(), DialCause>> Server<F> {
                 self.over_at.remove(0);
                 let live = self.live();
                 match (self.answer)(next, live) {
-                    Ok(()) => drop(self.shell.connect(self.pool)),
+                    Ok(()) => _ = self.shell.connect(self.pool),
                     Err(cause) => self.shell.fail(self.pool, cause),
                 }
             } else {
@@ -74,15 +74,12 @@ impl<F: FnMut(Instant, usize) -> Result<(), DialCause>> Server<F> {
         }
         self.shell.now = until;
     }
+}
 
-    /// Most dials that began within any second from then on.
-    fn most_in_a_second(&self, from: Instant) -> usize {
-        let dials: Vec<_> = self.dialled_at.iter().copied().filter(|at| *at >= from).collect();
-        let in_second = |first: &Instant| {
-            dials.iter().filter(|at| *at >= first && **at - *first < Duration::from_secs(1)).count()
-        };
-        dials.iter().map(in_second).max().unwrap_or(0)
-    }
+/// Most dials that began within a second.
+fn most_in_a_second(dials: &[Instant]) -> usize {
+    let within = |first: &Instant| dials.iter().filter(|at| *at >= first && **at - *first < ms(1000)).count();
+    dials.iter().map(within).max().unwrap_or(0)
 }
 
 #[test]
@@ -121,14 +118,9 @@ fn an_outage_costs_ten_dials_a_second_and_its_end_is_noticed_in_half_a_second() 
         let mut server = Server::new(GateParams { seed, ..real() }, 20, answer);
         server.shell.now = start;
         server.run(outage + ms(2000));
-        let most = server.dialled_at.iter().filter(|at| **at < back).count();
-        let per_second = {
-            let before: Vec<_> = server.dialled_at.iter().copied().filter(|at| *at < back).collect();
-            let in_second =
-                |first: &Instant| before.iter().filter(|at| *at >= first && **at - *first < ms(1000)).count();
-            before.iter().map(in_second).max().unwrap_or(0)
-        };
-        assert!(per_second <= 10, "seed {seed}: {per_second} dials in a second, {most} in {outage:?}");
+        let before: Vec<_> = server.dialled_at.iter().copied().filter(|at| *at < back).collect();
+        let per_second = most_in_a_second(&before);
+        assert!(per_second <= 10, "seed {seed}: {per_second} dials in a second of {outage:?}");
         assert_eq!(server.live(), 20, "seed {seed}");
         let (first, last) = (firsts[0] - back, firsts[19] - back);
         assert!(first <= ms(500), "seed {seed}: back for {first:?} before the first success");
@@ -145,11 +137,9 @@ fn with_half_of_all_dials_failing_the_pool_fills_and_the_server_has_peace() {
         let mut coin = SmallRng::seed_from_u64(seed);
         let answer = move |_, _| if coin.random_bool(0.5) { Ok(()) } else { Err(DialCause::Unreachable) };
         let mut server = Server::new(GateParams { seed, ..real() }, 100, answer);
-        server.run(ms(60_000));
+        server.run(ms(20_000));
         assert_eq!(server.live(), 100, "seed {seed}");
-        let start = server.dialled_at[0];
-        let most = server.most_in_a_second(start + ms(1000));
-        assert!(most <= 60, "seed {seed}: {most}");
+        assert!(server.dialled_at.len() < 350, "seed {seed}: {} dials", server.dialled_at.len());
     }
 }
 
@@ -214,7 +204,7 @@ fn a_connection_limit_is_one_pools_matter() {
     let mut shell = Shell::new(params());
     let group = shell.add_group(100);
     let (limited, other) = (shell.add_pool(group, patient(10)), shell.add_pool(group, patient(10)));
-    (0..10).for_each(|_| drop(shell.queue(limited)));
+    (0..10).for_each(|_| _ = shell.queue(limited));
     let _ = shell.connect(limited);
     let _ = shell.connect(limited);
     while shell.dialling.contains(&(limited, Home(0))) {
@@ -223,7 +213,7 @@ fn a_connection_limit_is_one_pools_matter() {
     let seen = shell.gate.snapshot(shell.now, limited);
     assert_eq!((seen.budget, seen.size), (2, 10));
     assert_eq!(shell.gate.snapshot_upstream(shell.now).budget, 100);
-    (0..10).for_each(|_| drop(shell.queue(other)));
+    (0..10).for_each(|_| _ = shell.queue(other));
     shell.connect_all();
     assert_eq!(shell.counts(other)[1], 10);
     shell.pass(ms(4000));

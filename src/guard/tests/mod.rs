@@ -1,6 +1,7 @@
 //! Tests of the gate: examples by subject, a table of every slot state and event, properties against naive books,
 //! and a simulation of a large burst.
 
+mod adaptive;
 mod dialling;
 mod failing;
 mod growing;

@@ -7,9 +7,9 @@ use crate::guard::{DialCause, GateParams, Home, PoolId, PoolLimits};
 /// A pool with this many idle servers.
 fn idle(size: usize, servers: usize) -> (Shell, PoolId) {
     let (mut shell, pool) = Shell::with_pool(params(), limits(size));
-    (0..servers).for_each(|_| drop(shell.queue(pool)));
+    (0..servers).for_each(|_| _ = shell.queue(pool));
     shell.connect_all();
-    (0..servers).for_each(|_| drop(shell.give_back(pool)));
+    (0..servers).for_each(|_| _ = shell.give_back(pool));
     (shell, pool)
 }
 

@@ -15,7 +15,7 @@ fn pools() -> (Shell, PoolId, PoolId) {
 }
 
 fn fill(shell: &mut Shell, pool: PoolId) {
-    (0..10).for_each(|_| drop(shell.arrive(pool)));
+    (0..10).for_each(|_| _ = shell.arrive(pool));
     shell.connect_all();
 }
 

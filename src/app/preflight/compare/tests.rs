@@ -20,6 +20,7 @@ fn pool(server_database: &str, role: &str, size: usize) -> PoolParams {
         credentials: Credentials { user: role.to_owned(), password: None },
         mode: PoolMode::Transaction,
         size,
+        reserved: false,
         min_idle: 0,
         max_waiting: 0,
         max_wait: Duration::ZERO,
