@@ -26,6 +26,7 @@ impl File {
             client_tls: ClientTlsKeys::default(),
             functions: Functions::default(),
             databases: Vec::new(),
+            shares: vec![],
             upstreams: Vec::new(),
             users: Vec::new(),
         }
