@@ -254,12 +254,12 @@ fn a_gate_without_tokens_names_the_time_of_the_next() {
     for _ in 0..3 {
         assert!(matches!(gate.arrive(now, pool, Home(0), actions), Arrival::Queued(_)));
     }
-    assert_eq!(actions.drain(..).collect::<Vec<_>>(), [Action::Dial { pool, home: Home(0) }]);
+    assert_eq!(std::mem::take(actions), [Action::Dial { pool, home: Home(0) }]);
     for after in [250, 500] {
         let due = now + ms(after);
         assert_eq!(gate.poll_timeout(), Some(due));
         gate.tick(due, actions);
-        assert_eq!(actions.drain(..).collect::<Vec<_>>(), [Action::Dial { pool, home: Home(0) }]);
+        assert_eq!(std::mem::take(actions), [Action::Dial { pool, home: Home(0) }]);
     }
     assert!(gate.poll_timeout().is_some_and(|due| due > now + ms(60_000)), "three dials for three waiters");
 }
