@@ -12,6 +12,7 @@ mod abandoned;
 mod cancels;
 mod check;
 mod conformance;
+mod contract;
 mod cuts;
 mod drivers;
 mod faults;
@@ -23,6 +24,7 @@ mod pins;
 mod poolers;
 mod queue;
 mod regressions;
+mod retry_snippets;
 mod session_state;
 mod statements;
 mod storm;
@@ -49,6 +51,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(drivers::trials(&ground));
     for group in [
         login::trials,
+        contract::trials,
         queue::trials,
         cancels::trials,
         storm::trials,
@@ -57,6 +60,7 @@ fn main() -> std::process::ExitCode {
         modes::trials,
         poolers::trials,
         regressions::trials,
+        retry_snippets::trials,
         session_state::trials,
         statements::trials,
         pins::trials,
