@@ -292,6 +292,8 @@ impl Session {
 
     fn shed(&self, reason: ShedReason, waited: Duration) -> Report {
         let door = self.seat.door();
+        // Here and not in the pool: a login that tries parameters, and does without, is not told anything.
+        self.pool.metrics.shed(reason);
         door.sheds.count(reason.as_str());
         let retry_after = door.jitter.spread(self.pool.retry_after(reason));
         refusal::shed(reason, &self.pool, waited, retry_after)

@@ -101,7 +101,6 @@ impl Pool {
                 }
                 (Some(Err(reason)), _) => {
                     self.metrics.waited(WaitOutcome::Shed, Duration::ZERO);
-                    self.metrics.shed(reason);
                     return Checkout::Shed(reason);
                 }
                 // The books and the store disagree, which nothing does; the place must not be lost all the same.

@@ -47,7 +47,6 @@ impl Waiting {
             }
             Outcome::Shed(reason, waited) => {
                 self.pool.metrics.waited(WaitOutcome::Shed, waited);
-                self.pool.metrics.shed(reason);
                 WaitEnd::Shed(reason, waited)
             }
             Outcome::Cancelled => {
