@@ -86,7 +86,7 @@ fn storm(ground: &Ground, driver: &str, command: Command) {
     let sheds = proxy.metric("pgcorral_sheds_total{");
     let refused = proxy.metric("pgcorral_client_connections_refused_total{reason=\"max_clients\"}");
     assert!(sheds > 0.0 && refused > 0.0, "{sheds} sheds and {refused} refused logins");
-    assert_eq!(count("retries"), sheds + refused, "{said}");
+    assert_eq!(count("retries"), sheds + refused, "{sheds} sheds, {refused} refused logins, {said}");
     assert_eq!((count("told"), count("honoured")), (count("retries"), count("retries")), "{said}");
     assert_eq!((said["sqlstate"].as_str(), count("tried_again")), (Some("42601"), 0.0), "{said}");
     assert_eq!(proxy.metric("pgcorral_logins_total{result=\"ok\"}"), LOGINS);
