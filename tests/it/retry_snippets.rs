@@ -18,14 +18,16 @@ const TRANSACTIONS: &str = "120";
 /// Clients of a storm, and the one with the syntax error.
 const LOGINS: f64 = 25.0;
 
-/// Driver as `PGCORRAL_SKIP_DRIVERS` calls it, and its program.
-const STORMS: [(&str, fn() -> Command); 4] =
+/// A driver as `PGCORRAL_SKIP_DRIVERS` calls it, and its program.
+type Storm = (&'static str, fn() -> Command);
+
+const STORMS: [Storm; 4] =
     [("psycopg", psycopg), ("node-postgres", node_postgres), ("pgx", pgx), ("pgjdbc", pgjdbc)];
 
 /// One trial for each driver. Ignored are those that `PGCORRAL_SKIP_DRIVERS` lists.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
     let skipped = std::env::var("PGCORRAL_SKIP_DRIVERS").unwrap_or_default();
-    let trial = |&(driver, command): &(&'static str, fn() -> Command)| {
+    let trial = |&(driver, command): &Storm| {
         let ground = Arc::clone(ground);
         let ignored = skipped.split([',', ' ']).any(|name| name == driver);
         let run = move || {
