@@ -300,6 +300,8 @@ impl Session {
 
     fn shed(&self, refused: Refused) -> Report {
         let door = self.seat.door();
+        // Here and not in the pool: a login that tries parameters, and does without, is not told anything.
+        self.pool.metrics.shed(refused.reason);
         door.sheds.count(refused.reason.as_str());
         refusal::shed(&refused, &self.pool, door.jitter.spread(refused.retry_after))
     }

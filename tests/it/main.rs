@@ -12,6 +12,7 @@ mod abandoned;
 mod cancels;
 mod check;
 mod conformance;
+mod contract;
 mod cuts;
 mod dialling;
 mod drivers;
@@ -24,6 +25,7 @@ mod pins;
 mod poolers;
 mod queue;
 mod regressions;
+mod retry_snippets;
 mod session_state;
 mod statements;
 mod storm;
@@ -50,6 +52,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(drivers::trials(&ground));
     for group in [
         login::trials,
+        contract::trials,
         queue::trials,
         cancels::trials,
         storm::trials,
@@ -59,6 +62,7 @@ fn main() -> std::process::ExitCode {
         modes::trials,
         poolers::trials,
         regressions::trials,
+        retry_snippets::trials,
         session_state::trials,
         statements::trials,
         pins::trials,
