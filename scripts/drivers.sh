@@ -106,18 +106,20 @@ setup_rust() {
 # Debian's jar of pgjdbc; tests/drivers/defaults/run.py has the same.
 JDBC=/usr/share/java/postgresql.jar
 
-# setup_java SOURCE: compiles a program that uses pgjdbc.
+# setup_java NAME SOURCE...: compiles a program that uses pgjdbc to the folder NAME.
 setup_java() {
+    local name=$1
+    shift
     if ! command -v javac >/dev/null || [ ! -e "$JDBC" ]; then
         packages_for "Java with pgjdbc" default-jdk-headless libpostgresql-jdbc-java || return 1
     fi
     local stamp
-    stamp=$(stamp "$1" "$JDBC" <(javac -version 2>&1))
-    if is_current java "$stamp" && [ -d "$installed/java" ]; then return 0; fi
+    stamp=$(stamp "$@" "$JDBC" <(javac -version 2>&1))
+    if is_current "$name" "$stamp" && [ -d "$installed/$name" ]; then return 0; fi
     echo "building $(basename "$1" .java)"
-    rm -rf "$installed/java"
-    javac -Xlint:all -encoding UTF-8 -cp "$JDBC" -d "$installed/java" "$1" || return 1
-    echo "$stamp" >"$installed/java.stamp"
+    rm -rf "${installed:?}/$name"
+    javac -Xlint:all -encoding UTF-8 -cp "$JDBC" -d "$installed/$name" "$@" || return 1
+    echo "$stamp" >"$installed/$name.stamp"
 }
 
 missing=

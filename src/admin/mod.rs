@@ -162,7 +162,7 @@ mod tests {
             let shutdown = async {
                 let _ = stopped.await;
             };
-            let metrics = Metrics::new(&["queue_full"]).unwrap();
+            let metrics = Metrics::new().unwrap();
             metrics.pool("app", "web").transaction();
             let task = tokio::spawn(serve_within(limits, listener, metrics, sources, shutdown));
             Self { address, stop, task }

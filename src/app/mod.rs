@@ -20,7 +20,7 @@ pub use serve::serve;
 use crate::admin;
 use crate::client::{Door, Spreader, accept};
 use crate::config::Config;
-use crate::guard::{Home, ShedReason};
+use crate::guard::Home;
 use crate::net::tls::TlsSetupError;
 use crate::net::{ListenAddress, Listener};
 use crate::obs::Metrics;
@@ -74,8 +74,7 @@ impl App {
     /// # Errors
     /// See [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let reasons: Vec<_> = ShedReason::ALL.iter().map(|reason| reason.as_str()).collect();
-        let metrics = Metrics::new(&reasons).map_err(StartError::Metrics)?;
+        let metrics = Metrics::new().map_err(StartError::Metrics)?;
         let threads =
             IoThreads::start(config.threads, config.relay_buffer_bytes).map_err(StartError::Threads)?;
         let pools = pools(&config, &threads, &metrics).map_err(StartError::Tls)?;

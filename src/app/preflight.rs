@@ -109,7 +109,7 @@ async fn ask_pool(door: &Door, login: &PoolParams) -> Option<Facts> {
 async fn idle_connection(pool: &Arc<Pool>) -> Option<Lease> {
     while pool.failure().is_none() {
         if pool.snapshot().idle > 0
-            && let Checkout::Granted(lease) = pool.checkout(Instant::now(), Home(0))
+            && let Checkout::Granted(lease) = pool.checkout(Instant::now(), &pool.own_caller(Home(0)))
         {
             return Some(lease);
         }

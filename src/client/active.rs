@@ -16,7 +16,7 @@ const MOST_NAMES: usize = 64;
 
 /// How long a client waits for a place in the budget for pins: whoever has just given up what it was pinned for is about to
 /// free one.
-const SLOT_PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const SLOT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Whether a client may do what would keep its server connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

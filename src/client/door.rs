@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
+use super::jitter::Jitter;
 use super::params::{ClientParams, TlsIdentity};
 use super::roster::Roster;
 use super::spool::Spool;
@@ -35,6 +36,8 @@ pub struct Door {
     pub login_failures: SummaryLog,
     /// The same about transactions that were not admitted.
     pub sheds: SummaryLog,
+    /// When clients that are refused are to come back.
+    pub(super) jitter: Jitter,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) mock: Mock,
     pub(super) handshakes: Semaphore,
@@ -104,6 +107,7 @@ impl Door {
             roster: Arc::default(),
             login_failures: SummaryLog::new("logins failed"),
             sheds: SummaryLog::new("transactions shed"),
+            jitter: Jitter::new(rand::random()),
             tls,
             mock,
             handshakes,

@@ -20,7 +20,7 @@ use crate::proto::auth::{ClientAuth, ClientStep, RefusalCause};
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
 use crate::proto::startup::{
-    Action, Event, FirstPacket, Startup, StartupPacket, Transport, packet_length, parse,
+    Action, Event, FirstPacket, Startup, StartupPacket, Transport, Violation, packet_length, parse,
 };
 use crate::wire::{Header, Side, header, tag};
 
@@ -47,9 +47,9 @@ async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Box<Sess
     let result = tokio::select! {
         biased;
         result = tokio::time::timeout(door.params.login_timeout, greeter.log_in()) => result,
-        () = door.closing() => Ok(Err(Failed::Limit(Refusal::Draining, refusal::draining()))),
+        () = door.closing() => Ok(Err(Failed::by(Refusal::Draining, &door))),
     };
-    let timeout = |_| Err(Failed::Refused(LoginResult::Timeout, refusal::login_timeout()));
+    let timeout = |_| Err(Failed::by(Refusal::LoginTimeout, &door));
     match result.unwrap_or_else(timeout) {
         Ok((member, seat, wanted)) => {
             handshake.finished(LoginResult::Ok);
@@ -90,11 +90,11 @@ impl Greeter {
         let _turn = if is_cancel { None } else { door.handshakes.acquire().await.ok() };
         let Some(startup) = self.startup(first).await? else { return Err(Failed::NoLogin) };
         if door.is_draining() {
-            return Err(Failed::Limit(Refusal::Draining, refusal::draining()));
+            return Err(Failed::by(Refusal::Draining, &door));
         }
-        let presence = Presence::take(&door).map_err(Failed::from)?;
+        let presence = Presence::take(&door).map_err(|full| Failed::full(full, &door))?;
         if startup.replication.is_some() {
-            return Err(Failed::Refused(LoginResult::Protocol, refusal::no_replication()));
+            return Err(Failed::by(Refusal::Replication, &door));
         }
         let accept = self.prove(&startup).await?;
         self.greet(startup, accept, presence).await
@@ -126,6 +126,9 @@ impl Greeter {
                 Action::Accept { startup, reply } => {
                     self.stream.write_all(&reply).await?;
                     return Ok(Some(startup));
+                }
+                Action::Refuse(Violation::TlsRequired) => {
+                    return Err(Failed::by(Refusal::TlsRequired, &self.door));
                 }
                 Action::Refuse(violation) => {
                     return Err(Failed::Refused(LoginResult::Protocol, violation.report()));
@@ -254,9 +257,9 @@ impl Greeter {
         let database = door.pools.database(&startup.database).ok_or_else(unknown)?;
         let pool = database.pool(&startup.user).ok_or_else(unknown)?;
         let user = door.user(&startup.user).ok_or_else(unknown)?;
-        let seat = Seat::take(presence, user, database, pool).map_err(Failed::from)?;
+        let seat = Seat::take(presence, user, database, pool).map_err(|full| Failed::full(full, &door))?;
         let long_key = startup.served_minor() >= 2;
-        let terms = settle_terms(pool, startup, self.home).await?;
+        let terms = settle_terms(&door, pool, startup, self.home).await?;
         let member = door.roster.enter(long_key);
         reply.extend_from_slice(&terms.statuses);
         messages::backend_key_data(&mut reply, member.process_id, member.secret());

@@ -13,6 +13,7 @@ mod ending;
 mod failed;
 mod function;
 mod handshake;
+mod jitter;
 mod outgoing;
 mod overdue;
 mod params;

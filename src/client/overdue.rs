@@ -11,6 +11,7 @@ use super::active::Active;
 use super::ending::give_back;
 use super::refusal::{self, Timeout};
 use super::session::{End, Session, State, Step};
+use crate::obs::LabelValue;
 use crate::proto::ledger::Status;
 use crate::proto::messages;
 use crate::proto::parameters::Parameters;
@@ -101,7 +102,7 @@ impl Session {
             return Ok(());
         };
         self.pool.metrics.timed_out(timeout);
-        tracing::debug!(client = self.member.process_id, ?timeout, "takes too long");
+        tracing::debug!(client = self.member.process_id, reason = timeout.label(), "takes too long");
         match timeout {
             Timeout::Stall => Err(End::Stalled),
             Timeout::ClientIdle | Timeout::Pin => Err(End::Fatal(Box::new(refusal::timeout(timeout)))),
@@ -144,8 +145,7 @@ impl Session {
             // Its session's state would go with the server connection.
             let report =
                 self.pending.take().unwrap_or_else(|| Box::new(refusal::timeout(Timeout::Transaction)));
-            let severity = messages::Severity::Fatal;
-            return Err(End::Fatal(Box::new(messages::Report { severity, ..*report })));
+            return Err(End::Fatal(Box::new(refusal::fatal(*report))));
         }
         if let State::Active(mut active) = std::mem::replace(&mut self.state, State::Idle) {
             self.member.rests();

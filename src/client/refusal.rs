@@ -1,79 +1,70 @@
-//! The overload contract: what a client gets that cannot be served. One SQLSTATE table for the whole proxy.
+//! The overload contract: what a client gets that cannot be served. SQLSTATEs, messages and HINTs are those of the table in
+//! [`crate::obs::reason`]; what is added here is the DETAIL: `reason=…`, what it is about, and `retry_after_ms=…`.
 
-use std::time::Duration;
-
+use super::jitter::RetryAfter;
 use crate::guard::{DialCause, ShedReason};
-use crate::obs::LabelValue;
 pub use crate::obs::Timeout;
-use crate::pool::Pool;
+use crate::obs::reason::{Ends, Retry, Terms};
+use crate::obs::{Reason, Refusal, Shed};
+use crate::pool::{Pool, Refused};
 use crate::proto::messages::{Report, Severity};
 use crate::proto::pin::PinReason;
 
-/// A transaction that is not admitted: ERROR inside the session, DETAIL with the reason as in the metric's label.
-pub fn shed(reason: ShedReason, pool: &Pool, waited: Duration) -> Report {
-    let (sqlstate, message, hint) = match reason {
-        ShedReason::QueueTimeout => (
-            "53300",
-            "no server connection became free in time",
-            "The pool is busy. Retry after a pause that grows with each attempt.",
-        ),
-        ShedReason::QueueFull => (
-            "53300",
-            "too many clients wait for a server connection",
-            "The pool is busy. Retry after a pause that grows with each attempt.",
-        ),
-        ShedReason::ServerDown => (
-            "57P03",
-            "the database server cannot be reached",
-            "The proxy keeps trying. Retry after a pause that grows with each attempt.",
-        ),
-        ShedReason::ServerRefused => (
-            "57P03",
-            "the database server refuses the proxy's login",
-            "The proxy's configuration or the database's roles have to be corrected.",
-        ),
-        ShedReason::Draining => {
-            ("57P03", "the proxy is shutting down", "Connect again: another instance may be up.")
+/// What is said for this reason. FATAL only where nothing else can be: where it may be either, [`fatal`] decides.
+fn report(reason: impl Into<Reason>, about: &str, retry_after: Option<RetryAfter>) -> Report {
+    let reason = reason.into();
+    let Terms { sqlstate, message, hint, ends, retry } = reason.terms();
+    debug_assert_eq!(retry == Retry::After, retry_after.is_some(), "{reason}");
+    let severity = if ends == Ends::Connection { Severity::Fatal } else { Severity::Error };
+    let mut detail = format!("reason={reason}");
+    for word in [about, &retry_after.map(|after| after.to_string()).unwrap_or_default()] {
+        if !word.is_empty() {
+            detail = format!("{detail} {word}");
         }
-    };
-    let mut detail = format!("reason={reason} pool={} wait_ms={}", pool.name(), waited.as_millis());
-    if let (ShedReason::ServerDown | ShedReason::ServerRefused, Some(failure)) = (reason, pool.failure()) {
-        detail = format!("{detail} cause={failure}");
     }
-    Report::error(sqlstate, message).with_detail(detail).with_hint(hint)
+    let report = Report::new(severity, sqlstate, message).with_detail(detail);
+    Report { hint: hint.map(Into::into), ..report }
+}
+
+/// The same as the connection's end.
+pub fn fatal(report: Report) -> Report {
+    Report { severity: Severity::Fatal, ..report }
+}
+
+/// A cause is free text, so it comes last in a DETAIL.
+fn with_cause(report: Report, cause: &str) -> Report {
+    let detail = format!("{} cause={cause}", report.detail.as_deref().unwrap_or_default());
+    report.with_detail(detail)
+}
+
+/// A transaction that is not admitted: ERROR inside the session.
+pub fn shed(refused: &Refused, pool: &Pool, retry_after: RetryAfter) -> Report {
+    let Refused { reason, waited, .. } = *refused;
+    let about = format!("pool={} wait_ms={}", pool.name(), waited.as_millis());
+    let report = report(Reason::from(Shed::from(reason)), &about, Some(retry_after));
+    match (reason, pool.failure()) {
+        (ShedReason::ServerDown | ShedReason::ServerRefused, Some(failure)) => {
+            with_cause(report, &failure.to_string())
+        }
+        _ => report,
+    }
 }
 
 /// A statement that would keep a server connection, and may not.
 pub fn pin_rejected(reason: PinReason) -> Report {
-    let hint = match reason {
-        PinReason::Listen => "Poll, or listen on a connection of its own in session mode.",
-        PinReason::AdvisoryLock => "Use pg_advisory_xact_lock: it is released with its transaction.",
-        PinReason::TempTable => {
-            "Use CREATE TEMPORARY TABLE ... ON COMMIT DROP in one transaction, or an ordinary table."
-        }
-        PinReason::HoldCursor => "Use a cursor WITHOUT HOLD in one transaction, or read by key.",
-        PinReason::Load => "Use shared_preload_libraries or session_preload_libraries.",
-        PinReason::SequenceValue => "Use INSERT ... RETURNING, or the value that nextval returned.",
-        PinReason::SqlPrepare => "Prepare with the driver: statements of the protocol follow the client.",
-        PinReason::SessionMode => "Set fewer or shorter settings.",
-    };
-    Report::error("0A000", "this would keep a server connection beyond the transaction")
-        .with_detail(format!("reason={}", reason.as_str()))
-        .with_hint(hint)
+    report(reason, "", None)
 }
 
 /// A statement that would keep a server connection, of which enough are kept already.
-pub fn pin_budget(reason: PinReason, pool: &Pool) -> Report {
-    let detail = format!("reason=pin_budget pool={} pin={}", pool.name(), reason.as_str());
-    Report::error("53300", "too many clients keep their server connections")
-        .with_detail(detail)
-        .with_hint("Retry later, release what is kept, or raise pin_budget.")
+pub fn pin_budget(reason: PinReason, pool: &Pool, retry_after: RetryAfter) -> Report {
+    let about = format!("pool={} pin={}", pool.name(), reason.as_str());
+    report(Reason::PinBudget, &about, Some(retry_after))
 }
 
 /// A client is warned that it keeps its server connection.
 pub fn pinned(reason: PinReason) -> Report {
     Report::new(Severity::Warning, "01000", "the session keeps its server connection")
-        .with_detail(format!("reason={}", reason.as_str()))
+        .with_detail(format!("reason={}", Reason::from(reason)))
         .with_hint("Others have to do without it for as long as this lasts.")
 }
 
@@ -92,25 +83,12 @@ pub fn failed_transaction() -> Report {
 
 /// What took too long.
 pub fn timeout(timeout: Timeout) -> Report {
-    let report = match timeout {
-        Timeout::Query => Report::error("57014", "canceling statement due to query timeout"),
-        Timeout::Transaction => Report::error("25P04", "terminating transaction due to transaction timeout")
-            .with_hint("The transaction was rolled back. End it with ROLLBACK; the session goes on."),
-        Timeout::IdleInTransaction => {
-            Report::error("25P03", "the transaction was rolled back due to idle-in-transaction timeout")
-                .with_hint("End it with ROLLBACK; the session goes on.")
-        }
-        Timeout::ClientIdle | Timeout::Pin => {
-            Report::fatal("57P05", "terminating connection due to idle-session timeout")
-        }
-        Timeout::Stall => Report::fatal("08006", "terminating connection because it takes no replies"),
-    };
-    report.with_detail(format!("reason={}", timeout.label()))
+    report(timeout, "", None)
 }
 
 /// A request that was cancelled for its timeout, and does not end all the same.
 pub fn unstoppable(timeout: Timeout) -> Report {
-    Report { severity: Severity::Fatal, ..self::timeout(timeout) }
+    fatal(self::timeout(timeout))
 }
 
 /// A CancelRequest ended the client's wait. The message is PostgreSQL's own.
@@ -120,46 +98,34 @@ pub fn cancelled() -> Report {
 
 /// The server connection was lost under the client.
 pub fn server_lost(cause: &str) -> Report {
-    Report::error("08006", "the connection to the database server was lost")
-        .with_detail(format!("{cause}."))
-        .with_hint("Any open transaction was rolled back. Retry it if it may run twice.")
+    with_cause(report(Reason::ServerLost, "", None), cause)
 }
 
 /// The server connection's replies no longer fit.
 pub fn out_of_step() -> Report {
-    Report::fatal("08006", "the connection to the database server is out of step")
+    report(Reason::OutOfStep, "", None)
 }
 
 /// A transaction over several statements in statement mode. PgBouncer's own words would be for its users only.
 pub fn no_transactions() -> Report {
-    Report::fatal("0A000", "transactions over several statements are not allowed in statement mode")
-        .with_hint("Set pool_mode = \"transaction\" for this database.")
+    report(Reason::StatementMode, "", None)
 }
 
-/// The client broke the protocol.
+/// The client broke the protocol. It is told how, in PostgreSQL's words.
 pub fn violation(violation: crate::wire::Violation) -> Report {
-    Report::fatal("08P01", violation.to_string())
+    Report { message: violation.to_string().into(), ..report(Reason::ProtocolViolation, "", None) }
 }
 
 /// The proxy ends. SQLSTATE and message are those of a PostgreSQL that is shut down.
-pub fn going_down() -> Report {
-    Report::fatal("57P01", "terminating connection due to administrator command")
+pub fn going_down(retry_after: RetryAfter) -> Report {
+    report(Reason::Shutdown, "", Some(retry_after))
 }
 
-/// No new login while the proxy drains.
-pub fn draining() -> Report {
-    Report::fatal("57P03", "the proxy is shutting down").with_detail("reason=draining")
-}
-
-/// A limit on clients. `whose` is `max_clients` of the proxy, a database or a user.
-pub fn too_many_clients(reason: &'static str, limit: usize) -> Report {
-    Report::fatal("53300", "sorry, too many clients already")
-        .with_detail(format!("reason={reason} limit={limit}"))
-}
-
-/// The login was not over in time.
-pub fn login_timeout() -> Report {
-    Report::fatal("57P05", "login timeout").with_detail("reason=login_timeout")
+/// A limit or rule keeps a client from logging in. `about` is more for the DETAIL: `limit=100`.
+pub fn login(refusal: Refusal, about: &str, retry_after: RetryAfter) -> Report {
+    let reason = Reason::from(refusal);
+    let retry_after = (reason.terms().retry == Retry::After).then_some(retry_after);
+    fatal(report(reason, about, retry_after))
 }
 
 /// No such database, or not for this user. Said only to clients that have proved who they are.
@@ -167,30 +133,62 @@ pub fn unknown_database(database: &str) -> Report {
     Report::fatal("3D000", format!("database \"{database}\" does not exist"))
 }
 
-/// `replication` in the startup packet.
-pub fn no_replication() -> Report {
-    Report::fatal("0A000", "replication connections are not supported")
-        .with_hint("Connect to the database server itself.")
-}
-
 /// No server connection was ever up, so there are no parameters to greet the client with.
-pub fn no_server(pool: &Pool) -> Report {
+pub fn no_server(pool: &Pool, retry_after: RetryAfter) -> (Refusal, Report) {
     let failure = pool.failure();
-    let (sqlstate, message, reason) = match failure.as_ref().map(|failure| failure.cause()) {
+    let refusal = match failure.as_ref().map(|failure| failure.cause()) {
         // It is up and has no room, which is not to be called "down".
-        Some(DialCause::TooManyConnections) => {
-            ("53300", "the database server has no connection to spare", "server_full")
-        }
-        Some(DialCause::Refused) => {
-            ("08001", "the database server refuses the proxy's login", ShedReason::ServerRefused.as_str())
-        }
-        _ => ("08001", "cannot connect to the database server", ShedReason::ServerDown.as_str()),
+        Some(DialCause::TooManyConnections) => Refusal::ServerFull,
+        _ => Refusal::NoServer,
     };
-    let cause = failure.map(|failure| format!(" cause={failure}")).unwrap_or_default();
-    Report::fatal(sqlstate, message).with_detail(format!("reason={reason} pool={}{cause}", pool.name()))
+    let report = login(refusal, &format!("pool={}", pool.name()), retry_after);
+    match failure {
+        Some(failure) => (refusal, with_cause(report, &failure.to_string())),
+        None => (refusal, report),
+    }
 }
 
 /// The parameters that the client logged in with are not taken any more.
 pub fn parameters_refused() -> Report {
-    Report::fatal("08006", "the session's parameters could not be set on a server connection")
+    report(Reason::ParametersRefused, "", None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::jitter::Jitter;
+
+    fn retry_after() -> RetryAfter {
+        Jitter::new(1).spread(Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_detail_begins_with_the_reason_and_ends_with_when_to_retry() {
+        let said = login(Refusal::MaxClients, "limit=3", retry_after());
+        let detail = said.detail.unwrap_or_default();
+        let rest = detail.strip_prefix("reason=max_clients limit=3 retry_after_ms=").unwrap_or_default();
+        assert!(rest.parse::<u64>().is_ok_and(|ms| (500..=1500).contains(&ms)), "{detail}");
+        assert_eq!(said.severity, Severity::Fatal);
+    }
+
+    #[test]
+    fn what_is_not_to_be_retried_does_not_say_when() {
+        let said = [
+            login(Refusal::TlsRequired, "", retry_after()),
+            pin_rejected(PinReason::Listen),
+            timeout(Timeout::IdleInTransaction),
+            server_lost("it crashed"),
+        ];
+        let details = said.map(|report| report.detail.unwrap_or_default().into_owned());
+        let expected =
+            ["tls_required", "listen", "idle_in_transaction_timeout", "server_lost cause=it crashed"];
+        assert_eq!(details, expected.map(|words| format!("reason={words}")));
+    }
+
+    #[test]
+    fn a_timeout_within_a_session_leaves_it_open_and_one_of_an_idle_session_does_not() {
+        assert_eq!(timeout(Timeout::Transaction).severity, Severity::Error);
+        assert_eq!(unstoppable(Timeout::Query).severity, Severity::Fatal);
+        assert_eq!(timeout(Timeout::ClientIdle).severity, Severity::Fatal);
+    }
 }

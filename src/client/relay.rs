@@ -9,7 +9,6 @@ use super::active::Active;
 use super::desk::{Desk, Taken};
 use super::ending::give_back;
 use super::outgoing::Outgoing;
-use super::refusal;
 use super::replies::own_answer;
 use super::session::{CHUNK, End, Session, State, Step};
 use crate::pool::Reset;
@@ -230,7 +229,7 @@ impl Session {
             return Poll::Ready(self.forward(cx, &kept, None));
         }
         if self.seat.door().is_draining() && active.lease.ledger.is_free() && self.inbox.at_boundary() {
-            return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
+            return Poll::Ready(Err(self.going_down()));
         }
         CHUNK.with_borrow_mut(|chunk| {
             let bytes = ready!(self.poll_client(cx, chunk))?;

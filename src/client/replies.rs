@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Instant;
 
-use super::active::Active;
+use super::active::{Active, SLOT_PATIENCE};
 use super::refusal::{self, Timeout};
 use super::session::{End, Session, State, Step};
-use crate::obs::DestroyReason;
+use crate::obs::{DestroyReason, LabelValue, Shed};
 use crate::pool::PoolMode;
 use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
@@ -337,9 +337,10 @@ impl Session {
         if self.pool.params.session.pins.policies.of(reason) == PinPolicy::Reject {
             return refusal::pin_rejected(reason);
         }
-        self.pool.metrics.shed("pin_budget");
-        self.seat.door().sheds.count("pin_budget");
-        refusal::pin_budget(reason, &self.pool)
+        self.pool.metrics.shed(Shed::PinBudget);
+        let door = self.seat.door();
+        door.sheds.count(Shed::PinBudget.label());
+        refusal::pin_budget(reason, &self.pool, door.jitter.spread(SLOT_PATIENCE))
     }
 
     fn error(&mut self, body: &[u8]) -> Meaning {
@@ -586,10 +587,7 @@ impl Session {
         }
         if self.pool.params.mode == PoolMode::Session {
             // The session's state went with it.
-            return Err(End::Fatal(Box::new(messages::Report {
-                severity: messages::Severity::Fatal,
-                ..report
-            })));
+            return Err(End::Fatal(Box::new(refusal::fatal(report))));
         }
         self.settings_are_undone(cx, wanted_before, &base)?;
         let mut reply = vec![];

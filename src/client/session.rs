@@ -13,13 +13,13 @@ use tokio::time::Sleep;
 
 use super::active::Active;
 use super::door::Seat;
-use super::function;
+use super::function::{self, Standing};
 use super::refusal;
 use super::relay::needs_more;
 use super::roster::Member;
 use crate::guard::{Home, ShedReason};
 use crate::net::{Inbox, Outbox, Stream};
-use crate::pool::{Checkout, Lease, Pool, WaitEnd, Waiting};
+use crate::pool::{Checkout, Lease, Pool, Refused, WaitEnd, Waiting};
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
 use crate::proto::statements::{ClientStatements, named};
@@ -71,7 +71,9 @@ pub struct Session {
     pub(super) stalled_since: Option<Instant>,
     /// Bytes of its that are counted in the spool.
     pub(super) spooled: usize,
-    home: Home,
+    pub(super) home: Home,
+    /// What the gate knows it by.
+    pub(super) standing: Standing,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     /// Its task can be woken by the roster.
@@ -134,15 +136,18 @@ impl Session {
         wanted: Arc<Parameters>,
         home: Home,
     ) -> Self {
+        let function = function::name(seat.door(), &wanted, &seat.pool.params.user);
+        let standing = Standing::of(&seat.pool, &function, &wanted);
         Self {
             stream,
+            function,
             inbox: Inbox::new(Side::Client),
             outbox: Outbox::default(),
             state: State::Idle,
             member,
             pool: Arc::clone(&seat.pool),
             login: Arc::clone(&wanted),
-            function: function::name(seat.door(), &wanted, &seat.pool.params.user),
+            standing,
             wanted,
             pending: None,
             statements: None,
@@ -180,7 +185,7 @@ impl Session {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         ready!(self.poll_spool(cx))?;
         if self.seat.door().is_draining() {
-            return Poll::Ready(Err(End::Fatal(Box::new(refusal::going_down()))));
+            return Poll::Ready(Err(self.going_down()));
         }
         CHUNK.with_borrow_mut(|chunk| {
             let bytes = ready!(self.poll_client(cx, chunk))?;
@@ -279,10 +284,9 @@ impl Session {
         }
         self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
-        match self.pool.checkout(now, self.home) {
-            Checkout::Shed(reason) => {
-                return Ok(Some(self.shed(reason, Duration::ZERO)));
-            }
+        let caller = self.caller();
+        match self.pool.checkout(now, &caller) {
+            Checkout::Shed(refused) => return Ok(Some(self.shed(refused))),
             Checkout::Granted(lease) => self.start(cx, lease, now, bytes)?,
             Checkout::Queued(waiting) => {
                 self.member.waits(waiting.canceller());
@@ -294,9 +298,16 @@ impl Session {
         Ok(None)
     }
 
-    fn shed(&self, reason: ShedReason, waited: Duration) -> Report {
-        self.seat.door().sheds.count(reason.as_str());
-        refusal::shed(reason, &self.pool, waited)
+    fn shed(&self, refused: Refused) -> Report {
+        let door = self.seat.door();
+        door.sheds.count(refused.reason.as_str());
+        refusal::shed(&refused, &self.pool, door.jitter.spread(refused.retry_after))
+    }
+
+    /// The proxy drains, and this client is between transactions.
+    pub(super) fn going_down(&self) -> End {
+        let retry_after = self.seat.door().jitter.spread(self.pool.retry_after(ShedReason::Draining));
+        End::Fatal(Box::new(refusal::going_down(retry_after)))
     }
 
     /// Reports an error in place of the message's reply, once up to the Sync that ends its batch.
@@ -362,9 +373,7 @@ impl Session {
                 let since = lease.since();
                 return self.start(cx, lease, since, &queued.backlog);
             }
-            WaitEnd::Shed(reason, waited) => {
-                self.pending = Some(Box::new(self.shed(reason, waited)));
-            }
+            WaitEnd::Shed(refused) => self.pending = Some(Box::new(self.shed(refused))),
             WaitEnd::Cancelled => self.pending = Some(Box::new(refusal::cancelled())),
         }
         self.member.rests();
@@ -417,6 +426,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.seat.door().spool.account(&mut self.spooled, 0);
+        self.standing.leave(&self.pool);
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use super::door::Door;
 use super::failed::Failed;
 use super::refusal;
-use crate::guard::Home;
+use crate::guard::{Home, ShedReason};
 use crate::obs::LoginResult;
 use crate::pool::{Checkout, Lease, Pool, Terms, WaitEnd};
 use crate::proto::messages::{self, Report};
@@ -21,11 +22,12 @@ const APPLICATION_NAME: &str = "application_name";
 /// connection if nobody has logged in with them before, so that a wrong value is refused at login and a right one is
 /// reported as PostgreSQL writes it.
 pub(super) async fn settle_terms(
+    door: &Door,
     pool: &Arc<Pool>,
     startup: StartupPacket,
     home: Home,
 ) -> Result<Arc<Terms>, Failed> {
-    let base = base(pool, home).await?;
+    let base = base(door, pool, home).await?;
     let mut asked = Parameters::default();
     for (key, value) in &startup.parameters {
         if key.eq_ignore_ascii_case(APPLICATION_NAME) {
@@ -88,15 +90,18 @@ fn statuses(base: &Parameters, taken: &Parameters) -> Vec<u8> {
 }
 
 /// What PostgreSQL reports to a new connection.
-async fn base(pool: &Arc<Pool>, home: Home) -> Result<Arc<Parameters>, Failed> {
+async fn base(door: &Door, pool: &Arc<Pool>, home: Home) -> Result<Arc<Parameters>, Failed> {
     if let Some(base) = pool.greeting.reported() {
         return Ok(base);
     }
     // Before the request, or its answer could be missed.
     let first = pool.greeting.first();
     pool.warm(home);
-    let no_server = || Failed::Refused(LoginResult::NoServer, refusal::no_server(pool));
-    first.await.ok_or_else(no_server)
+    first.await.ok_or_else(|| {
+        let retry_after = door.jitter.spread(pool.retry_after(ShedReason::ServerDown));
+        let (refusal, report) = refusal::no_server(pool, retry_after);
+        Failed::Limit(refusal, report)
+    })
 }
 
 /// Has a server connection take the parameters.
@@ -123,7 +128,7 @@ async fn try_out(
 }
 
 async fn borrow(pool: &Arc<Pool>, home: Home) -> Option<Lease> {
-    match pool.checkout(Instant::now(), home) {
+    match pool.checkout(Instant::now(), &pool.own_caller(home)) {
         Checkout::Granted(lease) => Some(lease),
         Checkout::Shed(_) => None,
         Checkout::Queued(mut waiting) => {

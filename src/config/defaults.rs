@@ -55,6 +55,9 @@ pub const CLIENT_LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Shorter than the usual timeout of a function (3 s), so that who is shed can still do something about it.
 pub const QUERY_WAIT_TIMEOUT: Duration = Duration::from_millis(1500);
 
+/// Four times as long, where it is of use: a burst of a few seconds is served whole.
+pub const BURST_WAIT: Duration = Duration::from_secs(6);
+
 /// A server that takes longer than this to let one in is better treated as down.
 pub const SERVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -3,6 +3,7 @@
 //! A bound that is written and does not fit is a fault: somebody expects more connections than there can be. A default
 //! that does not fit is cut down: nobody has asked for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::build::Context;
@@ -16,6 +17,7 @@ use super::reader::{Entry, Read};
 use super::sessions;
 use super::url::{UpstreamUrl, parse_address};
 use crate::client::{AuthMethod, UserSecret};
+use crate::guard::Admission;
 use crate::pool::PoolParams;
 use crate::server::{Credentials, ServerTls, TlsVerify, UpstreamParams};
 
@@ -137,6 +139,9 @@ fn pool(
             [&own.query_wait_timeout, &general.query_wait_timeout, &file.timeouts.query_wait_timeout],
             defaults::QUERY_WAIT_TIMEOUT,
         ),
+        burst_wait: defaults::BURST_WAIT,
+        admission: Admission::Enforce,
+        shares: Arc::default(),
         server_lifetime: first(
             [&own.server_lifetime, &general.server_lifetime, &file.timeouts.server_lifetime],
             defaults::SERVER_LIFETIME,

@@ -40,8 +40,11 @@
 //! decision about them; every `Dial` is answered by `dialled` or `dial_failed`, every `Close`, `CloseIdle`,
 //! `discard` and `take_idle` by `closed`; and `tick` is called when `poll_timeout` says.
 
+mod admission;
 mod dialer;
 mod gate;
+mod hold;
+mod keys;
 mod queue;
 mod share;
 mod slots;
@@ -49,11 +52,13 @@ mod snapshot;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod trend;
 
 pub use gate::Gate;
+pub use keys::{EXACT_KEYS, KeyId, KeyTerms, SHARED_KEYS};
 pub use queue::Ticket;
 pub use snapshot::{GroupSnapshot, PoolSnapshot, UpstreamSnapshot, UpstreamState};
 pub use terms::{
-    Action, Arrival, DialCause, FAIL_FAST_AFTER, GateParams, GroupId, Home, LOCALITY_SLACK, Placement,
-    PoolId, PoolLimits, RECLAIM_AFTER, ShedReason,
+    Action, Admission, Arrival, Caller, DialCause, FAIL_FAST_AFTER, GateParams, GroupId, Home,
+    LOCALITY_SLACK, Placement, PoolId, PoolLimits, RECLAIM_AFTER, ShedReason,
 };

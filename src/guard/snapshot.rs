@@ -102,7 +102,7 @@ impl Gate {
     /// One pool now.
     pub fn snapshot(&self, now: Instant, pool: PoolId) -> PoolSnapshot {
         let Bound { counts, max } = *self.slots.pool(pool);
-        let oldest = self.queue.oldest(pool).map(|(_, arrived)| now.saturating_duration_since(arrived));
+        let oldest = self.waiting_since(pool).map(|arrived| now.saturating_duration_since(arrived));
         PoolSnapshot {
             size: max,
             idle: counts.idle,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::keys::KeyId;
 use super::queue::Ticket;
 
 /// With no server alive, waiting is pointless after this long: three times the longest failover of a proxy in front
@@ -40,6 +41,29 @@ pub struct GateParams {
     pub seed: u64,
 }
 
+/// Whether waiters are refused before their time has run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// They are, when the queue shows that it is of no use to wait.
+    Enforce,
+    /// They are counted, and wait first in, first out, for up to `max_wait`.
+    Observe,
+}
+
+/// Who wants a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The thread that its task lives on.
+    pub home: Home,
+    /// The function that it belongs to.
+    pub key: KeyId,
+    /// Its number in the draw that decides who is served while a queue is long standing. The same for one client over
+    /// a long time.
+    pub lot: u32,
+    /// How long it wants to wait and work at most. None: it has not said.
+    pub patience: Option<Duration>,
+}
+
 /// Limits of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
@@ -49,8 +73,15 @@ pub struct PoolLimits {
     pub min_idle: usize,
     /// Most waiters; the next arrival is shed with [`ShedReason::QueueFull`].
     pub max_waiting: usize,
-    /// Longest wait; then [`ShedReason::QueueTimeout`], or what is known about the server.
+    /// Longest wait; then [`ShedReason::QueueTimeout`], or what is known about the server. Shorter while the queue is
+    /// standing.
     pub max_wait: Duration,
+    /// Longest wait while the queue gets shorter so fast that everybody in it is served within this time.
+    pub burst_wait: Duration,
+    /// Whether waiters are refused before their time has run out.
+    pub admission: Admission,
+    /// Most servers that are active at once, of those that the pool may have. None: all.
+    pub active_limit: Option<usize>,
 }
 
 /// A pool of this gate: the server connections of one (database, user).
@@ -93,6 +124,8 @@ pub enum ShedReason {
     QueueTimeout,
     /// `max_waiting` others wait already. 53300.
     QueueFull,
+    /// A server would come too late for the client, or not before the longest wait. 53300.
+    Estimate,
     /// The server cannot be reached and none of its connections is alive. 57P03.
     ServerDown,
     /// The server answers, and refuses this pool's logins (password, database, role). 57P03.
@@ -103,14 +136,21 @@ pub enum ShedReason {
 
 impl ShedReason {
     /// Every reason, in the order of declaration.
-    pub const ALL: &[ShedReason] =
-        &[Self::QueueTimeout, Self::QueueFull, Self::ServerDown, Self::ServerRefused, Self::Draining];
+    pub const ALL: &[ShedReason] = &[
+        Self::QueueTimeout,
+        Self::QueueFull,
+        Self::Estimate,
+        Self::ServerDown,
+        Self::ServerRefused,
+        Self::Draining,
+    ];
 
     /// The reason's one name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::QueueTimeout => "queue_timeout",
             Self::QueueFull => "queue_full",
+            Self::Estimate => "estimate",
             Self::ServerDown => "server_down",
             Self::ServerRefused => "server_refused",
             Self::Draining => "draining",
@@ -148,8 +188,8 @@ pub enum Arrival {
     },
     /// Wait: for [`Placement::Hand`] or [`Action::Shed`] with this ticket.
     Queued(Ticket),
-    /// Not admitted.
-    Shed(ShedReason),
+    /// Not admitted; when trying again is of use, to be jittered.
+    Shed(ShedReason, Duration),
 }
 
 /// What becomes of a server that is free.
@@ -175,6 +215,17 @@ pub enum Action {
         reason: ShedReason,
         /// Since its arrival.
         waited: Duration,
+        /// When trying again is of use, to be jittered.
+        retry_after: Duration,
+    },
+    /// Take an idle server from the store of this home: it is active for this waiter. The ticket has ended.
+    Grant {
+        /// Whose.
+        ticket: Ticket,
+        /// Of which pool.
+        pool: PoolId,
+        /// From which store.
+        from: Home,
     },
     /// Connect and log in to the server, then say `dialled` or `dial_failed` with the same pool and home.
     Dial {

@@ -79,7 +79,7 @@ impl Handshake {
     /// A limit or a rule ended the login.
     pub fn refused(mut self, reason: Refusal) {
         self.clients.0.refused.inc(reason);
-        self.count(LoginResult::Refused);
+        self.count(reason.login_result());
     }
 
     /// It was a CancelRequest, or a probe that sent nothing: no login at all.

@@ -1,5 +1,7 @@
 //! The values that labels can have. Enums, so that a peer can never invent a series.
 
+use super::reason::Reason;
+use crate::guard::ShedReason;
 use crate::proto::pin::PinReason;
 
 /// A label whose values are known in advance.
@@ -33,6 +35,37 @@ macro_rules! label_values {
                 match self {
                     $(Self::$variant => $label,)+
                 }
+            }
+        }
+    };
+}
+
+/// Some of the [`Reason`]s, as values of a label: its words are theirs.
+macro_rules! some_reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $variant:ident = $reason:ident,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$value_doc])* $variant,)+
+        }
+
+        impl From<$name> for Reason {
+            fn from(value: $name) -> Self {
+                match value {
+                    $($name::$variant => Self::$reason,)+
+                }
+            }
+        }
+
+        impl LabelValue for $name {
+            const LABELS: &'static [&'static str] = &[$(Reason::$reason.as_str(),)+];
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn label(self) -> &'static str {
+                Reason::from(self).as_str()
             }
         }
     };
@@ -90,21 +123,56 @@ label_values! {
     }
 }
 
-label_values! {
+some_reasons! {
+    /// Why a request was answered with an overload error instead of a server connection.
+    Shed {
+        /// It waited for `query_wait_timeout`.
+        QueueTimeout = QueueTimeout,
+        /// `max_waiting` others wait already.
+        QueueFull = QueueFull,
+        /// Its wait would be too long.
+        Estimate = Estimate,
+        /// PostgreSQL cannot be reached.
+        ServerDown = ServerDown,
+        /// PostgreSQL refuses the proxy's login.
+        ServerRefused = ServerRefused,
+        /// The proxy drains.
+        Draining = Draining,
+        /// A rate limit on transactions.
+        RateLimited = RateLimited,
+        /// `pin_budget` others keep their server connections.
+        PinBudget = PinBudget,
+    }
+}
+
+impl From<ShedReason> for Shed {
+    fn from(reason: ShedReason) -> Self {
+        match reason {
+            ShedReason::QueueTimeout => Self::QueueTimeout,
+            ShedReason::QueueFull => Self::QueueFull,
+            ShedReason::Estimate => Self::Estimate,
+            ShedReason::ServerDown => Self::ServerDown,
+            ShedReason::ServerRefused => Self::ServerRefused,
+            ShedReason::Draining => Self::Draining,
+        }
+    }
+}
+
+some_reasons! {
     /// What took too long, so that the proxy ended it.
     Timeout {
         /// A request: `query_timeout`.
-        Query = "query_timeout",
+        Query = QueryTimeout,
         /// A transaction: `transaction_timeout`.
-        Transaction = "transaction_timeout",
+        Transaction = TransactionTimeout,
         /// Silence of a client in a transaction: `idle_in_transaction_timeout`.
-        IdleInTransaction = "idle_in_transaction_timeout",
+        IdleInTransaction = IdleInTransactionTimeout,
         /// Silence of a client outside a transaction: `client_idle_timeout`.
-        ClientIdle = "client_idle_timeout",
+        ClientIdle = ClientIdleTimeout,
         /// Silence of a client that keeps a server connection: `pin_timeout`.
-        Pin = "pin_timeout",
+        Pin = PinTimeout,
         /// A client that takes none of the bytes that there are for it: `client_stall_timeout`.
-        Stall = "client_stall_timeout",
+        Stall = ClientStallTimeout,
     }
 }
 
@@ -178,19 +246,41 @@ label_values! {
     }
 }
 
-label_values! {
+some_reasons! {
     /// Why a client was refused although its messages and its password may be right.
     Refusal {
         /// `max_clients` of the whole proxy.
-        MaxClients = "max_clients",
+        MaxClients = MaxClients,
         /// `max_clients` of its user.
-        MaxUserClients = "max_user_clients",
+        MaxUserClients = MaxUserClients,
         /// `max_clients` of its database.
-        MaxDatabaseClients = "max_database_clients",
+        MaxDatabaseClients = MaxDatabaseClients,
+        /// A rate limit on logins.
+        RateLimited = RateLimited,
         /// Plain text where TLS is required.
-        TlsRequired = "tls_required",
+        TlsRequired = TlsRequired,
         /// The proxy drains and takes no new client.
-        Draining = "draining",
+        Draining = Draining,
+        /// Its login was not over within `client_login_timeout`.
+        LoginTimeout = LoginTimeout,
+        /// No server connection of its pool was ever up, and none can be had.
+        NoServer = NoServer,
+        /// The same, because PostgreSQL has no connection slot left.
+        ServerFull = ServerFull,
+        /// It asked for a replication connection.
+        Replication = Replication,
+    }
+}
+
+impl Refusal {
+    /// How the login ended, for the count of all logins.
+    pub fn login_result(self) -> LoginResult {
+        match self {
+            Self::LoginTimeout => LoginResult::Timeout,
+            Self::NoServer | Self::ServerFull => LoginResult::NoServer,
+            Self::Replication => LoginResult::Protocol,
+            _ => LoginResult::Refused,
+        }
     }
 }
 
@@ -219,5 +309,12 @@ mod tests {
         let words: Vec<_> = PinReason::ALL.iter().map(|reason| reason.as_str()).collect();
         assert_eq!(words, PinReason::LABELS);
         assert!(PinReason::ALL.iter().enumerate().all(|(index, reason)| reason.index() == index));
+    }
+
+    #[test]
+    fn reasons_for_sheds_have_the_words_of_the_gate() {
+        for reason in ShedReason::ALL {
+            assert_eq!(Shed::from(*reason).label(), reason.as_str());
+        }
     }
 }

@@ -26,25 +26,23 @@ struct Inner {
     registry: Registry,
     pools: PoolVectors,
     clients: ClientMetrics,
-    shed_reasons: Vec<&'static str>,
     /// Seconds since 1970.
     started: f64,
 }
 
 impl Metrics {
-    /// An empty set of metrics. `shed_reasons` are the words of the gate's reasons, so that each is a series from the
-    /// start: a rate over a series that appears with its first shed misses that shed.
+    /// An empty set of metrics. Every value of a label is a series from the start: a rate over a series that appears with
+    /// its first event misses that event.
     ///
     /// # Errors
     /// If the table of metrics is wrong (a name twice, a bad label). A test makes one, so this does not happen in a
     /// program that was tested.
-    pub fn new(shed_reasons: &[&'static str]) -> prometheus::Result<Self> {
+    pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         Ok(Self(Arc::new(Inner {
             pools: PoolVectors::register(&registry)?,
             clients: ClientMetrics::register(&registry)?,
-            shed_reasons: shed_reasons.to_vec(),
             started,
             registry,
         })))
@@ -53,7 +51,7 @@ impl Metrics {
     /// The handles of one pool. Only for pools of the configuration, never for names that a client merely sent: each
     /// is some 150 series, kept until the process ends. The same names give the same series again.
     pub fn pool(&self, database: &str, user: &str) -> PoolMetrics {
-        self.0.pools.resolve(database, user, &self.0.shed_reasons)
+        self.0.pools.resolve(database, user)
     }
 
     /// The handles for everything about clients before they have a pool.
@@ -139,7 +137,7 @@ mod tests {
     use super::*;
     use crate::obs::table::TABLE;
     use crate::obs::{
-        CancelResult, DestroyReason, DialResult, Kept, LoginResult, PoolGauges, Readiness, Refusal,
+        CancelResult, DestroyReason, DialResult, Kept, LoginResult, PoolGauges, Readiness, Refusal, Shed,
         WaitOutcome,
     };
 
@@ -172,7 +170,7 @@ mod tests {
     }
 
     fn metrics() -> Metrics {
-        Metrics::new(&["queue_full", "queue_timeout"]).unwrap()
+        Metrics::new().unwrap()
     }
 
     fn scrape(metrics: &Metrics) -> String {
@@ -235,8 +233,8 @@ mod tests {
         pool.held(Duration::from_millis(3));
         pool.executed(Duration::from_secs(100));
         pool.transaction();
-        pool.shed("queue_full");
-        pool.shed("queue_full");
+        pool.shed(Shed::QueueFull);
+        pool.shed(Shed::QueueFull);
         pool.server_error();
         pool.received(10);
         pool.sent(500);
@@ -266,14 +264,6 @@ mod tests {
         assert_eq!(of("dials_total", ",result=\"ok\""), Some(0.0));
         assert_eq!(of("dial_seconds_count", ""), Some(1.0));
         assert_eq!(of("servers_destroyed_total", ",reason=\"out_of_step\""), Some(1.0));
-    }
-
-    #[test]
-    fn a_shed_for_a_reason_that_was_not_announced_is_counted_all_the_same() {
-        let metrics = metrics();
-        metrics.pool("app", "web").shed("new_reason");
-        let series = "pgcorral_sheds_total{database=\"app\",reason=\"new_reason\",user=\"web\"}";
-        assert_eq!(value(&scrape(&metrics), series), Some(1.0));
     }
 
     #[test]

@@ -10,16 +10,18 @@ pub mod logging;
 mod metrics;
 mod pool;
 mod process;
+pub mod reason;
 mod sources;
 mod summary;
 pub mod table;
 
 pub use clients::{ClientMetrics, Handshake};
 pub use labels::{
-    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Timeout,
+    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Shed, Timeout,
     WaitOutcome,
 };
 pub use metrics::Metrics;
 pub use pool::PoolMetrics;
+pub use reason::Reason;
 pub use sources::{Kept, PoolGauges, Readiness, Sources};
 pub use summary::{Line, Summary, SummaryLog};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
-use super::labels::{DestroyReason, DialResult, LabelValue, Phase, Prepare, Timeout, WaitOutcome};
+use super::labels::{DestroyReason, DialResult, LabelValue, Phase, Prepare, Shed, Timeout, WaitOutcome};
 use super::metrics::{CounterBy, counters, histograms};
 use super::table;
 use crate::proto::pin::PinReason;
@@ -27,7 +27,7 @@ struct Series {
     server_errors: IntCounter,
     received: IntCounter,
     sent: IntCounter,
-    sheds: Sheds,
+    sheds: CounterBy<Shed>,
     dials: CounterBy<DialResult>,
     destroyed: CounterBy<DestroyReason>,
     pins: CounterBy<PinReason>,
@@ -66,9 +66,9 @@ impl PoolMetrics {
         self.0.transactions.inc();
     }
 
-    /// A request was answered with an overload error. `reason` is the word in its DETAIL.
-    pub fn shed(&self, reason: &'static str) {
-        self.0.sheds.inc(reason);
+    /// A request was answered with an overload error.
+    pub fn shed(&self, reason: impl Into<Shed>) {
+        self.0.sheds.inc(reason.into());
     }
 
     /// PostgreSQL answered a client with an ErrorResponse.
@@ -178,7 +178,7 @@ impl PoolVectors {
         })
     }
 
-    pub(super) fn resolve(&self, database: &str, user: &str, shed_reasons: &[&'static str]) -> PoolMetrics {
+    pub(super) fn resolve(&self, database: &str, user: &str) -> PoolMetrics {
         let pool = [database, user];
         let wait = |outcome: WaitOutcome| self.wait.with_label_values(&[database, user, outcome.label()]);
         PoolMetrics(Arc::new(Series {
@@ -193,7 +193,7 @@ impl PoolVectors {
             server_errors: self.server_errors.with_label_values(&pool),
             received: self.received.with_label_values(&pool),
             sent: self.sent.with_label_values(&pool),
-            sheds: Sheds::resolve(&self.sheds, database, user, shed_reasons),
+            sheds: CounterBy::resolve(&self.sheds, &pool),
             dials: CounterBy::resolve(&self.dials, &pool),
             destroyed: CounterBy::resolve(&self.destroyed, &pool),
             pins: CounterBy::resolve(&self.pins, &pool),
@@ -203,33 +203,5 @@ impl PoolVectors {
             reprepares: self.reprepares.with_label_values(&pool),
             audits: self.audits.with_label_values(&pool),
         }))
-    }
-}
-
-/// Sheds by reason. The reasons belong to the gate, which knows no metrics, so they come as words.
-struct Sheds {
-    known: Vec<(&'static str, IntCounter)>,
-    /// For a reason that was not announced: slower, but not lost. Bounded, as the words are constants of the code.
-    all: IntCounterVec,
-    database: String,
-    user: String,
-}
-
-impl Sheds {
-    fn resolve(all: &IntCounterVec, database: &str, user: &str, reasons: &[&'static str]) -> Self {
-        let resolve = |&reason: &&'static str| (reason, all.with_label_values(&[database, user, reason]));
-        Self {
-            known: reasons.iter().map(resolve).collect(),
-            all: all.clone(),
-            database: database.to_owned(),
-            user: user.to_owned(),
-        }
-    }
-
-    fn inc(&self, reason: &'static str) {
-        match self.known.iter().find(|(known, _)| *known == reason) {
-            Some((_, counter)) => counter.inc(),
-            None => self.all.with_label_values(&[&self.database, &self.user, reason]).inc(),
-        }
     }
 }

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::labels::{
-    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Timeout,
+    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Shed, Timeout,
     WaitOutcome,
 };
 use crate::proto::pin::PinReason;
@@ -56,7 +56,7 @@ pub struct Label {
     pub name: &'static str,
     /// What its values are, for a reader.
     pub meaning: &'static str,
-    /// All its values. Empty: they come from the configuration or from the code that sheds.
+    /// All its values. Empty: they come from the configuration.
     pub values: &'static [&'static str],
 }
 
@@ -88,16 +88,18 @@ mod label {
     );
     pub(super) const OUTCOME: Label = label("outcome", "how the wait ended", WaitOutcome::LABELS);
     pub(super) const SHED: Label =
-        label("reason", "as in the DETAIL of the client's error and in the log", &[]);
+        label("reason", "as in the DETAIL of the client's error and in the log", Shed::LABELS);
     pub(super) const DIAL: Label = label("result", "how the dial ended", DialResult::LABELS);
     pub(super) const DESTROYED: Label = label("reason", "why it was closed", DestroyReason::LABELS);
     pub(super) const PIN: Label = label("reason", "what the session has", PinReason::LABELS);
-    pub(super) const TIMEOUT: Label = label("reason", "as in the client's error", Timeout::LABELS);
+    pub(super) const TIMEOUT: Label =
+        label("reason", "as in the DETAIL of the client's error", Timeout::LABELS);
     pub(super) const PHASE: Label = label("phase", "what it was doing", Phase::LABELS);
     pub(super) const PREPARE: Label =
         label("result", "whether it was prepared there already", Prepare::LABELS);
     pub(super) const LOGIN: Label = label("result", "how the login ended", LoginResult::LABELS);
-    pub(super) const REFUSAL: Label = label("reason", "which limit or rule", Refusal::LABELS);
+    pub(super) const REFUSAL: Label =
+        label("reason", "as in the DETAIL of the FATAL error and in the log", Refusal::LABELS);
     pub(super) const CANCEL: Label = label("result", "what became of it", CancelResult::LABELS);
 }
 

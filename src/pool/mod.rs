@@ -19,6 +19,7 @@ mod store;
 mod upstream;
 mod waiting;
 
+pub use books::Refused;
 pub use checkout::{Checkout, Pool};
 pub use greeting::{Greeting, Terms};
 pub use lease::Lease;

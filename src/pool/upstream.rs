@@ -1,6 +1,7 @@
 //! One PostgreSQL server: its gate, its pools, and the tasks that keep its connections.
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::Object;
@@ -11,7 +12,7 @@ use super::Pool;
 use super::books::{Books, Chores, Outcome};
 use crate::guard::{
     DialCause, FAIL_FAST_AFTER, Gate, GateParams, GroupId, Home, LOCALITY_SLACK, Placement, PoolId,
-    PoolLimits, RECLAIM_AFTER,
+    PoolLimits, RECLAIM_AFTER, Ticket,
 };
 use crate::lock::lock;
 use crate::obs::{DestroyReason, DialResult};
@@ -97,7 +98,11 @@ impl Upstream {
         if let Some(chores) = books.chores() {
             // Under the lock, so that a store always holds what the books call idle.
             let closing = self.take_out(&chores.close_idle);
+            let granted = self.grant(&mut books, &chores.grant);
             drop(books);
+            for waker in granted {
+                waker.wake();
+            }
             for (pool, home, server) in closing {
                 pool.close(server, home, DestroyReason::Evicted);
             }
@@ -136,6 +141,15 @@ impl Upstream {
                 self.spawn(home, dial(pool, home));
             }
         }
+    }
+
+    /// The gate has given these idle connections to clients that wait.
+    fn grant(&self, books: &mut Books, granted: &[(Ticket, PoolId, Home)]) -> Vec<Waker> {
+        let grant = |(ticket, id, home): &(Ticket, PoolId, Home)| {
+            let held = self.pool(*id)?.store(*home).take()?;
+            books.end(*ticket, Outcome::Granted(held, *home))
+        };
+        granted.iter().filter_map(grant).collect()
     }
 
     /// The gate has moved these from idle to closing.

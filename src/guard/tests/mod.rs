@@ -12,7 +12,7 @@ mod waiting;
 
 use std::time::Duration;
 
-use super::{GateParams, PoolLimits};
+use super::{Admission, Caller, Gate, GateParams, Home, KeyTerms, PoolId, PoolLimits};
 
 pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -33,6 +33,21 @@ pub(super) fn params() -> GateParams {
     }
 }
 
+/// First in, first out: tests of the rules of admission enforce them.
 pub(super) fn limits(size: usize) -> PoolLimits {
-    PoolLimits { size, min_idle: 0, max_waiting: 1000, max_wait: ms(1500) }
+    PoolLimits {
+        size,
+        min_idle: 0,
+        max_waiting: 1000,
+        max_wait: ms(1500),
+        burst_wait: ms(6000),
+        admission: Admission::Observe,
+        active_limit: None,
+    }
+}
+
+/// A caller of the pool's only function.
+pub(super) fn caller(gate: &mut Gate, pool: PoolId, home: Home) -> Caller {
+    let key = gate.enter_key(pool, "api", KeyTerms::default());
+    Caller { home, key, lot: 0, patience: None }
 }

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::ms;
 use super::shell::{End, Shell};
+use super::{limits, ms};
 use crate::guard::{DialCause, GateParams, Home, PoolLimits};
 
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +72,7 @@ fn setting() -> impl Strategy<Value = Setting> {
     );
     let pool = (0..2usize, 1..6usize, 0..3usize, 1..30usize, prop_oneof![Just(1500), Just(1_000_000_000)])
         .prop_map(|(group, size, min_idle, max_waiting, max_wait)| {
-            (group, PoolLimits { size, min_idle, max_waiting, max_wait: ms(max_wait) })
+            (group, PoolLimits { min_idle, max_waiting, max_wait: ms(max_wait), ..limits(size) })
         });
     let groups = prop::collection::vec(1..8usize, 2);
     (params, groups, prop::collection::vec(pool, 1..5)).prop_map(|(params, groups, pools)| Setting {

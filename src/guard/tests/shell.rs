@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::caller;
 use crate::guard::{
     Action, Arrival, DialCause, Gate, GateParams, GroupId, Home, Placement, PoolId, PoolLimits, ShedReason,
     Ticket,
@@ -84,7 +85,8 @@ impl Shell {
 
     pub(super) fn arrive_at(&mut self, pool: PoolId, home: Home) -> Arrival {
         let mut actions = Vec::new();
-        let arrival = self.gate.arrive(self.now, pool, home, &mut actions);
+        let caller = caller(&mut self.gate, pool, home);
+        let arrival = self.gate.arrive(self.now, pool, &caller, &mut actions);
         match arrival {
             Arrival::Granted { from } => {
                 take(&mut self.idle, (pool, from));
@@ -97,7 +99,7 @@ impl Shell {
                 );
                 self.waiting.push(Waiter { ticket, pool, home, arrived: self.now });
             }
-            Arrival::Shed(_) => {}
+            Arrival::Shed(..) => {}
         }
         self.obey(actions);
         arrival
@@ -124,7 +126,8 @@ impl Shell {
         let at = self.active.iter().position(|(of, _)| *of == pool).expect("an active server");
         let (_, home) = self.active.remove(at);
         let mut actions = Vec::new();
-        let placement = self.gate.returned(self.now, pool, home, &mut actions);
+        let charge = (caller(&mut self.gate, pool, home).key, Duration::ZERO);
+        let placement = self.gate.returned(self.now, pool, home, charge, &mut actions);
         self.place(pool, home, placement);
         self.obey(actions);
         placement
@@ -156,7 +159,8 @@ impl Shell {
         self.active.remove(at);
         self.closing.push(pool);
         let mut actions = Vec::new();
-        self.gate.discard(self.now, pool, &mut actions);
+        let charge = (caller(&mut self.gate, pool, Home(0)).key, Duration::ZERO);
+        self.gate.discard(self.now, pool, charge, &mut actions);
         self.obey(actions);
     }
 
@@ -307,7 +311,8 @@ impl Shell {
     fn obey(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Shed { ticket, reason, waited } => {
+                Action::Grant { .. } => panic!("nothing kept the waiter from it before"),
+                Action::Shed { ticket, reason, waited, .. } => {
                     let arrived =
                         self.waiting.iter().find(|waiter| waiter.ticket == ticket).expect("waits").arrived;
                     assert_eq!(waited, self.now - arrived);

@@ -6,6 +6,7 @@ use super::super::facts::Present;
 use super::super::finding::Severity::{self, Error, Ok, Warning};
 use super::*;
 use crate::config::DatabaseParams;
+use crate::guard::Admission;
 use crate::net::UpstreamAddress;
 use crate::pool::{Abandoned, PinParams, PoolMode, Reset, SessionParams, StatementParams};
 use crate::proto::pin::PinPolicies;
@@ -22,6 +23,9 @@ fn pool(server_database: &str, role: &str, size: usize) -> PoolParams {
         min_idle: 0,
         max_waiting: 0,
         max_wait: Duration::ZERO,
+        burst_wait: Duration::from_secs(6),
+        admission: Admission::Enforce,
+        shares: Default::default(),
         server_lifetime: Duration::ZERO,
         server_idle_timeout: Duration::ZERO,
         max_clients: None,
