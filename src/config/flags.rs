@@ -24,6 +24,7 @@ impl File {
             timeouts: Timeouts::default(),
             client_tls: ClientTlsKeys::default(),
             functions: Functions::default(),
+            rate_limits: Vec::new(),
             databases: Vec::new(),
             upstreams: Vec::new(),
             users: Vec::new(),

@@ -35,7 +35,8 @@ fn environment() -> Fake {
 
 fn keys_of(table: &DeTable<'_>, pattern: &str, keys: &mut BTreeSet<String>) {
     for (name, value) in table {
-        let names = matches!(pattern, "databases." | "databases.*.users." | "upstreams." | "users.");
+        let names =
+            matches!(pattern, "databases." | "databases.*.users." | "rate_limits." | "upstreams." | "users.");
         let name = if names { "*" } else { name.get_ref().as_ref() };
         if !names {
             keys.insert(format!("{pattern}{name}"));

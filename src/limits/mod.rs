@@ -12,7 +12,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use params::{Mode, Per, Prefixes, Rate, RateLimit, What};
+pub use params::{HIGHEST, Mode, Per, Prefixes, Rate, RateLimit, What};
 pub use rule::Rule;
 
 use std::net::IpAddr;

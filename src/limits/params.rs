@@ -101,6 +101,16 @@ pub enum Mode {
     Observe,
 }
 
+impl Mode {
+    /// As in the configuration, and as the metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
 /// How many bits of an address are its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefixes {

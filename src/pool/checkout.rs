@@ -12,7 +12,9 @@ use super::pins::Pinned;
 use super::store::{Held, Store};
 use super::upstream::Upstream;
 use super::{Lease, PoolMode, PoolParams, Waiting};
-use crate::guard::{Arrival, Caller, Home, KeyId, KeyTerms, Placement, PoolId, PoolLimits, PoolSnapshot};
+use crate::guard::{
+    Arrival, Caller, Home, KeyId, KeyTerms, Placement, PoolId, PoolLimits, PoolSnapshot, ShedReason,
+};
 use crate::lock::lock;
 use crate::obs::{DestroyReason, PoolMetrics, WaitOutcome};
 use crate::server::{DialError, Dialler, Server, farewell};
