@@ -164,7 +164,7 @@ mod tests {
     use crate::client::jitter::Jitter;
 
     fn retry_after() -> RetryAfter {
-        Jitter::new(1).spread(Duration::from_secs(1))
+        Jitter::new(1).spread(std::time::Duration::from_secs(1))
     }
 
     #[test]

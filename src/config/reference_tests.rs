@@ -16,7 +16,8 @@ const NEEDED: &str = "upstream = ";
 /// Whether a line is a key or the header of a section.
 fn is_toml(line: &str) -> bool {
     let key = line.split_once(" = ").map(|(key, _)| key);
-    key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) || line.starts_with('[')
+    key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        || line.starts_with('[')
 }
 
 /// The reference with all its keys in force.

@@ -18,6 +18,7 @@ mod faults;
 mod harness;
 mod limits;
 mod login;
+mod logins_gate;
 mod modes;
 mod pins;
 mod poolers;
@@ -49,6 +50,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(drivers::trials(&ground));
     for group in [
         login::trials,
+        logins_gate::trials,
         queue::trials,
         cancels::trials,
         storm::trials,
