@@ -13,6 +13,7 @@ use super::logins::{Login, logins};
 use super::model::Config;
 use super::pools;
 use super::quantity::print_size;
+use super::rate_limits;
 use super::reader::{Entry, Read};
 use crate::client::{ClientParams, ClientTls, ClientTlsMode, TlsIdentity};
 use crate::guard::KeyTerms;
@@ -102,6 +103,7 @@ fn clients(context: &Context<'_>) -> ClientParams {
         statement_cache_entries: limits.statement_cache_entries.or(defaults::STATEMENT_CACHE_ENTRIES),
         statement_cache_bytes: limits.statement_cache_size.or(defaults::STATEMENT_CACHE_SIZE),
         functions: functions(context),
+        rate_limits: rate_limits::build(context),
         users: context.logins.iter().map(Login::params).collect(),
     }
 }

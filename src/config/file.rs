@@ -11,6 +11,7 @@ use super::defaults;
 use super::environment::Environment;
 use super::error::{Faults, Origin};
 use super::model::Preflight;
+use super::rate_limits;
 use super::reader::{Entry, Read, Reader, Section};
 use super::secrets;
 use super::url::UpstreamUrl;
@@ -36,6 +37,8 @@ pub(super) struct File {
     pub(super) timeouts: Timeouts,
     pub(super) client_tls: ClientTlsKeys,
     pub(super) functions: Functions,
+    /// Sorted by name.
+    pub(super) rate_limits: Vec<rate_limits::Keys>,
     /// Sorted by name.
     pub(super) databases: Vec<Database>,
     pub(super) shares: Vec<(String, KeyTerms)>,
@@ -215,6 +218,7 @@ fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
         timeouts: root.section("timeouts", timeouts),
         client_tls: root.section("client_tls", client_tls),
         functions: root.section("functions", functions),
+        rate_limits: root.named("rate_limits", rate_limits::read),
         databases: root.named("databases", |name, section| database(name, section, environment)),
         shares: root.named("shares", share),
         upstreams: root.named("upstreams", upstream),

@@ -25,6 +25,7 @@ impl File {
             timeouts: Timeouts::default(),
             client_tls: ClientTlsKeys::default(),
             functions: Functions::default(),
+            rate_limits: Vec::new(),
             databases: Vec::new(),
             shares: vec![],
             upstreams: Vec::new(),

@@ -20,6 +20,7 @@ mod faults;
 mod harness;
 mod limits;
 mod login;
+mod logins_gate;
 mod modes;
 mod pins;
 mod poolers;
@@ -53,6 +54,7 @@ fn main() -> std::process::ExitCode {
     for group in [
         login::trials,
         contract::trials,
+        logins_gate::trials,
         queue::trials,
         cancels::trials,
         storm::trials,
