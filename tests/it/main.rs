@@ -12,6 +12,7 @@ mod abandoned;
 mod cancels;
 mod check;
 mod conformance;
+mod corners;
 mod cuts;
 mod drivers;
 mod faults;
@@ -59,6 +60,7 @@ fn main() -> std::process::ExitCode {
         regressions::trials,
         session_state::trials,
         statements::trials,
+        corners::trials,
         pins::trials,
         timeouts::trials,
         abandoned::trials,
