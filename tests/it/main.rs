@@ -13,6 +13,7 @@ mod cancels;
 mod check;
 mod conformance;
 mod contract;
+mod corners;
 mod cuts;
 mod dialling;
 mod drivers;
@@ -67,6 +68,7 @@ fn main() -> std::process::ExitCode {
         retry_snippets::trials,
         session_state::trials,
         statements::trials,
+        corners::trials,
         pins::trials,
         timeouts::trials,
         abandoned::trials,
