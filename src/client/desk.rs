@@ -15,7 +15,7 @@ use crate::proto::pin::{PinPolicy, PinReason};
 use crate::proto::sql::{self, Effects, Verb};
 use crate::proto::statements::{
     BindParts, ClientStatements, Found, Known, ParseParts, Place, Statement, StatementCache, close, named,
-    parse, renamed_bind,
+    parse,
 };
 use crate::server::query;
 use crate::wire::{Frame, tag};
@@ -164,7 +164,11 @@ impl Desk<'_> {
     fn query(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let body = out.body(frame);
         let text = body.strip_suffix(b"\0").unwrap_or(body);
-        let effects = sql::effects(text);
+        let mut effects = sql::effects(text);
+        if !frame.whole {
+            // What is alone in this piece need not be alone in the text.
+            effects.verb = Verb::Other;
+        }
         let mut instead = None;
         if !effects.is_harmless() {
             self.look_at(&effects)?;
@@ -240,7 +244,8 @@ impl Desk<'_> {
     fn parse(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let body = out.body(frame);
         if !frame.whole {
-            let name = memchr::memchr(0, body).and_then(|end| body.get(..end)).unwrap_or_default();
+            // A name that does not end within what is looked at is one all the same.
+            let name = memchr::memchr(0, body).and_then(|end| body.get(..end)).unwrap_or(body);
             return self.keep_on_server(name);
         }
         let Some(parts) = ParseParts::of(body) else {
@@ -488,8 +493,7 @@ impl Desk<'_> {
             }
             let mut name = [0; 16];
             let name = statement.short_name(&mut name);
-            let total = out.total(frame);
-            renamed_bind(out.instead(frame), &parts, total, name);
+            out.rename_bind(frame, &parts, name);
         }
         self.pass(out, frame);
         Ok(())

@@ -55,7 +55,7 @@ impl Session {
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
             mid_reply = active.lease.is_mid_reply();
             self.member.rests();
-            give_back(active, owed, !self.inbox.frames.at_boundary());
+            give_back(active, owed, self.inbox.frames.is_passing());
         }
         match end {
             End::ClientLeft | End::MidMessage | End::Stalled => {}

@@ -153,7 +153,7 @@ impl Session {
                 statements.released();
             }
             self.settings_are_undone(cx, active.wanted_before.take(), &Arc::clone(&active.lease.base))?;
-            let mid_message = !self.inbox.frames.at_boundary();
+            let mid_message = self.inbox.frames.is_passing();
             give_back(active, Owed::Cancel, mid_message);
         }
         self.idle_since = now;

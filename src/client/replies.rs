@@ -227,6 +227,7 @@ impl Session {
         let in_transaction = active.lease.ledger.status() != Status::Idle;
         // A reset inside a transaction is to bring back what the client has logged in with, and not only behind it.
         if in_transaction
+            && !self.inbox.frames.is_passing()
             && active.resets
             && active.lease.ledger.status() != Status::Failed
             && !self.login.is_empty()
@@ -323,7 +324,8 @@ impl Session {
         }
         let ledger = &active.lease.ledger;
         let audits = active.suspects.contains(Suspects::SETTINGS) && ledger.status() != Status::Failed;
-        if active.resets && audits && ledger.is_settled() && !self.login.is_empty() {
+        let may_ask = ledger.is_settled() && !self.inbox.frames.is_passing();
+        if active.resets && audits && may_ask && !self.login.is_empty() {
             // The client hears of it once settings are as it logged in with them.
             active.held_ready = true;
             return Meaning::Keep;

@@ -388,17 +388,7 @@ impl Session {
             WaitEnd::Cancelled => self.pending = Some(Box::new(refusal::cancelled())),
         }
         self.member.rests();
-        self.from_backlog(cx, &queued.backlog)
-    }
-
-    /// Like [`Session::from_idle_client`], with the inbox's own rest behind the backlog.
-    fn from_backlog(&mut self, cx: &mut Context<'_>, backlog: &[u8]) -> Step {
-        let kept = self.inbox.take_kept();
-        let result = self.from_idle_client(cx, backlog);
-        if !kept.is_empty() {
-            self.inbox.keep(&kept);
-        }
-        result
+        self.from_idle_client(cx, &queued.backlog)
     }
 
     /// A server connection is here: brings it to the client's parameters and passes on what the client has sent, in one

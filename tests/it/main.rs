@@ -22,6 +22,7 @@ mod limits;
 mod login;
 mod logins_gate;
 mod modes;
+mod pieces;
 mod pins;
 mod poolers;
 mod queue;
@@ -67,6 +68,7 @@ fn main() -> std::process::ExitCode {
         retry_snippets::trials,
         session_state::trials,
         statements::trials,
+        pieces::trials,
         pins::trials,
         timeouts::trials,
         abandoned::trials,
