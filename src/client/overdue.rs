@@ -152,6 +152,7 @@ impl Session {
             if let Some(statements) = &mut self.statements {
                 statements.released();
             }
+            self.goes_on = active.stalled;
             self.settings_are_undone(cx, active.wanted_before.take(), &Arc::clone(&active.lease.base))?;
             let mid_message = self.inbox.frames.is_passing();
             give_back(active, Owed::Cancel, mid_message);

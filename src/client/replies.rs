@@ -565,13 +565,14 @@ impl Session {
     /// The server connection is gone. Every message that is still owed a reply gets an error; a client that was only
     /// sitting in a transaction hears of it with its next message.
     pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str, fate: Fate) -> Step {
-        let State::Active(Active { mut lease, held_ready, wanted_before, .. }) =
+        let State::Active(Active { mut lease, held_ready, wanted_before, stalled, .. }) =
             std::mem::replace(&mut self.state, State::Idle)
         else {
             return Ok(());
         };
         self.member.rests();
         self.idle_since = Instant::now();
+        self.goes_on = stalled;
         if let Some(statements) = &mut self.statements {
             statements.leave_server();
         }
@@ -603,6 +604,7 @@ impl Session {
         } else if owed == 0 {
             self.pending = Some(Box::new(report));
         }
+        self.watch_idle(self.idle_since);
         self.write_client(cx, &reply)
     }
 }

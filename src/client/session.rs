@@ -79,6 +79,8 @@ pub struct Session {
     pub(super) counted: Option<Box<Counted>>,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
+    /// What is kept of its messages was waiting for a server connection's answer, and that one is gone.
+    pub(super) goes_on: bool,
     /// Its task can be woken by the roster.
     pub(super) registered: bool,
     /// It sent Terminate while a statement was running.
@@ -161,6 +163,7 @@ impl Session {
             seat,
             home,
             skipping: false,
+            goes_on: false,
             registered: false,
             leaving: false,
             failed: false,
@@ -190,6 +193,10 @@ impl Session {
         ready!(self.poll_spool(cx))?;
         if self.seat.door().is_draining() {
             return Poll::Ready(Err(self.going_down()));
+        }
+        if std::mem::take(&mut self.goes_on) {
+            let kept = self.inbox.take_kept();
+            return Poll::Ready(self.from_idle_client(cx, &kept));
         }
         CHUNK.with_borrow_mut(|chunk| {
             let bytes = ready!(self.poll_client(cx, chunk))?;

@@ -156,15 +156,16 @@ fn unanswered(ground: &Ground) {
     wire.send(&bytes(&[Request::parse("s", "select 1"), Request::Sync])).expect("send");
     wire.ready();
     let (message, at) = trap(b'd', b"ignored", b"");
+    // Such a name is there already: to PostgreSQL, too, but only for this message.
+    let batch = bytes(&[Request::parse("s", "select 2"), Request::Sync]);
     for cut in [5, 6, at, at + 20_000] {
-        wire.rows("begin");
-        // Such a name is there already: to PostgreSQL, too, but only for this message.
-        wire.send(&bytes(&[Request::parse("s", "select 2"), Request::Sync])).expect("send");
-        assert_eq!(sqlstate(&wire.ready()).as_deref(), Some("42P05"));
-        wire.rows("rollback; begin");
-        send_cut(&mut wire, &message, cut);
-        assert_eq!(wire.value("select count(*) from hit"), "0", "cut at {cut}");
-        wire.rows("rollback");
+        for transaction in ["select 1", "begin"] {
+            wire.rows(transaction);
+            send_cut(&mut wire, &[&batch[..], &message].concat(), batch.len() + cut);
+            assert_eq!(sqlstate(&wire.ready()).as_deref(), Some("42P05"), "{transaction}, cut at {cut}");
+            wire.rows("rollback");
+            assert_eq!(wire.value("select count(*) from hit"), "0", "{transaction}, cut at {cut}");
+        }
     }
 }
 
