@@ -14,14 +14,16 @@ use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason};
 use crate::proto::sql::{self, Effects, Verb};
 use crate::proto::statements::{
-    BindParts, ClientStatements, Found, Known, ParseParts, Place, Statement, StatementCache, close, named,
-    parse,
+    BindParts, ClientStatements, Found, Known, NameBuffer, ParseParts, Place, Statement, StatementCache,
+    close, is_server_name, named, parse,
 };
 use crate::server::query;
 use crate::wire::{Frame, tag};
 
 /// The name of the statement that is deallocated in place of all of them.
 const SACRIFICE: &[u8] = b"pgc_0";
+/// The name of no statement: in place of a client's that may be one of the proxy's own.
+const NOBODY: &[u8] = b"pgc_";
 /// A Parse message's types if there are none.
 const NO_TYPES: &[u8] = &[0, 0];
 /// Most statements under clients' names that wait for being closed, before messages that would make more have to wait.
@@ -202,6 +204,7 @@ impl Desk<'_> {
         }
         let known = |name: &[u8]| self.statements.as_ref().and_then(|all| all.get(name)).cloned();
         match verb {
+            Verb::Deallocate(name) if self.is_of_nobody(name) => return Ok(Some("DEALLOCATE pgc_")),
             Verb::DeallocateAll if !self.active.pins.contains(PinReason::SqlPrepare) => {
                 self.deallocates(None);
                 let out = out.before(frame);
@@ -491,9 +494,11 @@ impl Desk<'_> {
             if statement.effects.unknown_names {
                 parts.values().filter_map(custom_name).for_each(|name| self.active.note_name(name));
             }
-            let mut name = [0; 16];
+            let mut name = NameBuffer::default();
             let name = statement.short_name(&mut name);
             out.rename_bind(frame, &parts, name);
+        } else if self.is_of_nobody(parts.statement) {
+            out.rename_bind(frame, &parts, NOBODY);
         }
         self.pass(out, frame);
         Ok(())
@@ -501,14 +506,25 @@ impl Desk<'_> {
 
     fn describe(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         self.active.lease.replay.describes = true;
-        if let Some((b'S', name)) = named(out.body(frame))
-            && let Some(statement) = self.statement_of(out, frame, name, false)?
-        {
-            let mut name = [0; 16];
-            close(out.instead(frame), tag::DESCRIBE, statement.short_name(&mut name));
+        if let Some((b'S', name)) = named(out.body(frame)) {
+            if let Some(statement) = self.statement_of(out, frame, name, false)? {
+                let mut name = NameBuffer::default();
+                close(out.instead(frame), tag::DESCRIBE, statement.short_name(&mut name));
+            } else if self.is_of_nobody(name) {
+                close(out.instead(frame), tag::DESCRIBE, NOBODY);
+            }
         }
         self.pass(out, frame);
         Ok(())
+    }
+
+    /// The client has no statement of this name, and a proxy may: it is not to be had by asking for it.
+    #[inline]
+    fn is_of_nobody(&self, name: &[u8]) -> bool {
+        is_server_name(name)
+            && self.statements.as_ref().is_none_or(|all| all.get(name).is_none())
+            // It may have prepared one by SQL.
+            && !self.active.pins.contains(PinReason::SqlPrepare)
     }
 
     fn close(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {

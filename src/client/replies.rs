@@ -1,6 +1,7 @@
 //! What the server says: passed on, kept back, or the end of the connection.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -15,7 +16,7 @@ use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
-use crate::proto::statements::SERVER_NAME_PREFIX;
+use crate::proto::statements::{NameBuffer, SERVER_NAME_PREFIX};
 use crate::server::{Fate, Used};
 use crate::wire::{Frame, Next, tag};
 
@@ -346,10 +347,10 @@ impl Session {
     }
 
     fn error(&mut self, body: &[u8]) -> Meaning {
+        self.note_answered();
         if self.is_outdated(body) {
             return Meaning::SendAgain;
         }
-        self.note_answered();
         self.pool.metrics.server_error();
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
         active.lease.replay.armed = false;
@@ -376,11 +377,11 @@ impl Session {
 
     /// The error with the client's name for the statement in it; None if none is named.
     fn in_clients_words(&self, body: &[u8]) -> Option<Vec<u8>> {
-        let at = memchr::memmem::find(body, SERVER_NAME_PREFIX)? + SERVER_NAME_PREFIX.len();
-        let digits = body.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let id = std::str::from_utf8(body.get(at..at + digits)?).ok()?.parse().ok()?;
+        let at = server_name_at(body)?;
+        let digits = body.get(at.start + SERVER_NAME_PREFIX.len()..at.end)?;
+        let id = std::str::from_utf8(digits).ok()?.parse().ok()?;
         let name = self.statements.as_ref()?.name_of(id)?;
-        let parts = [body.get(..at - SERVER_NAME_PREFIX.len())?, name, body.get(at + digits..)?];
+        let parts = [body.get(..at.start)?, name, body.get(at.end..)?];
         let length = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
         let mut message = vec![tag::ERROR_RESPONSE];
         message.extend_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
@@ -397,11 +398,8 @@ impl Session {
             Some(b"0A000") if routine == Some(b"RevalidateCachedQuery") => {
                 lease.replay.used.iter().for_each(|used| used.statement.outdate());
             }
-            Some(b"26000")
-                if lease.replay.armed && memchr::memmem::find(body, SERVER_NAME_PREFIX).is_some() =>
-            {
-                lease.statements.clear();
-            }
+            // Somebody has deallocated what was not his, this one or all.
+            Some(b"26000") if server_name_at(body).is_some() => lease.statements.distrust(),
             _ => return false,
         }
         std::mem::take(&mut lease.replay.armed) && lease.ledger.swallow_sync()
@@ -409,15 +407,13 @@ impl Session {
 
     /// The batch that has just failed is sent again, behind what prepares its statements anew.
     fn send_again(&mut self, cx: &mut Context<'_>) {
-        self.note_answered();
         self.pool.metrics.reprepared();
         let State::Active(Active { lease, .. }) = &mut self.state else { return };
         let mut message = vec![];
         let schema = self.pool.schema.load(Ordering::Relaxed);
         let used = std::mem::take(&mut lease.replay.used);
         for Used { statement, prepares, .. } in &used {
-            let mut name = [0; 16];
-            lease.own_close(&mut message, statement.short_name(&mut name));
+            lease.own_close(&mut message, statement.short_name(&mut NameBuffer::default()));
             let at = lease.ledger.next_moment();
             lease.statements.prepare(at, statement, schema);
             if !prepares {
@@ -616,6 +612,14 @@ pub(super) fn own_answer(out: &mut Vec<u8>, answer: OwnAnswer) {
         OwnAnswer::CloseComplete => messages::bare(out, tag::CLOSE_COMPLETE),
         OwnAnswer::FailedTransaction => messages::error_response(out, &refusal::failed_transaction()),
     }
+}
+
+/// Where an error names a statement as the proxy does.
+fn server_name_at(body: &[u8]) -> Option<Range<usize>> {
+    let start = memchr::memmem::find(body, SERVER_NAME_PREFIX)?;
+    let digits = start + SERVER_NAME_PREFIX.len();
+    let length = body.get(digits..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (length > 0).then_some(start..digits + length)
 }
 
 /// PostgreSQL ends the connection after this report (field `V`, which is never translated).

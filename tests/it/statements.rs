@@ -35,6 +35,8 @@ const TESTS: &[Test] = &[
     ("literals_are_read_with_the_clients_settings", literals),
     ("a_statement_of_megabytes", huge),
     ("an_unnamed_statement_outlives_its_transaction", unnamed_later),
+    ("the_proxys_names_are_nobodys", nobodys_names),
+    ("what_somebody_has_deallocated_is_prepared_again", deallocated_behind),
 ];
 
 /// A pool of one.
@@ -478,5 +480,61 @@ fn unnamed_later(ground: &Ground) {
     pairs[0].ask(&[Request::Query("select 1".to_owned())]);
     for pair in &mut pairs {
         pair.ask(&execution("", &["c"]));
+    }
+}
+
+/// The name under which a statement is prepared.
+fn servers_name(wire: &mut Wire, like: &str) -> String {
+    wire.value(&format!("select name from pg_prepared_statements where statement like '{like}'"))
+}
+
+fn nobodys_names(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "nobodys_names", &[]);
+    let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+    let [owner, other] = &mut clients;
+    assert_eq!(sqlstate(&ask(owner, &statement("mine", "select 'of the owner'", &[]))), None);
+    let name = servers_name(other, "select ''of the owner%");
+    let describe = vec![Request::DescribeStatement(name.clone()), Request::Sync];
+    for requests in [execution(&name, &[]), describe, vec![Request::Query(format!("deallocate {name}"))]] {
+        let replies = ask(other, &requests);
+        assert_eq!(sqlstate(&replies).as_deref(), Some("26000"), "{replies:?}");
+        assert!(!replies.iter().any(|reply| matches!(reply.tag, b'D' | b'T')), "{replies:?}");
+        assert_eq!(first(&ask(owner, &execution("mine", &[]))), "of the owner");
+    }
+    // Its own statements may be called like that.
+    assert_eq!(first(&ask(other, &statement(&name, "select 'of the other'", &[]))), "of the other");
+    assert_eq!(first(&ask(owner, &execution("mine", &[]))), "of the owner");
+    other.rows(&format!("deallocate {name}"));
+    assert_eq!(sqlstate(&ask(other, &execution(&name, &[]))).as_deref(), Some("26000"));
+    ask(owner, &execution("mine", &[]));
+    assert_eq!(first(&ask(owner, &execution("mine", &[]))), "of the owner");
+    // Another proxy does not use the same ones.
+    let (tenant, second) = start(ground, "nobodys_second", &[]);
+    let mut wire = tenant.login(second.address);
+    ask(&mut wire, &statement("mine", "select 'of the owner'", &[]));
+    assert_ne!(servers_name(&mut wire, "select ''of the owner%"), name);
+}
+
+/// By a text of several statements: nothing of it is looked into. One error, and it is known.
+fn deallocated_behind(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "deallocated_behind", &[]);
+    let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+    let [owner, other] = &mut clients;
+    for number in 0..2 {
+        let text = format!("select 'behind {number}'");
+        ask(owner, &statement(&format!("s{number}"), &text, &[]));
+    }
+    for sql in ["select 1; deallocate {}", "do $$begin execute 'deallocate all'; end$$"] {
+        let name = servers_name(other, "select ''behind 0%");
+        let replies = other.run(&sql.replace("{}", &name));
+        assert_eq!(sqlstate(&replies), None, "{replies:?}");
+        for number in 0..2 {
+            let name = format!("s{number}");
+            // Without a Describe it is not sent again.
+            let replies = ask(owner, &execution(&name, &[]));
+            let code = sqlstate(&replies);
+            assert!(code.is_none() || code.as_deref() == Some("26000"), "{replies:?}");
+            assert_eq!(first(&ask(owner, &execution(&name, &[]))), format!("behind {number}"));
+        }
     }
 }

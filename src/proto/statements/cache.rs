@@ -27,7 +27,7 @@ pub struct StatementCache {
     order: VecDeque<u64>,
     /// Bytes of all statements that are alive, whoever keeps them.
     bytes: Arc<AtomicUsize>,
-    next_id: u32,
+    next_id: u64,
     /// Hashes of unnamed statements that have come once; each has one place.
     seen: Vec<u64>,
 }
@@ -51,8 +51,9 @@ pub enum Found {
 
 impl StatementCache {
     /// An empty cache for at most `entries` statements of at most `bytes` bytes; what clients keep beyond that is bounded by
-    /// the same number of bytes once more.
-    pub fn new(entries: usize, bytes: usize) -> Self {
+    /// the same number of bytes once more. `seed` is to be random: names of statements are not to be guessed, nor to be those of
+    /// another proxy between this one and PostgreSQL.
+    pub fn new(seed: u64, entries: usize, bytes: usize) -> Self {
         Self {
             most_entries: entries,
             most_bytes: bytes,
@@ -60,7 +61,8 @@ impl StatementCache {
             by_hash: HashMap::default(),
             order: VecDeque::new(),
             bytes: Arc::default(),
-            next_id: 1,
+            // More than a client's own name is likely to say, and far from where numbers end.
+            next_id: (1 << 40) + (seed >> 2),
             seen: vec![0; SEEN],
         }
     }
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_same_text_is_the_same_statement_and_a_trace_comment_does_not_matter() {
-        let mut cache = StatementCache::new(10, 10_000);
+        let mut cache = StatementCache::new(1, 10, 10_000);
         let one = statement(cache.find(&parse("select 1"), None, true, false));
         let traced =
             statement(cache.find(&parse("/*a='b'*/ select 1 /*traceparent='x'*/"), None, true, false));
@@ -211,14 +213,14 @@ mod tests {
 
     #[test]
     fn an_unnamed_one_is_taken_in_when_it_comes_again() {
-        let mut cache = StatementCache::new(10, 10_000);
+        let mut cache = StatementCache::new(1, 10, 10_000);
         assert!(matches!(cache.find(&parse("select 1"), None, true, true), Found::New));
         statement(cache.find(&parse("select 1"), None, true, true));
     }
 
     #[test]
     fn both_bounds_hold_whatever_comes() {
-        let mut cache = StatementCache::new(8, 4_000);
+        let mut cache = StatementCache::new(1, 8, 4_000);
         let mut kept = vec![];
         let mut refused = 0;
         for n in 0..200 {
@@ -236,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_used_stays() {
-        let mut cache = StatementCache::new(4, 100_000);
+        let mut cache = StatementCache::new(1, 4, 100_000);
         let first = statement(cache.find(&parse("select 'hot'"), None, true, false)).id;
         for n in 0..50 {
             cache.find(&parse(&format!("select {n}")), None, true, false);

@@ -107,7 +107,7 @@ impl ClientStatements {
     }
 
     /// A name that stands for the statement of this id.
-    pub fn name_of(&self, id: u32) -> Option<&[u8]> {
+    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
         let is_it = |known: &Known| matches!(known, Known::Shared(statement, _) if statement.id == id);
         if self.unnamed.as_ref().is_some_and(is_it) {
             return Some(b"");

@@ -10,11 +10,21 @@ use crate::proto::sql::{Effects, is_transaction_end};
 /// What the names begin with under which the proxy prepares statements.
 pub const SERVER_NAME_PREFIX: &[u8] = b"pgc_";
 
+/// Room for such a name.
+pub type NameBuffer = [u8; 24];
+
+/// A name that may be one of a proxy's, if only of another one's.
+#[inline]
+pub fn is_server_name(name: &[u8]) -> bool {
+    let id = name.strip_prefix(SERVER_NAME_PREFIX);
+    id.is_some_and(|id| !id.is_empty() && id.iter().all(u8::is_ascii_digit))
+}
+
 /// A text with the types of its parameters.
 #[derive(Debug)]
 pub struct Statement {
-    /// The part of its server name behind the prefix; never used twice.
-    pub id: u32,
+    /// The part of its server name behind the prefix; never used twice, and hardly by another proxy.
+    pub id: u64,
     /// As it is prepared.
     text: Box<[u8]>,
     /// The part of the text by which it is known: without trace comments.
@@ -35,7 +45,7 @@ pub struct Statement {
 
 impl Statement {
     pub(super) fn new(
-        id: u32,
+        id: u64,
         (text, key): (Box<[u8]>, Range<usize>),
         (types, settings): (Box<[u8]>, Option<Box<str>>),
         effects: Effects,
@@ -87,14 +97,14 @@ impl Statement {
 
     /// Its name on every server connection, written into `buffer`.
     #[inline]
-    pub fn short_name<'b>(&self, buffer: &'b mut [u8; 16]) -> &'b [u8] {
+    pub fn short_name<'b>(&self, buffer: &'b mut NameBuffer) -> &'b [u8] {
         let at = write_server_name(self.id, buffer);
         buffer.get(at..).unwrap_or_default()
     }
 
     /// Its Parse message under its server name.
     pub fn parse(&self, out: &mut Vec<u8>) {
-        parts::parse(out, self.short_name(&mut [0; 16]), &self.text, &self.types);
+        parts::parse(out, self.short_name(&mut NameBuffer::default()), &self.text, &self.types);
     }
 
     /// Its text, for a Parse under another name.
@@ -115,14 +125,14 @@ impl Drop for Statement {
 }
 
 /// The name under which the statement of this id is prepared.
-pub(super) fn server_name(id: u32, out: &mut Vec<u8>) {
-    let mut buffer = [0; 16];
+pub(super) fn server_name(id: u64, out: &mut Vec<u8>) {
+    let mut buffer = NameBuffer::default();
     let at = write_server_name(id, &mut buffer);
     out.extend_from_slice(buffer.get(at..).unwrap_or_default());
 }
 
 /// Writes the name to the end of the buffer; where it begins.
-fn write_server_name(id: u32, buffer: &mut [u8; 16]) -> usize {
+fn write_server_name(id: u64, buffer: &mut NameBuffer) -> usize {
     let (mut at, mut rest) = (buffer.len(), id);
     let mut push = |at: &mut usize, byte: u8| {
         *at -= 1;
@@ -137,7 +147,7 @@ fn write_server_name(id: u32, buffer: &mut [u8; 16]) -> usize {
             break;
         }
     }
-    // Ten digits at most.
+    // Twenty digits at most.
     SERVER_NAME_PREFIX.iter().rev().for_each(|byte| push(&mut at, *byte));
     at
 }
