@@ -10,6 +10,7 @@ use crate::proto::audit::{Answer, Suspects};
 use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
 use crate::proto::statements::{Moment, Sequence};
+use crate::server::Sequences;
 
 /// Most custom settings of one transaction that are asked about; the names of others are overlooked.
 const MOST_NAMES: usize = 64;
@@ -54,8 +55,10 @@ pub(super) struct Active {
     pub(super) reset_open: bool,
     /// The batch that has reset settings.
     pub(super) reset_batch: u32,
-    /// Others have used the server connection since this client did.
+    /// The server connection's sequences may have values of others.
     pub(super) foreign: bool,
+    /// Something was sent that may have got the client a value of its own.
+    pub(super) touched: bool,
     /// Settings may be as the server has them by default, and not as the client logged in with them.
     pub(super) resets: bool,
     /// The client's settings as they were when its transaction began, if it has changed some.
@@ -103,7 +106,7 @@ pub(super) struct Extra {
 impl Active {
     pub(super) fn new(lease: Lease, now: Instant, client: i32) -> Self {
         let mut lease = lease;
-        let foreign = std::mem::replace(&mut lease.last_client, client) != client;
+        let foreign = lease.sequences.used_by(client);
         Self {
             lease,
             exec_since: now,
@@ -119,6 +122,7 @@ impl Active {
             reset_open: false,
             reset_batch: 0,
             foreign,
+            touched: false,
             resets: false,
             wanted_before: None,
             unknown_names: false,
@@ -135,6 +139,21 @@ impl Active {
             timed_out: None,
             extra: None,
         }
+    }
+
+    /// A command is done (the body of its CommandComplete): if it has taken away the values of sequences, what there is from
+    /// now on is the client's.
+    #[inline]
+    pub(super) fn note_discarded(&mut self, tag: &[u8], client: i32) {
+        if matches!(tag, b"DISCARD SEQUENCES\0" | b"DISCARD ALL\0") {
+            self.lease.sequences = Sequences::Of(client);
+            self.foreign = false;
+        }
+    }
+
+    /// Something has failed: if that was what takes others' values away, they are still there.
+    pub(super) fn keep_guard(&mut self) {
+        self.foreign |= self.lease.sequences == Sequences::Mixed;
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {

@@ -30,6 +30,12 @@ const NO_TYPES: &[u8] = &[0, 0];
 const MOST_DEBRIS: usize = 100;
 /// Longest name of a custom setting that is looked for among a statement's parameters.
 const LONGEST_NAME: usize = 128;
+/// Takes away the values that sequences have given.
+pub(super) const DISCARD_SEQUENCES: &str = "DISCARD SEQUENCES";
+/// The same, unless the transaction has used a sequence: it has it locked then.
+const DISCARD_UNLESS_USED: &str = "DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
+    JOIN pg_catalog.pg_class AS c ON c.oid = l.relation WHERE l.pid = pg_catalog.pg_backend_pid() \
+    AND l.mode = 'RowExclusiveLock' AND c.relkind = 'S') THEN DISCARD SEQUENCES; END IF; END$$";
 /// In place of what is refused: it fails, and so does the transaction, as it should.
 const REFUSED: &str = "pgcorral refuses this statement";
 
@@ -146,21 +152,28 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// A value that a sequence gave somebody else is not to be seen. Only before the transaction has done anything: then,
-    /// it may be the client's own.
+    /// A value that a sequence gave somebody else is not to be seen, and one that it has given the client itself is. Once
+    /// anybody in the pool asks for such values, others' are taken away in front of everything else
+    /// ([`Session::start`](super::session::Session)).
     fn guard_sequences(&mut self, out: &mut Outgoing<'_>, frame: Frame, text: &[u8], effects: &Effects) {
+        let active = &mut *self.active;
         if !effects.reads_sequence {
-            // Whatever else it does may have got it a value of its own.
-            self.active.foreign = self.active.foreign && sql::is_transaction_begin(text);
+            active.touched |= active.foreign && !sql::is_transaction_begin(text);
             return;
         }
-        if std::mem::take(&mut self.active.foreign) {
+        self.pool.pinned.note_read_of_sequence();
+        if active.foreign && !(active.touched && active.lease.ledger.wants_sync()) {
+            active.foreign = false;
             // In a transaction that has failed meanwhile it fails, too; then nobody gets a value either.
-            self.active.lease.ledger.sent_spoil();
-            query(out.before(frame), "DISCARD SEQUENCES");
-            self.active.unnamed_here = false;
+            active.lease.ledger.sent_spoil();
+            let sql = if active.touched { DISCARD_UNLESS_USED } else { DISCARD_SEQUENCES };
+            query(out.before(frame), sql);
+            active.unnamed_here = false;
         }
-        self.active.pin(PinReason::SequenceValue);
+        // With others' values among its own it is not to stay.
+        if !active.touched {
+            active.pin(PinReason::SequenceValue);
+        }
     }
 
     fn query(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {

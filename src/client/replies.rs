@@ -282,7 +282,11 @@ impl Session {
                 lease.swallowing = !frame.whole;
                 match frame.tag {
                     tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => self.note_answered(),
-                    tag::COMMAND_COMPLETE => lease.note_completed(body),
+                    tag::COMMAND_COMPLETE => {
+                        lease.note_completed(body);
+                        active.note_discarded(body, self.member.process_id);
+                    }
+                    tag::ERROR_RESPONSE => active.keep_guard(),
                     _ => {}
                 }
                 Meaning::Keep
@@ -354,6 +358,7 @@ impl Session {
         self.pool.metrics.server_error();
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
         active.lease.replay.armed = false;
+        active.keep_guard();
         let failed = active.lease.ledger.answering();
         if let Some(extra) = active.some_extra() {
             extra.deallocating.retain(|(batch, _)| *batch != failed);
@@ -460,6 +465,7 @@ impl Session {
                 active.suspects = Suspects::NONE;
                 active.resets = false;
                 active.lease.is_clean(Pins::NONE);
+                active.note_discarded(tag, self.member.process_id);
                 // What was loaded stays.
                 for reason in active.pins.iter().filter(|reason| *reason != PinReason::Load) {
                     active.unpin(reason);
@@ -468,7 +474,10 @@ impl Session {
                     statements.remove_all();
                 }
             }
-            b"DISCARD SEQUENCES" => active.unpin(PinReason::SequenceValue),
+            b"DISCARD SEQUENCES" => {
+                active.note_discarded(tag, self.member.process_id);
+                active.unpin(PinReason::SequenceValue);
+            }
             b"LOAD" => active.pin(PinReason::Load),
             b"DEALLOCATE" | b"DEALLOCATE ALL" => return self.deallocated(),
             tag if tag.starts_with(b"ALTER ") || tag.starts_with(b"DROP ") => {

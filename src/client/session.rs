@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
 use super::active::Active;
+use super::desk::DISCARD_SEQUENCES;
 use super::door::Seat;
 use super::function::{self, Standing};
 use super::limited::Counted;
@@ -411,11 +412,17 @@ impl Session {
             lease.ledger.sent_injected();
             query(&mut front, &sql);
         }
+        let mut active = Active::new(lease, now, self.member.process_id);
+        if active.foreign && self.pool.pinned.reads_sequences() {
+            active.foreign = false;
+            active.lease.ledger.sent_spoil();
+            query(&mut front, DISCARD_SEQUENCES);
+        }
         if std::mem::take(&mut self.failed) {
-            lease.ledger.sent_spoil();
+            active.lease.ledger.sent_spoil();
             query(&mut front, SPOIL);
         }
-        self.state = State::Active(Active::new(lease, now, self.member.process_id));
+        self.state = State::Active(active);
         self.watch_running(now);
         self.forward(cx, bytes, Some(front))
     }

@@ -22,6 +22,7 @@ const TESTS: &[Test] = &[
     ("vanishing_within_a_set_leaves_no_trace", vanished_set),
     ("garbage_behind_a_query_costs_no_server", garbage),
     ("terminate_midway_commits_nothing_and_keeps_the_server", terminate_midway),
+    ("values_of_sequences_are_the_clients_own", sequences),
     ("a_thousand_logins_with_one_new_set_ask_once", one_question),
 ];
 
@@ -275,4 +276,52 @@ fn one_question(_: &Ground) {
     let replies = last.run("select 1");
     assert_eq!(sqlstate(&replies), None);
     eventually("all are counted", || proxy.metric("pgcorral_clients{") == LOGINS as f64);
+}
+
+/// Another client has used the sequences on the only server connection before each of these.
+fn sequences(ground: &Ground) {
+    for (number, statements) in [
+        // Whatever a transaction has done before it asks: it did not get a value.
+        &["begin", "select 1", "select lastval()"][..],
+        &["select lastval()"],
+        &["begin", "select currval('numbers')"],
+        // What has failed took nothing away.
+        &["begin", "selec", "select lastval()", "rollback", "select lastval()"],
+        &["begin; select 1/0", "rollback", "begin", "select 1", "select currval('numbers')"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let (tenant, proxy) = start(ground, &format!("sequences_{number}"));
+        let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+        let [other, client] = &mut clients;
+        other.rows("create sequence numbers start 4711");
+        // The first question in the pool, and the second.
+        for _ in 0..2 {
+            other.rows("select nextval('numbers')");
+            let (last, before) = statements.split_last().expect("some");
+            before.iter().for_each(|sql| drop(client.run(sql)));
+            let replies = client.run(last);
+            assert_eq!(sqlstate(&replies).as_deref(), Some("55000"), "{statements:?}: {replies:?}");
+            client.run("rollback");
+            client.run("discard sequences");
+        }
+    }
+    let (tenant, proxy) = start(ground, "sequences_own");
+    let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+    let [other, client] = &mut clients;
+    other.rows("create sequence numbers; create table t (a serial, b int)");
+    for (makes, asks) in [
+        ("select nextval('numbers')", "select currval('numbers')"),
+        ("insert into t (b) values (1)", "select lastval()"),
+    ] {
+        for _ in 0..2 {
+            other.rows("select nextval('numbers')");
+            client.rows("begin");
+            client.run(makes);
+            client.value(asks);
+            client.rows("commit");
+            client.rows("discard sequences");
+        }
+    }
 }
