@@ -225,13 +225,29 @@ impl Active {
         }
     }
 
-    /// Whether the client may do what would keep its server connection.
+    /// The client is to keep its server connection if the budget has a place for it.
+    pub(super) fn pin_within_budget(&mut self, reason: PinReason) {
+        if self.has_slot() {
+            self.pin(reason);
+        }
+    }
+
+    /// Whether it has a place in the budget; takes one if there is one.
+    fn has_slot(&mut self) -> bool {
+        if self.slot.is_none() {
+            self.slot = PinSlot::within_budget(self.lease.pool());
+        }
+        self.slot.is_some()
+    }
+
+    /// Whether the client may do what would keep its server connection. If so, it has a place in the budget from then on, until
+    /// PostgreSQL has said that there is nothing to keep it for.
     pub(super) fn may_pin(&mut self, reason: PinReason) -> MayPin {
         let pool = self.lease.pool();
         if pool.params.session.pins.policies.of(reason) == PinPolicy::Reject {
             return MayPin::No;
         }
-        if self.slot.is_some() || PinSlot::is_there(pool) || reason == PinReason::SequenceValue {
+        if reason == PinReason::SequenceValue || self.has_slot() {
             self.wants_slot_since = None;
             return MayPin::Yes;
         }

@@ -172,7 +172,7 @@ impl Desk<'_> {
         }
         // With others' values among its own it is not to stay.
         if !active.touched {
-            active.pin(PinReason::SequenceValue);
+            active.pin_within_budget(PinReason::SequenceValue);
         }
     }
 

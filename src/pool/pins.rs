@@ -41,10 +41,13 @@ impl PinSlot {
         Self(Arc::clone(pool))
     }
 
-    /// Whether the pool's budget has a place left.
-    pub fn is_there(pool: &Pool) -> bool {
+    /// Takes one of the places that the pool's budget has left, if there is one.
+    pub fn within_budget(pool: &Arc<Pool>) -> Option<Self> {
         let share = pool.params.size as f64 * pool.params.session.pins.budget;
-        pool.pinned.count() < (share as usize).max(1)
+        let most = (share as usize).max(1);
+        let more = |count: usize| (count < most).then_some(count + 1);
+        pool.pinned.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(Arc::clone(pool)))
     }
 }
 
