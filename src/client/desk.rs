@@ -437,7 +437,7 @@ impl Desk<'_> {
                     return Err(Stop::Refuse(Refused::Outdated));
                 }
                 // First of all, since a message that has to wait is looked at again from the start.
-                let place = self.place(&statement)?;
+                let (statement, place) = self.readable(name, statement)?;
                 if executes {
                     self.will_execute(out, frame, statement.text(), &statement.effects)?;
                 }
@@ -464,6 +464,29 @@ impl Desk<'_> {
             None => {}
         }
         Ok(None)
+    }
+
+    /// A statement as it may be prepared here. One that others have, too, is not to be prepared under settings under which it
+    /// would mean something else: the client has one of its own from then on.
+    fn readable(&mut self, name: &[u8], statement: Arc<Statement>) -> Result<(Arc<Statement>, Place), Stop> {
+        let place = self.place(&statement)?;
+        let reshaped = self.active.reshaped;
+        let is_alike = statement.is_alone() || !reshaped && statement.is_read_under(self.wanted);
+        if place == Place::Prepared || is_alike {
+            return Ok((statement, place));
+        }
+        let strip = self.pool.params.session.statements.strip_trace_comments;
+        let parts = statement.as_parse();
+        let found = if reshaped {
+            lock(self.cache).alone(&parts)
+        } else {
+            lock(self.cache).find(&parts, self.wanted.reading().as_deref(), strip, false)
+        };
+        // Its driver prepares it again.
+        let Found::Statement(other) = found else { return Err(Stop::Refuse(Refused::Outdated)) };
+        self.known().replace(name, &other);
+        let place = self.place(&other)?;
+        Ok((other, place))
     }
 
     fn will_execute(

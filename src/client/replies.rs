@@ -407,7 +407,11 @@ impl Session {
             Some(b"26000") if server_name_at(body).is_some() => lease.statements.distrust(),
             _ => return false,
         }
-        std::mem::take(&mut lease.replay.armed) && lease.ledger.swallow_sync()
+        // Under other settings it would become another statement for everybody who has it.
+        let is_alike = |used: &Used| used.statement.is_read_under(&self.wanted);
+        std::mem::take(&mut lease.replay.armed)
+            && lease.replay.used.iter().all(is_alike)
+            && lease.ledger.swallow_sync()
     }
 
     /// The batch that has just failed is sent again, behind what prepares its statements anew.

@@ -99,15 +99,26 @@ impl Parameters {
 
     /// Those that decide how the text of a statement is read, in one text; None if there is none.
     pub fn reading(&self) -> Option<String> {
-        let mut reading = String::new();
-        for (name, value) in
-            self.iter().filter(|(name, _)| !name.contains('.') && decides_reading(name.as_bytes()))
-        {
-            for part in [name, "=", value, "\n"] {
-                reading.push_str(part);
+        let reading: String = self.reading_parts().collect();
+        (!reading.is_empty()).then_some(reading)
+    }
+
+    /// Whether [`Parameters::reading`] is this.
+    pub fn reads_as(&self, reading: Option<&str>) -> bool {
+        let mut rest = reading.unwrap_or_default();
+        let parts = self.reading_parts();
+        for part in parts {
+            match rest.strip_prefix(part) {
+                Some(behind) => rest = behind,
+                None => return false,
             }
         }
-        (!reading.is_empty()).then_some(reading)
+        rest.is_empty()
+    }
+
+    fn reading_parts(&self) -> impl Iterator<Item = &str> {
+        let decide = self.iter().filter(|(name, _)| !name.contains('.') && decides_reading(name.as_bytes()));
+        decide.flat_map(|(name, value)| [name, "=", value, "\n"])
     }
 
     /// Bytes of names and values.
@@ -255,6 +266,18 @@ mod tests {
         ] {
             assert_eq!(set(has).change_to(&set(wants)).as_deref(), sql);
         }
+    }
+
+    #[test]
+    fn what_decides_reading() {
+        let german = set(&[("DateStyle", "German"), ("work_mem", "1MB"), ("my.x", "2")]);
+        assert_eq!(german.reading().as_deref(), Some("DateStyle=German\n"));
+        assert!(german.reads_as(Some("DateStyle=German\n")) && !german.reads_as(None));
+        assert!(!german.reads_as(Some("DateStyle=German\nTimeZone=UTC\n")));
+        let plain = set(&[("work_mem", "1MB")]);
+        assert!(
+            plain.reading().is_none() && plain.reads_as(None) && !plain.reads_as(Some("DateStyle=German\n"))
+        );
     }
 
     #[test]

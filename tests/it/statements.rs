@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 
 use crate::Test;
 use crate::session_state::answer::{Answer, Ear};
-use crate::support::ground::{Ground, Tenant, address};
+use crate::support::ground::{Ground, Tenant, address, eventually};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
 use crate::support::requests::{Request, bytes, execution, statement};
 use crate::support::wire::{Message, Wire, sqlstate};
@@ -33,6 +33,7 @@ const TESTS: &[Test] = &[
     ("types_of_parameters_are_part_of_a_statement", types),
     ("another_search_path_is_another_statement", search_paths),
     ("literals_are_read_with_the_clients_settings", literals),
+    ("nobody_prepares_what_others_read_otherwise", read_otherwise),
     ("a_statement_of_megabytes", huge),
     ("an_unnamed_statement_outlives_its_transaction", unnamed_later),
     ("the_proxys_names_are_nobodys", nobodys_names),
@@ -446,6 +447,34 @@ fn literals(ground: &Ground) {
         for pair in &mut pairs {
             pair.ask(&execution(&format!("s{number}"), &[]));
         }
+    }
+}
+
+/// A statement is prepared where it is missing by whoever needs it there; to others it means what it meant before.
+fn read_otherwise(ground: &Ground) {
+    for set in ["set datestyle = 'German'", "begin; set local datestyle = 'German'"] {
+        let (tenant, proxy) = start(ground, &format!("read_otherwise_{}", set.len()), &[]);
+        let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+        let [other, client] = &mut clients;
+        let literal = "select extract(month from '01/02/2024'::date)";
+        for (wire, name) in [(&mut *other, "a"), (&mut *client, "b")] {
+            assert_eq!(first(&ask(wire, &statement(name, literal, &[]))), "1");
+        }
+        // It has to be prepared anew: the server connection is another one.
+        let kill = format!(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{}'",
+            tenant.name
+        );
+        ground.root("postgres").rows(&kill);
+        eventually("there is another one", || sqlstate(&client.run("select 1")).is_none());
+        client.rows(set);
+        for _ in 0..2 {
+            ask(client, &execution("b", &[]));
+        }
+        client.run("commit");
+        assert_eq!(first(&ask(other, &execution("a", &[]))), "1", "{set}");
+        let mut third = tenant.login(proxy.address);
+        assert_eq!(first(&ask(&mut third, &statement("c", literal, &[]))), "1", "{set}");
     }
 }
 

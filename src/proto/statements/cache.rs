@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use foldhash::fast::RandomState;
 
 use super::parts::ParseParts;
-use super::statement::Statement;
+use super::statement::{Reading, Statement};
 use super::trace;
 use crate::proto::sql;
 
@@ -104,7 +104,7 @@ impl StatementCache {
             return Found::New;
         }
         let text = if strip { padded(parse.text, key_at.clone()) } else { (parse.text.into(), key_at) };
-        self.take_in(hash, text, (parse.types.into(), settings.map(Into::into)))
+        self.take_in(hash, text, (parse.types.into(), Reading::Under(settings.map(Into::into))))
     }
 
     /// A statement that nobody else is to have.
@@ -113,13 +113,13 @@ impl StatementCache {
             return Found::NoRoom;
         }
         let text = (parse.text.into(), 0..parse.text.len());
-        Found::Statement(self.new_statement(text, (parse.types.into(), None)))
+        Found::Statement(self.new_statement(text, (parse.types.into(), Reading::Alone)))
     }
 
     fn new_statement(
         &mut self,
         text: (Box<[u8]>, std::ops::Range<usize>),
-        types: (Box<[u8]>, Option<Box<str>>),
+        types: (Box<[u8]>, Reading),
     ) -> Arc<Statement> {
         let effects = sql::effects(&text.0);
         let id = self.next_id;
@@ -139,7 +139,7 @@ impl StatementCache {
         &mut self,
         hash: u64,
         text: (Box<[u8]>, std::ops::Range<usize>),
-        types: (Box<[u8]>, Option<Box<str>>),
+        types: (Box<[u8]>, Reading),
     ) -> Found {
         let size = text.0.len() + types.0.len() + size_of::<Statement>();
         while self.order.len() >= self.most_entries || self.bytes() + size > self.most_bytes {

@@ -115,6 +115,14 @@ impl ClientStatements {
         self.by_name.iter().find(|(_, known)| is_it(known)).map(|(name, _)| &**name)
     }
 
+    /// A name stands for another statement of the same text from now on.
+    pub fn replace(&mut self, name: &[u8], statement: &Arc<Statement>) {
+        let known = if name.is_empty() { self.unnamed.as_mut() } else { self.by_name.get_mut(name) };
+        if let Some(known) = known {
+            *known = Known::Shared(Arc::clone(statement), statement.generation());
+        }
+    }
+
     /// The client is told what its statements look like now.
     pub fn renew(&mut self, statements: &[Arc<Statement>]) {
         for known in self.by_name.values_mut().chain(&mut self.unnamed) {

@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use super::parts;
+use super::parts::{self, ParseParts};
+use crate::proto::parameters::Parameters;
 use crate::proto::sql::{Effects, is_transaction_end};
 
 /// What the names begin with under which the proxy prepares statements.
@@ -31,8 +32,8 @@ pub struct Statement {
     key: Range<usize>,
     /// Number and OIDs of the types that were given with it, as in a Parse message.
     types: Box<[u8]>,
-    /// The settings that it is prepared under, if they are its clients' own: the same text may mean something else.
-    settings: Option<Box<str>>,
+    /// The settings that it is prepared under: the same text may mean something else.
+    reading: Reading,
     /// What it may leave behind in a session.
     pub effects: Effects,
     /// It ends a transaction, and is let through in a failed one.
@@ -43,11 +44,20 @@ pub struct Statement {
     bytes: Arc<AtomicUsize>,
 }
 
+/// Under which settings, of those that decide how a text is read, a statement is prepared.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// These are its clients' own; None: they have none of their own.
+    Under(Option<Box<str>>),
+    /// One client alone has it, and prepares it under whatever it has set.
+    Alone,
+}
+
 impl Statement {
     pub(super) fn new(
         id: u64,
         (text, key): (Box<[u8]>, Range<usize>),
-        (types, settings): (Box<[u8]>, Option<Box<str>>),
+        (types, reading): (Box<[u8]>, Reading),
         effects: Effects,
         bytes: Arc<AtomicUsize>,
     ) -> Self {
@@ -57,7 +67,7 @@ impl Statement {
             text,
             key,
             types,
-            settings,
+            reading,
             effects,
             generation: AtomicU32::new(0),
             bytes,
@@ -71,7 +81,25 @@ impl Statement {
     pub(super) fn is(&self, key: &[u8], types: &[u8], settings: Option<&str>) -> bool {
         self.text.get(self.key.clone()) == Some(key)
             && *self.types == *types
-            && self.settings.as_deref() == settings
+            && matches!(&self.reading, Reading::Under(under) if under.as_deref() == settings)
+    }
+
+    /// One client alone has it.
+    pub fn is_alone(&self) -> bool {
+        matches!(self.reading, Reading::Alone)
+    }
+
+    /// Whether a client with these settings may prepare it: to all others who have it it would mean the same.
+    pub fn is_read_under(&self, settings: &Parameters) -> bool {
+        match &self.reading {
+            Reading::Under(under) => settings.reads_as(under.as_deref()),
+            Reading::Alone => true,
+        }
+    }
+
+    /// Its text and types, as a Parse message has them.
+    pub fn as_parse(&self) -> ParseParts<'_> {
+        ParseParts { name: b"", text: &self.text, types: &self.types }
     }
 
     /// Bytes that it takes, roughly.
