@@ -73,6 +73,8 @@ pub(super) struct Active {
     pub(super) auditing: Suspects,
     /// What the transaction may have left behind.
     pub(super) suspects: Suspects,
+    /// PostgreSQL has not answered what the client may have left behind.
+    pub(super) ask_again: Suspects,
     /// Why the client keeps its server connection.
     pub(super) pins: Pins,
     /// New pins that the client is to be warned of.
@@ -99,6 +101,8 @@ pub(super) struct Extra {
     pub(super) answer: Answer,
     /// The answer did not fit.
     pub(super) overflow: bool,
+    /// There was an error instead of an answer.
+    pub(super) failed: bool,
     /// Statements that are being deallocated (None: all), with the batch of the message that does it.
     pub(super) deallocating: VecDeque<(u32, Option<Box<[u8]>>)>,
 }
@@ -130,6 +134,7 @@ impl Active {
             held_ready: false,
             auditing: Suspects::NONE,
             suspects: Suspects::NONE,
+            ask_again: Suspects::NONE,
             pins: Pins::NONE,
             warnings: Pins::NONE,
             wants_slot_since: None,

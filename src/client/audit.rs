@@ -58,7 +58,7 @@ impl Session {
             pool = active.lease.pool().name(),
             "cannot find out what a transaction has left behind"
         );
-        active.extra().overflow = true;
+        active.extra().failed = true;
     }
 
     /// The answer is complete.
@@ -70,6 +70,12 @@ impl Session {
         let (answer, overflow) = (std::mem::take(&mut extra.answer), std::mem::take(&mut extra.overflow));
         extra.names.clear();
         let mut pins = answer.pins;
+        if std::mem::take(&mut extra.failed) {
+            // It may have left anything of this behind. It is asked again behind the client's next transaction.
+            pins = pins.union(asked.reasons());
+            active.ask_again = asked;
+        }
+        let failed = !active.ask_again.is_empty();
         if self.statements.as_ref().is_some_and(|all| all.are_on_server()) {
             pins.insert(PinReason::SqlPrepare);
         }
@@ -81,7 +87,9 @@ impl Session {
         for reason in warnings.iter() {
             messages::notice_response(&mut words, &refusal::pinned(reason));
         }
-        if overflow || answer.settings.size() > MOST_BYTES {
+        if failed && !asked.contains(Suspects::SETTINGS) {
+            // What was known of its settings holds.
+        } else if failed || overflow || answer.settings.size() > MOST_BYTES {
             active.pin(PinReason::SessionMode);
         } else if asked.contains(Suspects::SETTINGS) {
             self.follow(&answer.settings, resets, &mut words);

@@ -192,6 +192,7 @@ impl Session {
                 extra.deallocating.clear();
             }
             if ready {
+                active.suspects.insert(std::mem::take(&mut active.ask_again));
                 self.pool.metrics.executed(now.saturating_duration_since(active.exec_since));
             }
             let status = active.lease.ledger.status();

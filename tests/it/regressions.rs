@@ -23,6 +23,7 @@ const TESTS: &[Test] = &[
     ("garbage_behind_a_query_costs_no_server", garbage),
     ("terminate_midway_commits_nothing_and_keeps_the_server", terminate_midway),
     ("values_of_sequences_are_the_clients_own", sequences),
+    ("what_cannot_be_asked_for_is_not_left_behind", unanswered_audit),
     ("a_thousand_logins_with_one_new_set_ask_once", one_question),
 ];
 
@@ -324,4 +325,24 @@ fn sequences(ground: &Ground) {
             client.rows("discard sequences");
         }
     }
+}
+
+/// PostgreSQL refuses the question about what a transaction has left behind.
+fn unanswered_audit(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "unanswered_audit");
+    let mut root = ground.root("unanswered_audit");
+    let mut client = tenant.login(proxy.address);
+    let pid = client.value("select pg_backend_pid()");
+    root.rows("revoke execute on function pg_catalog.pg_listening_channels() from public");
+    client.rows("prepare leaked as select 1; listen heard; set work_mem = '5MB'");
+    // Its state is kept for it, whatever is asked about later.
+    client.rows("set work_mem = '6MB'");
+    assert_eq!(client.value("select count(*) from pg_prepared_statements where from_sql"), "1");
+    drop(client);
+    root.rows("grant execute on function pg_catalog.pg_listening_channels() to public");
+    let mut next = tenant.login(proxy.address);
+    assert_eq!(next.value("select pg_backend_pid()"), pid);
+    assert_eq!(next.value("select count(*) from pg_prepared_statements where from_sql"), "0");
+    assert_eq!(next.value("select count(*) from pg_listening_channels()"), "0");
+    assert_eq!(next.value("show work_mem"), "4MB");
 }
