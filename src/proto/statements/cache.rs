@@ -143,7 +143,9 @@ impl StatementCache {
     ) -> Found {
         let size = text.0.len() + types.0.len() + size_of::<Statement>();
         while self.order.len() >= self.most_entries || self.bytes() + size > self.most_bytes {
-            if !self.make_room() {
+            let before = self.bytes();
+            // What clients keep frees nothing: to let go of all of it would only make it strange to whoever asks next.
+            if !self.make_room() || self.order.len() < self.most_entries && self.bytes() == before {
                 break;
             }
         }
@@ -234,6 +236,32 @@ mod tests {
         assert!(refused > 0, "who keeps everything is refused at some point");
         drop(kept);
         statement(cache.find(&parse("select 'again'"), None, true, false));
+    }
+
+    #[test]
+    fn what_clients_keep_does_not_empty_the_cache() {
+        let mut cache = StatementCache::new(1, 1_000, 10_000);
+        let text = |n: usize| format!("select {n}, '{}'", "x".repeat(300));
+        let kept: Vec<_> =
+            (0..18).map(|n| statement(cache.find(&parse(&text(n)), None, true, false))).collect();
+        let before = cache.len();
+        for n in 100..103 {
+            drop(cache.find(&parse(&format!("select {n}")), None, true, false));
+        }
+        assert!(cache.len() >= before, "{} of {before} are left", cache.len());
+        assert_eq!(kept.len(), 18);
+    }
+
+    #[test]
+    fn settings_and_names_count() {
+        let mut cache = StatementCache::new(1, 10, 100_000);
+        statement(cache.find(
+            &parse("select set_config('my.x', '1', false)"),
+            Some(&"x".repeat(1_000)),
+            true,
+            false,
+        ));
+        assert!(cache.bytes() > 1_000 + size_of::<Statement>());
     }
 
     #[test]

@@ -104,7 +104,12 @@ impl Statement {
 
     /// Bytes that it takes, roughly.
     pub(super) fn size(&self) -> usize {
-        size_of::<Self>() + self.text.len() + self.types.len()
+        let settings = match &self.reading {
+            Reading::Under(Some(settings)) => settings.len(),
+            Reading::Under(None) | Reading::Alone => 0,
+        };
+        let names: usize = self.effects.names.iter().map(|name| size_of::<String>() + name.len()).sum();
+        size_of::<Self>() + self.text.len() + self.types.len() + settings + names
     }
 
     /// Which preparation of it is good.
