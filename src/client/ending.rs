@@ -99,6 +99,7 @@ impl Session {
 pub(super) fn give_back(active: Active, owed: Owed, mid_message: bool) {
     let soil = active.soil();
     let pool = active.lease.pool();
+    let query_timeout = pool.params.session.query_timeout;
     let reset = if pool.params.mode == PoolMode::Session {
         Some(RESET.to_owned())
     } else if !soil.is_empty() || pool.params.session.reset == Reset::Always {
@@ -111,8 +112,12 @@ pub(super) fn give_back(active: Active, owed: Owed, mid_message: bool) {
     if reset.is_none() && !mid_message && lease.is_free() {
         return lease.release(Instant::now());
     }
+    let limit = match owed {
+        Owed::Cancel => Some(SETTLE),
+        Owed::Finish => Some(query_timeout).filter(|limit| !limit.is_zero()),
+    };
     lease.run(move |mut lease| async move {
-        let settled = lease.settle(owed, mid_message, reset.as_deref(), SETTLE).await;
+        let settled = lease.settle(owed, mid_message, reset.as_deref(), limit).await;
         drop(slot);
         match settled {
             // What was loaded cannot be taken back.
