@@ -9,6 +9,7 @@ use crate::pool::{Lease, PinSlot, Pool};
 use crate::proto::audit::{Answer, Suspects};
 use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
+use crate::proto::sql::LongText;
 use crate::proto::statements::{Moment, Sequence};
 use crate::server::Sequences;
 
@@ -67,6 +68,8 @@ pub(super) struct Active {
     pub(super) unknown_names: bool,
     /// The transaction has set what decides how texts are read.
     pub(super) reshaped: bool,
+    /// Something was sent that was not looked at to its end: the tags of its answers count.
+    pub(super) opaque: bool,
     /// ReadyForQuery is held back until settings that were reset are as the client logged in with them.
     pub(super) held_ready: bool,
     /// PostgreSQL is being asked what the transaction has left behind.
@@ -105,6 +108,8 @@ pub(super) struct Extra {
     pub(super) failed: bool,
     /// Statements that are being deallocated (None: all), with the batch of the message that does it.
     pub(super) deallocating: VecDeque<(u32, Option<Box<[u8]>>)>,
+    /// The text of the message that passes in pieces.
+    pub(super) long: Option<Box<LongText>>,
 }
 
 impl Active {
@@ -131,6 +136,7 @@ impl Active {
             wanted_before: None,
             unknown_names: false,
             reshaped: false,
+            opaque: false,
             held_ready: false,
             auditing: Suspects::NONE,
             suspects: Suspects::NONE,
@@ -196,6 +202,23 @@ impl Active {
     /// What few clients have.
     pub(super) fn some_extra(&mut self) -> Option<&mut Extra> {
         self.extra.as_deref_mut()
+    }
+
+    /// A text passes that may do anything.
+    pub(super) fn suspect_all(&mut self) {
+        self.suspects = Suspects::ALL;
+        self.unknown_names = true;
+        self.reshaped = true;
+        self.lease.unsure = true;
+    }
+
+    /// More of a message that passes in pieces.
+    pub(super) fn passes(&mut self, piece: &[u8]) {
+        let Some(long) = self.extra.as_mut().and_then(|extra| extra.long.as_mut()) else { return };
+        if long.is_suspicious(piece) {
+            self.opaque = true;
+            self.suspect_all();
+        }
     }
 
     /// A custom setting may have been set.

@@ -12,7 +12,7 @@ use crate::proto::audit::Suspects;
 use crate::proto::ledger::{OwnAnswer, Refused, Status};
 use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason};
-use crate::proto::sql::{self, Effects, Verb};
+use crate::proto::sql::{self, Effects, LongText, Verb};
 use crate::proto::statements::{
     BindParts, ClientStatements, Found, Known, NameBuffer, ParseParts, Place, Statement, StatementCache,
     close, is_server_name, named, parse,
@@ -176,6 +176,17 @@ impl Desk<'_> {
         }
     }
 
+    /// A text goes on in pieces: what of it is still to come is looked at as it passes.
+    fn begins_long(&mut self, text: &[u8]) {
+        let mut long = Box::new(LongText::default());
+        if long.is_suspicious(text) {
+            self.active.opaque = true;
+            self.active.suspect_all();
+        } else {
+            self.active.extra().long = Some(long);
+        }
+    }
+
     fn query(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let body = out.body(frame);
         let text = body.strip_suffix(b"\0").unwrap_or(body);
@@ -183,6 +194,7 @@ impl Desk<'_> {
         if !frame.whole {
             // What is alone in this piece need not be alone in the text.
             effects.verb = Verb::Other;
+            self.begins_long(text);
         }
         let mut instead = None;
         if !effects.is_harmless() {
@@ -262,7 +274,11 @@ impl Desk<'_> {
         if !frame.whole {
             // A name that does not end within what is looked at is one all the same.
             let name = memchr::memchr(0, body).and_then(|end| body.get(..end)).unwrap_or(body);
-            return self.keep_on_server(name);
+            let text = body.get(name.len() + 1..).unwrap_or_default();
+            self.look_at(&sql::effects(text))?;
+            self.keep_on_server(name)?;
+            self.begins_long(text);
+            return Ok(());
         }
         let Some(parts) = ParseParts::of(body) else {
             self.pass(out, frame);
@@ -292,7 +308,10 @@ impl Desk<'_> {
             Found::Statement(statement) if self.statements.as_ref().is_none_or(|all| !all.is_full()) => {
                 self.prepare(out, frame, parts.name, statement)
             }
-            _ => self.keep_on_server(parts.name),
+            _ => {
+                self.active.opaque |= !sql::effects(parts.text).is_harmless();
+                self.keep_on_server(parts.name)
+            }
         }
     }
 
@@ -458,6 +477,7 @@ impl Desk<'_> {
                     self.active.has_unnamed(at);
                 }
             }
+            Some(Known::OnServer) if executes && self.active.opaque => self.active.suspect_all(),
             Some(Known::OnServer) => {}
             // Somebody else's may be there.
             None if name.is_empty() => self.active.lease.own_close(out.before(frame), b""),
@@ -523,6 +543,8 @@ impl Desk<'_> {
     #[inline]
     fn bind(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let Some(parts) = BindParts::of(out.body(frame)) else {
+            // Whatever it executes, PostgreSQL is asked what it has done.
+            self.active.suspect_all();
             self.pass(out, frame);
             return Ok(());
         };

@@ -30,6 +30,12 @@ impl<'b> Outgoing<'b> {
         Self { chunk, frames, at, from, out: front }
     }
 
+    /// What the chunk begins with of a message that was passed on in part. To be asked before any message of the chunk.
+    #[inline]
+    pub(super) fn piece(&self) -> &'b [u8] {
+        self.chunk.get(self.from..self.at).unwrap_or_default()
+    }
+
     /// The next message. It is to be [passed](Outgoing::passed) once it is dealt with.
     #[inline]
     pub(super) fn next(&mut self, needs_more: impl Fn(Header, &[u8]) -> bool) -> Result<Next, Violation> {

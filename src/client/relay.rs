@@ -19,7 +19,7 @@ use crate::wire::{Header, Next, Violation, tag};
 
 /// Longest message that is looked into; a longer one passes in pieces. The least `pkt_buf`.
 const LONGEST: usize = 16 * 1024;
-/// Longest names at the beginning of a longer message that are looked for.
+/// How much of the beginning of a longer message is looked at; longer names are not found.
 const LONGEST_NAMES: usize = 8 * 1024;
 /// A buffer for rewritten messages that has become larger than this is not kept.
 const MOST_KEPT: usize = 64 * 1024;
@@ -35,7 +35,8 @@ pub(super) fn needs_more(Header { tag, total }: Header, part: &[u8]) -> bool {
     match tag {
         tag::QUERY | tag::PARSE | tag::DESCRIBE | tag::CLOSE if total <= LONGEST => true,
         tag::BIND => part.len() < LONGEST_NAMES && BindParts::of(part).is_none(),
-        tag::PARSE => part.len() < LONGEST_NAMES && memchr::memchr(0, part).is_none(),
+        // Enough to see what it begins with.
+        tag::QUERY | tag::PARSE => part.len() < LONGEST_NAMES,
         _ => false,
     }
 }
@@ -82,8 +83,8 @@ impl Session {
             return Err(violation.into());
         }
         self.answer_alone(cx)?;
-        let State::Active(Active { lease, wants_slot_since, .. }) = &self.state else { return Ok(()) };
-        if wants_slot_since.is_some() {
+        let State::Active(Active { lease, stalled, .. }) = &self.state else { return Ok(()) };
+        if *stalled {
             self.watch(Instant::now());
         }
         // Without a Sync or the end of a COPY before its Terminate, there is nothing to wait for.
@@ -94,6 +95,9 @@ impl Session {
     fn look_through(&mut self, out: &mut Outgoing<'_>) -> Result<(), Violation> {
         let State::Active(active) = &mut self.state else { return Ok(()) };
         active.lease.replay.begin();
+        if !out.piece().is_empty() {
+            active.passes(out.piece());
+        }
         let cache = &self.seat.door().statements;
         let statements = &mut self.statements;
         let (wanted, logs_in_with) = (&self.wanted, !self.login.is_empty());

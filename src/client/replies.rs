@@ -15,6 +15,7 @@ use crate::pool::PoolMode;
 use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
+use crate::proto::parameters::same_value;
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
 use crate::proto::statements::{NameBuffer, SERVER_NAME_PREFIX};
 use crate::server::{Fate, Used};
@@ -450,6 +451,10 @@ impl Session {
             active.lease.note_completed(tag);
             return Meaning::Pass;
         }
+        if tag == b"SET\0" && self.was_local() {
+            return Meaning::Pass;
+        }
+        let State::Active(active) = &mut self.state else { return Meaning::Pass };
         let suspects = suspects_of_tag(tag, active.pins);
         let rare = !suspects.is_empty() || matches!(tag.first(), Some(b'A' | b'D' | b'L'));
         if !rare {
@@ -458,6 +463,17 @@ impl Session {
         active.suspects.insert(suspects);
         active.lease.note_completed(tag);
         self.completed_rare(tag)
+    }
+
+    /// A SET has changed nothing beyond its transaction: everything that was sent was looked at, and could be.
+    fn was_local(&self) -> bool {
+        let State::Active(active) = &self.state else { return false };
+        let has = |name: &str| self.wanted.get(name).or(active.lease.base.get(name));
+        // Where a backslash may hide a quote, be it half of a letter, texts are not cut as PostgreSQL cuts them.
+        let is_utf8 = has("client_encoding").is_none_or(|value| same_value("client_encoding", value, "UTF8"));
+        let is_standard = has("standard_conforming_strings").is_none_or(|value| value == "on");
+        let looked_at = !active.opaque && self.pool.params.session.statements.max_per_server > 0;
+        looked_at && !active.suspects.contains(Suspects::SETTINGS) && is_utf8 && is_standard
     }
 
     /// A command of those that change the session itself.

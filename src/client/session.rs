@@ -40,8 +40,8 @@ pub fn size_buffer(bytes: usize) {
 
 /// Most bytes of a waiting client's messages that are kept; what more it sends stays in its socket.
 const LONGEST_BACKLOG: usize = 16 * 1024;
-/// How often a client with a full backlog is looked after: its end does not show behind what is not read.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a client that is not read is looked after: its end does not show behind what is not read.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// A Describe is wanted whole: its first byte tells what its reply will be. PostgreSQL's limit for it is 10 000 bytes.
 const LONGEST_DESCRIBE: usize = 10_001;
 /// Leaves a server connection in a failed transaction: PostgreSQL itself then says what it has to say until ROLLBACK. The
@@ -174,6 +174,10 @@ impl Session {
     /// Runs the session; ready with the reason of its end.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            if self.seat.door().is_draining() {
+                // Being woken for the drain has used its waker up, and what takes too long still does.
+                self.member.waker.register(cx.waker());
+            }
             if self.member.take_overdue(cx)
                 && let Err(end) = self.overdue(cx, Instant::now())
             {

@@ -176,7 +176,7 @@ fn left(ground: &Ground) {
     let pid = tenant.login(proxy.address).value("select pg_backend_pid()");
     for linger in [None, Some(Duration::ZERO)] {
         let mut wire = tenant.login(proxy.address);
-        wire.send(&message[..at + 100]).expect("a piece");
+        wire.send(&message[..at + 10_000]).expect("a piece");
         assert_eq!(sqlstate(&wire.ready()).as_deref(), Some("0A000"));
         assert_eq!(tenant.login(proxy.address).value("select pg_backend_pid()"), pid, "it is not free");
         socket2::SockRef::from(wire.socket()).set_linger(linger).expect("linger");

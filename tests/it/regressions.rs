@@ -24,6 +24,9 @@ const TESTS: &[Test] = &[
     ("terminate_midway_commits_nothing_and_keeps_the_server", terminate_midway),
     ("values_of_sequences_are_the_clients_own", sequences),
     ("what_cannot_be_asked_for_is_not_left_behind", unanswered_audit),
+    ("long_texts_are_looked_at_to_their_end", long_texts),
+    ("what_is_local_is_not_asked_about", local),
+    ("settings_in_another_encoding", encodings),
     ("a_thousand_logins_with_one_new_set_ask_once", one_question),
 ];
 
@@ -345,4 +348,69 @@ fn unanswered_audit(ground: &Ground) {
     assert_eq!(next.value("select count(*) from pg_prepared_statements where from_sql"), "0");
     assert_eq!(next.value("select count(*) from pg_listening_channels()"), "0");
     assert_eq!(next.value("show work_mem"), "4MB");
+}
+
+fn long_texts(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "long_texts");
+    let long = format!("length('{}')", "x".repeat(40_000));
+    for sql in [
+        format!("select {long}, set_config('work_mem', '9MB', false)"),
+        format!("select {long}; set work_mem = '9MB'"),
+        format!("set work_mem = '9MB'; select {long}"),
+    ] {
+        for extended in [false, true] {
+            if extended && sql.contains(';') {
+                continue;
+            }
+            let mut client = tenant.login(proxy.address);
+            assert_eq!(sqlstate(&run(&mut client, &sql, extended)), None);
+            assert_eq!(tenant.login(proxy.address).value("show work_mem"), "4MB", "{sql:.60}");
+            assert_eq!(client.value("show work_mem"), "9MB", "{sql:.60}");
+        }
+    }
+}
+
+/// SET LOCAL and SET TRANSACTION have the same tag as SET.
+fn local(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "local_settings");
+    let mut client = tenant.login(proxy.address);
+    let audits = || proxy.metric("pgcorral_audits_total");
+    client.rows("select 1");
+    let before = audits();
+    for extended in [false, true] {
+        for _ in 0..2 {
+            client.rows("begin");
+            run(&mut client, "set transaction isolation level serializable", extended);
+            run(&mut client, "set local work_mem = '9MB'", extended);
+            assert_eq!(client.value("show work_mem"), "9MB");
+            client.rows("commit");
+            assert_eq!(tenant.login(proxy.address).value("show work_mem"), "4MB");
+        }
+    }
+    assert_eq!(audits(), before, "PostgreSQL was asked");
+    client.rows("begin; set local work_mem = '9MB'; set work_mem = '8MB'; commit");
+    assert_eq!(client.value("show work_mem"), "8MB");
+    assert_eq!(tenant.login(proxy.address).value("show work_mem"), "4MB");
+}
+
+fn encodings(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "encodings");
+    let asks = "select encode(convert_to(current_setting('my.x'), 'UTF8'), 'hex')";
+    let (mut utf8, _) = tenant.login_with(proxy.address, &[("client_encoding", "UTF8")]);
+    utf8.rows("set my.x = 'é'");
+    // Whoever has the server connection next, in whatever encoding: it is the same value.
+    let (mut sjis, _) = tenant.login_with(proxy.address, &[("client_encoding", "SJIS")]);
+    for _ in 0..2 {
+        sjis.rows("select 1");
+        assert_eq!(utf8.value(asks), "c3a9");
+    }
+    drop(sjis);
+    let (mut latin, _) = tenant.login_with(proxy.address, &[("client_encoding", "LATIN1")]);
+    let set = [&b"set my.x = '"[..], &[0xe9], b"'\0"].concat();
+    latin.send(&tagged(b'Q', &set)).expect("send");
+    assert_eq!(sqlstate(&latin.ready()), None);
+    assert_eq!(latin.value(asks), "c3a9");
+    // It keeps its server connection.
+    drop(latin);
+    assert_eq!(utf8.value(asks), "c3a9");
 }
