@@ -142,7 +142,7 @@ impl Session {
     }
 
     /// The client's transaction is rolled back, and its server connection is free. It hears of it with its next message.
-    fn end_transaction(&mut self, cx: &mut Context<'_>, timeout: Timeout, now: Instant) -> Step {
+    pub(super) fn end_transaction(&mut self, cx: &mut Context<'_>, timeout: Timeout, now: Instant) -> Step {
         self.pending = Some(Box::new(refusal::timeout(timeout)));
         self.take_transaction(cx, now)
     }

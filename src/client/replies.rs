@@ -243,8 +243,14 @@ impl Session {
         if let Some(timeout) = active.timed_out.take().filter(|_| in_transaction)
             && timeout == Timeout::Transaction
         {
+            let failed = active.lease.ledger.status() == Status::Failed;
             self.write_up_to(cx, incoming, at)?;
-            return self.take_transaction(cx, now);
+            // What ran may have been done before it could be cancelled; then nobody has told the client.
+            return if failed {
+                self.take_transaction(cx, now)
+            } else {
+                self.end_transaction(cx, timeout, now)
+            };
         }
         self.watch(now);
         Ok(())
