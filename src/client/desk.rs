@@ -12,10 +12,10 @@ use crate::proto::audit::Suspects;
 use crate::proto::ledger::{OwnAnswer, Refused, Status};
 use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason};
-use crate::proto::sql::{self, Effects, Verb};
+use crate::proto::sql::{self, Effects, LongText, Verb};
 use crate::proto::statements::{
-    BindParts, ClientStatements, Found, Known, ParseParts, Place, Statement, StatementCache, close, named,
-    parse, renamed_bind, tail,
+    BindParts, ClientStatements, Found, Known, NameBuffer, ParseParts, Place, Statement, StatementCache,
+    close, is_server_name, named, parse, tail,
 };
 use crate::server::query;
 use crate::wire::{Frame, tag};
@@ -24,12 +24,20 @@ use crate::wire::{Frame, tag};
 const SACRIFICE: &[u8] = b"pgc_0";
 /// A whole Flush message.
 const FLUSH: [u8; 5] = [tag::FLUSH, 0, 0, 0, 4];
+/// The name of no statement: in place of a client's that may be one of the proxy's own.
+const NOBODY: &[u8] = b"pgc_";
 /// A Parse message's types if there are none.
 const NO_TYPES: &[u8] = &[0, 0];
 /// Most statements under clients' names that wait for being closed, before messages that would make more have to wait.
 const MOST_DEBRIS: usize = 100;
 /// Longest name of a custom setting that is looked for among a statement's parameters.
 const LONGEST_NAME: usize = 128;
+/// Takes away the values that sequences have given.
+pub(super) const DISCARD_SEQUENCES: &str = "DISCARD SEQUENCES";
+/// The same, unless the transaction has used a sequence: it has it locked then.
+const DISCARD_UNLESS_USED: &str = "DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
+    JOIN pg_catalog.pg_class AS c ON c.oid = l.relation WHERE l.pid = pg_catalog.pg_backend_pid() \
+    AND l.mode = 'RowExclusiveLock' AND c.relkind = 'S') THEN DISCARD SEQUENCES; END IF; END$$";
 /// In place of what is refused: it fails, and so does the transaction, as it should.
 const REFUSED: &str = "pgcorral refuses this statement";
 
@@ -171,27 +179,52 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// A value that a sequence gave somebody else is not to be seen. Only before the transaction has done anything: then,
-    /// it may be the client's own.
+    /// A value that a sequence gave somebody else is not to be seen, and one that it has given the client itself is. Once
+    /// anybody in the pool asks for such values, others' are taken away in front of everything else
+    /// ([`Session::start`](super::session::Session)).
     fn guard_sequences(&mut self, out: &mut Outgoing<'_>, frame: Frame, text: &[u8], effects: &Effects) {
+        let active = &mut *self.active;
         if !effects.reads_sequence {
-            // Whatever else it does may have got it a value of its own.
-            self.active.foreign = self.active.foreign && sql::is_transaction_begin(text);
+            active.touched |= active.foreign && !sql::is_transaction_begin(text);
             return;
         }
-        if std::mem::take(&mut self.active.foreign) {
+        self.pool.pinned.note_read_of_sequence();
+        if active.foreign && !(active.touched && active.lease.ledger.wants_sync()) {
+            active.foreign = false;
             // In a transaction that has failed meanwhile it fails, too; then nobody gets a value either.
-            self.active.lease.ledger.sent_spoil();
-            query(out.before(frame), "DISCARD SEQUENCES");
-            self.active.unnamed_here = false;
+            active.lease.ledger.sent_spoil();
+            let sql = if active.touched { DISCARD_UNLESS_USED } else { DISCARD_SEQUENCES };
+            query(out.before(frame), sql);
+            active.unnamed_here = false;
         }
-        self.active.pin(PinReason::SequenceValue);
+        // With others' values among its own it is not to stay.
+        if !active.touched {
+            active.pin_within_budget(PinReason::SequenceValue);
+        }
+    }
+
+    /// A text goes on in pieces: what of it is still to come is looked at as it passes.
+    fn begins_long(&mut self, text: &[u8]) {
+        let mut long = Box::new(LongText::default());
+        if long.is_suspicious(text) {
+            self.active.opaque = true;
+            self.active.suspect_all();
+        } else {
+            self.active.extra().long = Some(long);
+        }
     }
 
     fn query(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let body = out.body(frame);
         let text = body.strip_suffix(b"\0").unwrap_or(body);
-        let effects = sql::effects(text);
+        let mut effects = sql::effects(text);
+        if !frame.whole {
+            // What is alone in this piece need not be alone in the text.
+            for verb in effects.verbs.iter_mut().filter(|verb| **verb == Verb::DeallocateAllAlone) {
+                *verb = Verb::DeallocateAll;
+            }
+            self.begins_long(text);
+        }
         let mut instead = None;
         if !effects.is_harmless() {
             self.look_at(&effects)?;
@@ -297,8 +330,13 @@ impl Desk<'_> {
     fn parse(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let body = out.body(frame);
         if !frame.whole {
-            let name = memchr::memchr(0, body).and_then(|end| body.get(..end)).unwrap_or_default();
-            return self.keep_on_server(name);
+            // A name that does not end within what is looked at is one all the same.
+            let name = memchr::memchr(0, body).and_then(|end| body.get(..end)).unwrap_or(body);
+            let text = body.get(name.len() + 1..).unwrap_or_default();
+            self.look_at(&sql::effects(text))?;
+            self.keep_on_server(name)?;
+            self.begins_long(text);
+            return Ok(());
         }
         let Some(parts) = ParseParts::of(body) else {
             self.pass(out, frame);
@@ -334,7 +372,10 @@ impl Desk<'_> {
             Found::Statement(statement) if self.statements.as_ref().is_none_or(|all| !all.is_full()) => {
                 self.prepare(out, frame, parts.name, statement)
             }
-            _ => self.keep_on_server(parts.name),
+            _ => {
+                self.active.opaque |= !sql::effects(parts.text).is_harmless();
+                self.keep_on_server(parts.name)
+            }
         }
     }
 
@@ -492,7 +533,7 @@ impl Desk<'_> {
                     return Err(Stop::Refuse(Refused::Outdated));
                 }
                 // First of all, since a message that has to wait is looked at again from the start.
-                let place = self.place(&statement)?;
+                let (statement, place) = self.readable(name, statement)?;
                 if executes {
                     self.will_execute(out, frame, statement.text(), &statement.effects)?;
                 }
@@ -513,12 +554,36 @@ impl Desk<'_> {
                     self.active.has_unnamed(at);
                 }
             }
+            Some(Known::OnServer) if executes && self.active.opaque => self.active.suspect_all(),
             Some(Known::OnServer) => {}
             // Somebody else's may be there.
             None if name.is_empty() => self.active.lease.own_close(out.before(frame), b""),
             None => {}
         }
         Ok(None)
+    }
+
+    /// A statement as it may be prepared here. One that others have, too, is not to be prepared under settings under which it
+    /// would mean something else: the client has one of its own from then on.
+    fn readable(&mut self, name: &[u8], statement: Arc<Statement>) -> Result<(Arc<Statement>, Place), Stop> {
+        let place = self.place(&statement)?;
+        let reshaped = self.active.reshaped;
+        let is_alike = statement.is_alone() || !reshaped && statement.is_read_under(self.wanted);
+        if place == Place::Prepared || is_alike {
+            return Ok((statement, place));
+        }
+        let strip = self.pool.params.session.statements.strip_trace_comments;
+        let parts = statement.as_parse();
+        let found = if reshaped {
+            lock(self.cache).alone(&parts)
+        } else {
+            lock(self.cache).find(&parts, self.wanted.reading().as_deref(), strip, false)
+        };
+        // Its driver prepares it again.
+        let Found::Statement(other) = found else { return Err(Stop::Refuse(Refused::Outdated)) };
+        self.known().replace(name, &other);
+        let place = self.place(&other)?;
+        Ok((other, place))
     }
 
     fn will_execute(
@@ -556,6 +621,8 @@ impl Desk<'_> {
     #[inline]
     fn bind(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let Some(parts) = BindParts::of(out.body(frame)) else {
+            // Whatever it executes, PostgreSQL is asked what it has done.
+            self.active.suspect_all();
             self.pass(out, frame);
             return Ok(());
         };
@@ -565,10 +632,12 @@ impl Desk<'_> {
             parts.values().filter_map(custom_name).for_each(|name| self.active.note_name(name));
         }
         if let Some(statement) = statement {
-            let mut name = [0; 16];
+            let mut name = NameBuffer::default();
             let name = statement.short_name(&mut name);
-            let total = out.total(frame);
-            renamed_bind(out.instead(frame), &parts, total, name);
+            out.rename_bind(frame, &parts, name);
+            self.active.lease.ledger.sent_bind(tail(parts.statement));
+        } else if self.is_of_nobody(parts.statement) {
+            out.rename_bind(frame, &parts, NOBODY);
             self.active.lease.ledger.sent_bind(tail(parts.statement));
         } else {
             self.pass(out, frame);
@@ -578,14 +647,25 @@ impl Desk<'_> {
 
     fn describe(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         self.active.lease.replay.describes = true;
-        if let Some((b'S', name)) = named(out.body(frame))
-            && let Some(statement) = self.statement_of(out, frame, name, false)?
-        {
-            let mut name = [0; 16];
-            close(out.instead(frame), tag::DESCRIBE, statement.short_name(&mut name));
+        if let Some((b'S', name)) = named(out.body(frame)) {
+            if let Some(statement) = self.statement_of(out, frame, name, false)? {
+                let mut name = NameBuffer::default();
+                close(out.instead(frame), tag::DESCRIBE, statement.short_name(&mut name));
+            } else if self.is_of_nobody(name) {
+                close(out.instead(frame), tag::DESCRIBE, NOBODY);
+            }
         }
         self.pass(out, frame);
         Ok(())
+    }
+
+    /// The client has no statement of this name, and a proxy may: it is not to be had by asking for it.
+    #[inline]
+    fn is_of_nobody(&self, name: &[u8]) -> bool {
+        is_server_name(name)
+            && self.statements.as_ref().is_none_or(|all| all.get(name).is_none())
+            // It may have prepared one by SQL.
+            && !self.active.pins.contains(PinReason::SqlPrepare)
     }
 
     fn close(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {

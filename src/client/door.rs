@@ -103,7 +103,8 @@ impl Door {
         let users = params.users.iter().map(user).collect();
         let mock = Mock::new(rand::random(), params.users.iter());
         let handshakes = Semaphore::new(params.max_handshakes);
-        let statements = StatementCache::new(params.statement_cache_entries, params.statement_cache_bytes);
+        let (entries, bytes) = (params.statement_cache_entries, params.statement_cache_bytes);
+        let statements = StatementCache::new(rand::random(), entries, bytes);
         let limits = Limits::new(&params.rate_limits, Instant::now(), rand::random());
         let rules = params.rate_limits.iter().map(|rule| (rule.name.as_str(), rule.mode.as_str()));
         let limit_metrics = metrics.clients().limits(rules);

@@ -56,7 +56,7 @@ impl Session {
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
             mid_reply = active.lease.is_mid_reply();
             self.member.rests();
-            give_back(active, owed, !self.inbox.frames.at_boundary());
+            give_back(active, owed, self.inbox.frames.is_passing());
         }
         match end {
             End::ClientLeft | End::MidMessage | End::Stalled => {}
@@ -102,6 +102,7 @@ pub(super) fn give_back(mut active: Active, owed: Owed, mid_message: bool) {
     // What was found out inside a transaction is no longer true once that is rolled back.
     active.lease.unsure |= active.suspects.contains(Suspects::SETTINGS);
     let pool = active.lease.pool();
+    let query_timeout = pool.params.session.query_timeout;
     let reset = if pool.params.mode == PoolMode::Session {
         Some(RESET.to_owned())
     } else if !soil.is_empty() || pool.params.session.reset == Reset::Always {
@@ -114,8 +115,12 @@ pub(super) fn give_back(mut active: Active, owed: Owed, mid_message: bool) {
     if reset.is_none() && !mid_message && lease.is_free() {
         return lease.release(Instant::now());
     }
+    let limit = match owed {
+        Owed::Cancel => Some(SETTLE),
+        Owed::Finish => Some(query_timeout).filter(|limit| !limit.is_zero()),
+    };
     lease.run(move |mut lease| async move {
-        let settled = lease.settle(owed, mid_message, reset.as_deref(), SETTLE).await;
+        let settled = lease.settle(owed, mid_message, reset.as_deref(), limit).await;
         drop(slot);
         match settled {
             // What was loaded cannot be taken back.

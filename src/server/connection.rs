@@ -53,8 +53,30 @@ pub struct Server {
     pub debris: Vec<Box<[u8]>>,
     /// The last batch, while it may have to be sent again.
     pub replay: Replay,
-    /// The client that has used it last, by the process id that it was told.
-    pub last_client: i32,
+    /// Whose values its sequences may have.
+    pub sequences: Sequences,
+}
+
+/// Whose values of sequences a session may have: what `currval` and `lastval` say. Clients are known by the process id that
+/// they were told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sequences {
+    /// Nobody's.
+    #[default]
+    Unused,
+    /// This client's, and nobody else's.
+    Of(i32),
+    /// Several clients'.
+    Mixed,
+}
+
+impl Sequences {
+    /// A client uses the session. Whether there may be values of others.
+    pub fn used_by(&mut self, client: i32) -> bool {
+        let foreign = *self != Self::Unused && *self != Self::Of(client);
+        *self = if foreign { Self::Mixed } else { Self::Of(client) };
+        foreign
+    }
 }
 
 /// How a connection may be taken leave of.
@@ -146,7 +168,7 @@ impl Server {
     pub fn is_clean(&mut self, reasons: Pins) {
         self.parameters = Arc::default();
         self.unsure = false;
-        self.last_client = 0;
+        self.sequences = Sequences::Unused;
         if reasons.contains(PinReason::SqlPrepare) {
             self.statements.clear();
         }

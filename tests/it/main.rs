@@ -23,6 +23,7 @@ mod limits;
 mod login;
 mod logins_gate;
 mod modes;
+mod pieces;
 mod pins;
 mod poolers;
 mod queue;
@@ -69,6 +70,7 @@ fn main() -> std::process::ExitCode {
         session_state::trials,
         statements::trials,
         corners::trials,
+        pieces::trials,
         pins::trials,
         timeouts::trials,
         abandoned::trials,

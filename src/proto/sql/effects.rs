@@ -85,6 +85,43 @@ fn is_suspicious(sql: &[u8]) -> bool {
     begins_with_state(sql) || has_more_statements(sql) || has_telling_word(sql)
 }
 
+/// Longest telling word.
+const LONGEST_WORD: usize = 16;
+
+/// A text that is seen in pieces.
+#[derive(Debug, Default)]
+pub struct LongText {
+    /// The end of the piece before.
+    tail: Vec<u8>,
+    /// A semicolon with nothing behind it so far.
+    ended: bool,
+    goes_on: bool,
+}
+
+impl LongText {
+    /// Whether the text may leave something behind, as far as can be told from this piece and what was before it.
+    pub fn is_suspicious(&mut self, piece: &[u8]) -> bool {
+        let begins = !std::mem::replace(&mut self.goes_on, true);
+        let is_blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0;
+        let more = self.ended && !piece.iter().all(is_blank);
+        self.ended |= memchr::memchr(b';', piece).is_some();
+        // A word may be cut.
+        self.tail.extend_from_slice(piece.get(..LONGEST_WORD).unwrap_or(piece));
+        let cut = has_telling_word(&self.tail);
+        self.tail.extend_from_slice(piece.get(LONGEST_WORD..).and_then(last_of).unwrap_or_default());
+        self.tail.drain(..self.tail.len().saturating_sub(LONGEST_WORD));
+        begins && begins_with_state(piece)
+            || more
+            || has_more_statements(piece)
+            || cut
+            || has_telling_word(piece)
+    }
+}
+
+fn last_of(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.get(bytes.len().saturating_sub(LONGEST_WORD)..)
+}
+
 fn begins_with_state(sql: &[u8]) -> bool {
     let sql = match sql.first() {
         Some(first) if first.is_ascii_alphabetic() => sql,
@@ -440,6 +477,26 @@ mod tests {
             }
         }
         assert!(!has_telling_word(b"select v_a, tem, p, set_x from set_confi where lastva = visory"));
+    }
+
+    #[test]
+    fn a_long_text_is_suspected_wherever_it_is_cut() {
+        let suspicious = |text: &str, cut: usize, second: usize| {
+            let mut long = LongText::default();
+            let pieces = [&text[..cut], &text[cut..second], &text[second..]];
+            pieces.map(|piece| long.is_suspicious(piece.as_bytes())).contains(&true)
+        };
+        for (text, is) in [
+            ("select 1, set_config('a', 'b', false)", true),
+            ("select 1; set a = 1", true),
+            ("insert into v values (1, 'x'); \0", false),
+        ] {
+            for cut in 0..=text.len() {
+                for second in cut..=text.len() {
+                    assert_eq!(suspicious(text, cut, second), is, "{text:?} cut at {cut} and {second}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl ClientStatements {
 
     /// The name that stands for the statement of this id, or stood for it until a message that is not answered yet; of
     /// several, the one with this [`tail`].
-    pub fn name_of(&self, id: u32, end: Option<u32>) -> Option<&[u8]> {
+    pub fn name_of(&self, id: u64, end: Option<u32>) -> Option<&[u8]> {
         let is_it = |known: &Known| matches!(known, Known::Shared(statement, _) if statement.id == id);
         let now = self.by_name.iter().map(|(name, known)| (&**name, known));
         let unnamed = self.unnamed.iter().map(|known| (&b""[..], known));
@@ -122,6 +122,14 @@ impl ClientStatements {
         let all = unnamed.chain(now).chain(before);
         let mut names = all.filter(|(_, known)| is_it(known)).map(|(name, _)| name);
         names.find(|name| end.is_none_or(|end| tail(name) == end))
+    }
+
+    /// A name stands for another statement of the same text from now on.
+    pub fn replace(&mut self, name: &[u8], statement: &Arc<Statement>) {
+        let known = if name.is_empty() { self.unnamed.as_mut() } else { self.by_name.get_mut(name) };
+        if let Some(known) = known {
+            *known = Known::Shared(Arc::clone(statement), statement.generation());
+        }
     }
 
     /// The client is told what its statements look like now.
