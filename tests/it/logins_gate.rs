@@ -92,7 +92,10 @@ fn transactions_of_a_function(ground: &Ground) {
     let proxy = proxy(ground, &tenant, OF_A_FUNCTION);
     let named = |name| tenant.login_with(proxy.address, &[("application_name", name)]).0;
     let (mut one, mut two, mut other) = (named("job-v1"), named("job-v2"), named("other"));
-    assert_eq!([one.value("select 1"), two.value("select 2"), one.value("select 3")], ["1", "2", "3"]);
+    for client in [&mut one, &mut two] {
+        assert_eq!(client.value("select 1"), "1");
+    }
+    assert_eq!(one.value("select 2"), "2");
     for client in [&mut two, &mut one, &mut two] {
         let replies = client.run("select 4");
         assert_eq!(replies.iter().map(|m| m.tag).collect::<Vec<_>>(), b"EZ");
