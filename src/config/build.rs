@@ -41,6 +41,7 @@ pub(super) fn build(file: &File, environment: &dyn Environment, faults: &Faults)
         listen: listen.into_iter().map(|entry| entry.value).collect(),
         admin,
         threads: file.threads.value(),
+        preflight: file.preflight.or(defaults::PREFLIGHT),
         relay_buffer_bytes: file.limits.pkt_buf.or(defaults::PKT_BUF),
         clients: clients(&context),
         upstreams: pools::upstreams(&context),

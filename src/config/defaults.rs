@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::model::Preflight;
 use crate::client::AuthMethod;
 use crate::limits::{Mode, Prefixes};
 use crate::pool::{Abandoned, PoolMode, Reset};
@@ -15,6 +16,9 @@ pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALH
 
 /// What PostgreSQL itself uses since version 14; neither side of it can be replayed.
 pub const AUTH: AuthMethod = AuthMethod::ScramSha256;
+
+/// Too large a pool is a fault of somebody; a proxy that does not start is an outage.
+pub const PREFLIGHT: Preflight = Preflight::Warn;
 
 /// PostgreSQL's port.
 pub const UPSTREAM_PORT: u16 = 5432;
@@ -45,6 +49,12 @@ pub const MAX_WAITING: usize = 20_000;
 /// A dial costs PostgreSQL a fork and a SCRAM exchange; four at once fill a pool of 20 within a few tens of
 /// milliseconds and do not slow down the queries that run.
 pub const MAX_DIALS: usize = 4;
+
+/// A fork and a SCRAM exchange are some milliseconds of a core: about a quarter of one at this rate.
+pub const DIAL_RATE: u32 = 50;
+
+/// Two pools of 20 fill as fast as `max_dials` lets them; only who goes on dialling meets the rate.
+pub const DIAL_BURST: u32 = 40;
 
 /// One TLS record; two of PostgreSQL's output buffers. There is one for each I/O thread, and what a slow peer does not
 /// take at once is kept in as much.
@@ -155,6 +165,9 @@ pub(super) const WAITING: RangeInclusive<usize> = 0..=1 << 20;
 
 /// More than this at once is the stampede that the proxy is there to prevent.
 pub(super) const DIALS: RangeInclusive<usize> = 1..=1024;
+
+/// The same, in a second.
+pub(super) const DIAL_RATES: RangeInclusive<usize> = 1..=10_000;
 
 /// The kernel keeps `somaxconn` in 16 bits on older Linux.
 pub(super) const BACKLOG: RangeInclusive<usize> = 1..=65_535;

@@ -19,6 +19,7 @@ impl File {
             listen: Read::Absent,
             admin: Read::Absent,
             threads: Read::Absent,
+            preflight: Read::Absent,
             auth_type: Read::Absent,
             limits: Limits::default(),
             timeouts: Timeouts::default(),

@@ -7,10 +7,12 @@
 use std::time::{Duration, Instant};
 
 use super::admission::LOOK;
+use super::budget::Budget;
 use super::dialer::{Alive, Dialer};
 use super::keys::{KeyId, KeyTerms, Keys};
 use super::queue::{Queue, Ticket};
-use super::slots::{Shared, Slots, Step};
+use super::renewal::Renewal;
+use super::slots::{Slots, Step};
 use super::terms::{
     Action, Admission, Arrival, Caller, DialCause, GateParams, GroupId, Home, Placement, PoolId, PoolLimits,
     ShedReason,
@@ -31,6 +33,10 @@ pub(super) struct Pool {
     pub(super) observed: u64,
     /// A login waits for a first server here, without being in the queue.
     pub(super) warm: Option<Home>,
+    /// What PostgreSQL has refused it.
+    pub(super) budget: Budget,
+    /// Idle servers that are soon too old.
+    pub(super) renewal: Renewal,
     /// When a client last got a server. None: never.
     pub(super) last_granted: Option<Instant>,
     /// Position in `Gate::wanting`.
@@ -42,7 +48,11 @@ pub struct Gate {
     pub(super) slots: Slots,
     pub(super) queue: Queue,
     pub(super) dialer: Dialer,
+    /// What PostgreSQL has refused all pools.
+    pub(super) budget: Budget,
     pub(super) pools: Vec<Pool>,
+    /// Pools whose own budget is reduced.
+    pub(super) reduced: Vec<PoolId>,
     /// Pools that would have more servers if they could: with waiters, with a login to warm up for, or below `min_idle`.
     pub(super) wanting: Vec<PoolId>,
     /// Whose dial probes a server that is down, so that its return is noticed without anybody waiting.
@@ -69,10 +79,12 @@ impl Gate {
     /// A gate without pools.
     pub fn new(params: GateParams) -> Self {
         Gate {
-            slots: Slots::new(params.max_connections, params.homes),
+            slots: Slots::new(params.max_connections, params.reserved_connections, params.homes),
             queue: Queue::new(params.homes),
             dialer: Dialer::new(&params),
+            budget: Budget::default(),
             pools: Vec::new(),
+            reduced: Vec::new(),
             wanting: Vec::new(),
             probe: None,
             reclaim_at: None,
@@ -107,12 +119,19 @@ impl Gate {
             keys: Keys::new(self.seed),
             observed: 0,
             warm: None,
+            budget: Budget::default(),
+            renewal: Renewal::default(),
             last_granted: None,
             wanting_at: None,
         });
         let pool = self.slots.add_pool(group, limits.size);
         self.note(pool);
         pool
+    }
+
+    /// This pool, which has no server yet, may use the upstream's `reserved_connections`.
+    pub fn let_use_reserve(&mut self, pool: PoolId) {
+        self.slots.set_privileged(pool);
     }
 
     /// A client of this pool has logged in or goes by a new name: the key for its transactions, until [`Gate::leave_key`].
@@ -187,10 +206,15 @@ impl Gate {
         if self.dialer.failures() > 0 {
             self.recovered_at = Some(now);
         }
-        self.dialer.succeeded(pool);
+        self.dialer.succeeded(now, pool);
+        self.prove(now, pool);
         self.pools[pool.index()].warm = None;
         self.set_probe(None);
         let placement = self.place(now, pool, home, actions);
+        if placement == Placement::Store {
+            self.pools[pool.index()].renewal.stored();
+            self.note(pool);
+        }
         self.settle(now, actions);
         placement
     }
@@ -212,6 +236,7 @@ impl Gate {
             upstream: self.slots.upstream().counts.live(),
         };
         self.dialer.failed(now, pool, cause, alive);
+        self.shrink(now, pool, cause);
         if cause == DialCause::Refused {
             // The login that asked for it would be refused again.
             self.pools[pool.index()].warm = None;
@@ -279,7 +304,10 @@ impl Gate {
     /// When `tick` is next needed. None: not before another event. Cheap enough to ask after every event; a grant, a store
     /// and a hand-over do not bring it forward, except where pools compete for a shared bound.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let due = earlier(self.reclaim_at, self.queue.deadline_due());
+        if self.draining {
+            return None;
+        }
+        let due = earlier(earlier(self.reclaim_at, self.regrow_at()), self.queue.deadline_due());
         self.wanting.iter().fold(due, |due, &pool| {
             let due = earlier(due, self.look_due(pool));
             earlier(due, self.next_try(pool))
@@ -302,7 +330,7 @@ impl Gate {
 
     /// A new bound for a group. As with [`resize_pool`](Self::resize_pool).
     pub fn resize_group(&mut self, now: Instant, group: GroupId, max: usize, actions: &mut Vec<Action>) {
-        self.slots.set_shared_max(Shared::Group(group), max);
+        self.slots.set_group_max(group, max);
         self.trim(now, actions);
     }
 
@@ -315,7 +343,7 @@ impl Gate {
         max_dials: usize,
         actions: &mut Vec<Action>,
     ) {
-        self.slots.set_shared_max(Shared::Upstream, max_connections);
+        self.slots.set_upstream_max(max_connections);
         self.dialer.set_max_dials(max_dials);
         self.trim(now, actions);
     }
@@ -358,7 +386,7 @@ impl Gate {
         self.note(pool);
         // What is possible for others has not changed by one more waiter here.
         if self.may_dial(now, pool) {
-            self.dial(pool, actions);
+            self.dial(now, pool, actions);
         } else {
             self.make_room(now, pool, actions);
         }
@@ -428,14 +456,15 @@ impl Gate {
     }
 
     /// Does whatever has become possible: dials while there is room and budget, then makes room for the rest.
-    fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.draining {
             return;
         }
         self.settled_at = Some(now);
         self.reclaim_at = None;
+        self.regrow(now);
         while let Some(pool) = self.next_to_dial(now) {
-            self.dial(pool, actions);
+            self.dial(now, pool, actions);
         }
         for at in 0..self.wanting.len() {
             self.make_room(now, self.wanting[at], actions);
@@ -461,12 +490,14 @@ impl Gate {
     }
 
     fn wants_dial(&self, pool: PoolId) -> bool {
-        self.need(pool) > 0 || self.lacks_idle(pool) && !self.slots.pool(pool).full()
+        self.need(pool) > 0
+            || (self.lacks_idle(pool) || self.lacks_successor(pool)) && !self.slots.pool(pool).full()
     }
 
-    fn dial(&mut self, pool: PoolId, actions: &mut Vec<Action>) {
+    fn dial(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
         let home = self.home_for_dial(pool);
         if self.shift(pool, home, Step::Dial) {
+            self.dialer.started(now);
             actions.push(Action::Dial { pool, home });
         }
     }
@@ -509,7 +540,7 @@ impl Gate {
         oldest.map(|(_, waiter)| waiter.arrived).min()
     }
 
-    /// When a back-off is over that keeps the pool from a dial it wants.
+    /// When a back-off or a hold is over, or a token is there, that keeps the pool from a dial it wants.
     fn next_try(&self, pool: PoolId) -> Option<Instant> {
         if !self.wants_dial(pool) {
             return None;
@@ -568,7 +599,7 @@ impl Gate {
     pub(super) fn note(&mut self, pool: PoolId) {
         let known = &self.pools[pool.index()];
         let asked = known.warm.is_some() || self.probe == Some(pool) || self.queue.waiting(pool) > 0;
-        let wants = !self.draining && (asked || self.lacks_idle(pool));
+        let wants = !self.draining && (asked || self.lacks_idle(pool) || self.lacks_successor(pool));
         match (known.wanting_at, wants) {
             (None, true) => {
                 self.pools[pool.index()].wanting_at = Some(self.wanting.len());

@@ -23,8 +23,15 @@ pub const RECLAIM_AFTER: Duration = Duration::from_secs(1);
 pub struct GateParams {
     /// Most server connections over all pools, in any state.
     pub max_connections: usize,
+    /// Those of them that only pools may use of which [`Gate::let_use_reserve`](super::Gate::let_use_reserve) was said. The
+    /// others have at least one.
+    pub reserved_connections: usize,
     /// Most dials under way at once, over all pools.
     pub max_dials: usize,
+    /// Most dials in a second, over all pools, beyond `dial_burst`. At least one.
+    pub dial_rate: u32,
+    /// Dials that may start without regard to the rate after a time without any. At least one.
+    pub dial_burst: u32,
     /// Back-off after the first failed dial. Jittered in [½, 1].
     pub dial_backoff_min: Duration,
     /// Longest back-off; it doubles up to here. Also how late a recovered server may be noticed.
@@ -172,9 +179,13 @@ pub enum DialCause {
     Unreachable,
     /// The server answered with an error for this pool (`28P01`, `28000`, `3D000`, …), or TLS failed: the pool backs off.
     Refused,
-    /// `53300` from PostgreSQL (`max_connections`, or a role's or database's CONNECTION LIMIT): the pool backs off, and
-    /// nobody is told that the server is down.
+    /// `53300` from PostgreSQL for its `max_connections`: the upstream's budget becomes what is there now, and nobody is
+    /// told that the server is down.
     TooManyConnections,
+    /// `53300` for a role's or a database's CONNECTION LIMIT: the same for the pool alone.
+    ConnectionLimit,
+    /// This process has no file descriptor left: the pool backs off. Says nothing about the server.
+    NoFiles,
 }
 
 /// What becomes of a client that wants a server.

@@ -10,7 +10,7 @@ use super::books::{Books, Outcome, Refused};
 use super::greeting::Greeting;
 use super::pins::Pinned;
 use super::store::{Held, Store};
-use super::upstream::Upstream;
+use super::upstream::{MAINTENANCE, Upstream};
 use super::{Lease, PoolMode, PoolParams, Waiting};
 use crate::guard::{
     Arrival, Caller, Home, KeyId, KeyTerms, Placement, PoolId, PoolLimits, PoolSnapshot, ShedReason,
@@ -226,8 +226,10 @@ impl Pool {
         }
     }
 
-    /// Closes idle connections that are dead, too old or idle for too long.
+    /// Closes idle connections that are dead, too old or idle for too long; and those that are soon too old, once they have
+    /// successors.
     pub(super) fn look_over_idle(self: &Arc<Self>, now: Instant) {
+        let mut replaced = self.renew(now);
         let PoolParams { server_idle_timeout, min_idle, .. } = self.params;
         for (index, store) in self.stores.iter().enumerate() {
             let home = Home(index as u16);
@@ -239,7 +241,9 @@ impl Pool {
                     let idle = now.saturating_duration_since(server.idle_since);
                     let tired = !server_idle_timeout.is_zero() && idle >= server_idle_timeout && spare > 0;
                     spare -= usize::from(tired);
-                    server.is_alive() && !server.is_expired(now) && !tired
+                    let over = replaced > 0 && self.is_due(server, now);
+                    replaced -= usize::from(over);
+                    server.is_alive() && !server.is_expired(now) && !tired && !over
                 });
                 for _ in &closing {
                     books.gate.take_idle(now, self.id, home, &mut books.actions);
@@ -247,13 +251,30 @@ impl Pool {
             });
             for server in closing {
                 let reason = match () {
-                    () if server.is_expired(now) => DestroyReason::Lifetime,
+                    () if self.is_due(&server, now) => DestroyReason::Lifetime,
                     () if server.is_alive() => DestroyReason::Idle,
                     () => DestroyReason::ServerClosed,
                 };
                 self.close(server, home, reason);
             }
         }
+    }
+
+    /// How many of the idle connections that are soon too old have successors already; the others' are dialled.
+    fn renew(&self, now: Instant) -> usize {
+        self.upstream.with_books(|books| {
+            let due = |store: &Store| store.count(|server| self.is_due(server, now));
+            let due = self.stores.iter().map(due).sum();
+            books.gate.renew(now, self.id, due, &mut books.actions)
+        })
+    }
+
+    /// Its successor is to be dialled: it reaches its end within a twentieth of `server_lifetime`, but no sooner than two
+    /// looks before it.
+    fn is_due(&self, server: &Server, now: Instant) -> bool {
+        let lifetime = self.params.server_lifetime;
+        let margin = (lifetime / 20).max(2 * MAINTENANCE).min(lifetime / 2);
+        server.expires.is_some_and(|expires| expires <= now + margin)
     }
 
     /// Closes a connection that the gate counts as closing, and tells it when the server is gone for good.

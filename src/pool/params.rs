@@ -45,6 +45,8 @@ pub struct PoolParams {
     pub mode: PoolMode,
     /// Most server connections of this pool. PgBouncer's `pool_size`.
     pub size: usize,
+    /// It may use the upstream's reserved connections.
+    pub reserved: bool,
     /// Server connections kept open even without clients. PgBouncer's `min_pool_size`.
     pub min_idle: usize,
     /// Most clients in the queue; a memory guard.

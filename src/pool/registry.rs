@@ -56,6 +56,9 @@ impl Pools {
             let mut by_user = HashMap::new();
             for params in pools {
                 let id = upstream.add_pool(group, params.limits());
+                if params.reserved {
+                    upstream.let_use_reserve(id);
+                }
                 let metrics = metrics.pool(&params.database, &params.user);
                 let dialler = Dialler::new(
                     &upstream.params,

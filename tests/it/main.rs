@@ -13,6 +13,7 @@ mod cancels;
 mod check;
 mod conformance;
 mod cuts;
+mod dialling;
 mod drivers;
 mod faults;
 mod harness;
@@ -54,6 +55,7 @@ fn main() -> std::process::ExitCode {
         queue::trials,
         cancels::trials,
         storm::trials,
+        dialling::trials,
         faults::trials,
         limits::trials,
         modes::trials,

@@ -103,7 +103,10 @@ impl World {
     pub fn new(plan: Plan) -> Self {
         let mut gate = Gate::new(GateParams {
             max_connections: plan.size,
+            reserved_connections: 0,
             max_dials: 4,
+            dial_rate: 50,
+            dial_burst: 20,
             dial_backoff_min: ms(50),
             dial_backoff_max: ms(400),
             fail_fast_after: FAIL_FAST_AFTER,

@@ -1,9 +1,13 @@
 //! Tests of the gate: examples by subject, a table of every slot state and event, properties against naive books,
 //! and a simulation of a large burst.
 
+mod adaptive;
+mod dialling;
 mod failing;
 mod growing;
 mod properties;
+mod renewal;
+mod reserve;
 mod sharing;
 mod shell;
 mod simulation;
@@ -22,7 +26,10 @@ pub(super) fn ms(millis: u64) -> Duration {
 pub(super) fn params() -> GateParams {
     GateParams {
         max_connections: 100,
+        reserved_connections: 0,
         max_dials: 4,
+        dial_rate: 1000,
+        dial_burst: 1000,
         dial_backoff_min: ms(100),
         dial_backoff_max: ms(400),
         fail_fast_after: ms(3000),

@@ -39,6 +39,8 @@ pub(super) struct Shell {
     pub(super) ended: Vec<(Waiter, End)>,
     /// All dials ever ordered.
     pub(super) dials: usize,
+    /// Pools that may use the reserve.
+    pub(super) privileged: Vec<PoolId>,
 }
 
 impl Shell {
@@ -56,6 +58,7 @@ impl Shell {
             waiting: Vec::new(),
             ended: Vec::new(),
             dials: 0,
+            privileged: Vec::new(),
         }
     }
 
@@ -77,6 +80,11 @@ impl Shell {
         let pool = self.gate.add_pool(group, limits);
         self.pools.push((pool, group, limits));
         pool
+    }
+
+    pub(super) fn let_use_reserve(&mut self, pool: PoolId) {
+        self.gate.let_use_reserve(pool);
+        self.privileged.push(pool);
     }
 
     pub(super) fn arrive(&mut self, pool: PoolId) -> Arrival {
@@ -200,6 +208,19 @@ impl Shell {
         let mut actions = Vec::new();
         self.gate.warm(self.now, pool, home, &mut actions);
         self.obey(actions);
+    }
+
+    /// So many idle servers of the pool are soon too old; those with a successor are closed.
+    pub(super) fn renew(&mut self, pool: PoolId, due: usize) -> usize {
+        let mut actions = Vec::new();
+        let replaced = self.gate.renew(self.now, pool, due, &mut actions);
+        self.obey(actions);
+        for _ in 0..replaced {
+            if let Some((_, home)) = self.idle.iter().copied().find(|(of, _)| *of == pool) {
+                self.take_idle(pool, home);
+            }
+        }
+        replaced
     }
 
     pub(super) fn tick(&mut self) {
@@ -341,6 +362,10 @@ impl Shell {
         assert!(self.total(pool) <= limits.size, "the pool's bound");
         assert!(in_group.sum::<usize>() <= self.groups[group.index()].1, "the group's bound");
         assert!(all.sum::<usize>() <= self.params.max_connections, "the upstream's bound");
+        let ordinary = self.pools.iter().filter(|(pool, _, _)| !self.privileged.contains(pool));
+        let ordinary: usize = ordinary.map(|(pool, _, _)| self.total(*pool)).sum();
+        let most = self.params.max_connections.saturating_sub(self.params.reserved_connections).max(1);
+        assert!(self.privileged.contains(&pool) || ordinary <= most, "the reserve");
         assert!(self.dialling.len() <= self.params.max_dials, "too many dials at once");
     }
 

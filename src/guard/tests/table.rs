@@ -184,7 +184,7 @@ fn name(placement: Placement) -> String {
 fn every_state_and_step() {
     for state in STATES {
         for step in Step::ALL {
-            let mut slots = Slots::new(1, 1);
+            let mut slots = Slots::new(1, 0, 1);
             let group = slots.add_group(1);
             let pool = slots.add_pool(group, 1);
             let way: &[Step] = match state {

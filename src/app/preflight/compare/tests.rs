@@ -20,6 +20,7 @@ fn pool(server_database: &str, role: &str, size: usize) -> PoolParams {
         credentials: Credentials { user: role.to_owned(), password: None },
         mode: PoolMode::Transaction,
         size,
+        reserved: false,
         min_idle: 0,
         max_waiting: 0,
         max_wait: Duration::ZERO,
@@ -64,7 +65,10 @@ fn upstream(max_connections: usize, databases: Vec<DatabaseParams>) -> UpstreamC
         address,
         tls: ServerTls::Disable,
         max_connections,
+        reserved_connections: 0,
         max_dials: 1,
+        dial_rate: 50,
+        dial_burst: 40,
         connect_timeout: Duration::ZERO,
         cancel_timeout: Duration::ZERO,
     };
