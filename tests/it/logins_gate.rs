@@ -92,8 +92,11 @@ fn transactions_of_a_function(ground: &Ground) {
     let proxy = proxy(ground, &tenant, OF_A_FUNCTION);
     let named = |name| tenant.login_with(proxy.address, &[("application_name", name)]).0;
     let (mut one, mut two, mut other) = (named("job-v1"), named("job-v2"), named("other"));
-    assert_eq!([one.value("select 1"), two.value("select 2"), one.value("select 3")], ["1", "2", "3"]);
-    for client in [&mut two, &mut one, &mut two] {
+    for client in [&mut one, &mut two] {
+        assert_eq!(client.value("select 1"), "1");
+    }
+    assert_eq!(one.value("select 2"), "2");
+    for client in [&mut two, &mut one] {
         let replies = client.run("select 4");
         assert_eq!(replies.iter().map(|m| m.tag).collect::<Vec<_>>(), b"EZ");
         assert_eq!((told(&replies[0]), replies[1].body.as_slice()), (OVER_QUOTA.to_owned(), &b"I"[..]));
@@ -101,7 +104,7 @@ fn transactions_of_a_function(ground: &Ground) {
     // The name is followed.
     assert_eq!(other.value("set application_name = 'job'; select 5"), "5");
     assert_eq!(told(&other.run("select 6")[0]), OVER_QUOTA);
-    assert_eq!(proxy.metric("pgcorral_rate_limited_total{mode=\"enforce\",rule=\"quota\"}"), 4.0);
+    assert_eq!(proxy.metric("pgcorral_rate_limited_total{mode=\"enforce\",rule=\"quota\"}"), 3.0);
 }
 
 fn inside_a_transaction(ground: &Ground) {
