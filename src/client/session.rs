@@ -77,6 +77,8 @@ pub struct Session {
     pub(super) standing: Standing,
     /// As what its transactions are counted, where there is a rate limit.
     pub(super) counted: Option<Box<Counted>>,
+    /// The function is that of a tag.
+    pub(super) is_tagged: bool,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     /// Its task can be woken by the roster.
@@ -152,6 +154,7 @@ impl Session {
             login: Arc::clone(&wanted),
             standing,
             counted: None,
+            is_tagged: false,
             wanted,
             pending: None,
             statements: None,
@@ -288,6 +291,9 @@ impl Session {
         }
         self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
+        if !self.seat.door().params.functions.tags.is_empty() {
+            self.look_for_tag(bytes);
+        }
         if self.counted.is_some()
             && let Some(report) = self.over_limit(now)
         {

@@ -394,7 +394,7 @@ fn faults_of_keys_and_values() {
             "lissen = [\"127.0.0.1:1\"]\ncolour = 3\n[databases.app]\nupstream = \"postgres://u:p@h\"\npoolsize = 3\n",
             &[
                 "c.toml:1:1: lissen: unknown key; did you mean `listen`?",
-                "c.toml:2:1: colour: unknown key; known here: listen, admin, threads, auth, limits, timeouts, \
+                "c.toml:2:1: colour: unknown key; known here: listen, admin, threads, preflight, auth, limits, timeouts, \
                  client_tls, functions, rate_limits, databases, upstreams, users",
                 "c.toml:5:1: databases.app.poolsize: unknown key; did you mean `pool_size`?",
             ],

@@ -22,3 +22,4 @@ pub use client::{ClientStatements, Known};
 pub use parts::{BindParts, ParseParts, close, named, parse, renamed_bind};
 pub use server::{Place, ServerStatements};
 pub use statement::{SERVER_NAME_PREFIX, Statement};
+pub use trace::tag;
