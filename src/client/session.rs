@@ -78,6 +78,8 @@ pub struct Session {
     pub(super) standing: Standing,
     /// As what its transactions are counted, where there is a rate limit.
     pub(super) counted: Option<Box<Counted>>,
+    /// The function is that of a tag.
+    pub(super) is_tagged: bool,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     /// What is kept of its messages was waiting for a server connection's answer, and that one is gone.
@@ -155,6 +157,7 @@ impl Session {
             login: Arc::clone(&wanted),
             standing,
             counted: None,
+            is_tagged: false,
             wanted,
             pending: None,
             statements: None,
@@ -300,6 +303,9 @@ impl Session {
         }
         self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
+        if !self.seat.door().params.functions.tags.is_empty() {
+            self.look_for_tag(bytes);
+        }
         if self.counted.is_some()
             && let Some(report) = self.over_limit(now)
         {
