@@ -131,6 +131,10 @@ mod tests {
             }]
         }
 
+        fn upstreams(&self) -> Vec<crate::obs::UpstreamGauges> {
+            Vec::new()
+        }
+
         fn clients(&self) -> Vec<(&'static str, usize)> {
             vec![("idle", 1000)]
         }

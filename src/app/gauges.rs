@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use crate::client::Door;
 use crate::lock::lock;
-use crate::obs::{Kept, PoolGauges, Readiness, Sources};
-use crate::pool::Pool;
+use crate::obs::{Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
+use crate::pool::{Pool, Upstream};
 
 /// The running parts, read when somebody asks.
 pub(super) struct Gauges(pub(super) Arc<Door>);
@@ -14,6 +14,19 @@ pub(super) struct Gauges(pub(super) Arc<Door>);
 impl Sources for Gauges {
     fn pools(&self) -> Vec<PoolGauges> {
         self.0.pools.iter().map(|pool| gauges(pool)).collect()
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamGauges> {
+        let gauges = |upstream: &Arc<Upstream>| {
+            let now = upstream.snapshot();
+            UpstreamGauges {
+                address: upstream.address().to_string(),
+                budget: now.budget,
+                limit: now.max_connections,
+                breaker: now.breaker.as_str(),
+            }
+        };
+        self.0.pools.upstreams().iter().map(gauges).collect()
     }
 
     fn clients(&self) -> Vec<(&'static str, usize)> {
@@ -62,7 +75,7 @@ fn gauges(pool: &Pool) -> PoolGauges {
         waiting: now.waiting,
         max_waiting: pool.params.max_waiting,
         oldest_wait_seconds: now.oldest_wait.as_secs_f64(),
-        limit: now.size,
+        limit: now.budget,
         pinned: pool.pinned.count(),
     }
 }

@@ -19,7 +19,7 @@ pub use serve::serve;
 
 use crate::admin;
 use crate::client::{Door, Spreader, accept};
-use crate::config::Config;
+use crate::config::{Config, Preflight};
 use crate::guard::Home;
 use crate::net::tls::TlsSetupError;
 use crate::net::{ListenAddress, Listener};
@@ -53,6 +53,8 @@ pub enum StartError {
     Metrics(prometheus::Error),
     /// A thread or runtime cannot be started.
     Threads(io::Error),
+    /// PostgreSQL allows fewer connections than the pools may open; a line for each bound.
+    Preflight(Vec<String>),
 }
 
 impl fmt::Display for StartError {
@@ -62,6 +64,7 @@ impl fmt::Display for StartError {
             Self::Tls(error) => error.fmt(f),
             Self::Metrics(error) => write!(f, "cannot set up metrics: {error}"),
             Self::Threads(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Preflight(lines) => write!(f, "the pools do not fit: {}", lines.join("; ")),
         }
     }
 }
@@ -74,6 +77,7 @@ impl App {
     /// # Errors
     /// See [`StartError`]; nothing is left running.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        preflight::vet(config.preflight, &config.upstreams).await.map_err(StartError::Preflight)?;
         let metrics = Metrics::new().map_err(StartError::Metrics)?;
         let threads =
             IoThreads::start(config.threads, config.relay_buffer_bytes).map_err(StartError::Threads)?;
@@ -90,7 +94,10 @@ impl App {
         }
         app.door.pools.start();
         if let Some(home) = app.threads.homes().first() {
-            home.spawn(preflight::warn(Arc::clone(&app.door), config.upstreams));
+            // What is refused otherwise has been asked before.
+            if config.preflight == Preflight::Warn {
+                home.spawn(preflight::warn(Arc::clone(&app.door), config.upstreams));
+            }
             home.spawn(watch(Arc::downgrade(&app.door)));
         }
         Ok(app)

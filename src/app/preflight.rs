@@ -1,5 +1,5 @@
 //! Do the pools fit into their servers? Asked by `pgcorral check --connect` over connections of its own, and at the
-//! start of the proxy over those of its pools.
+//! start of the proxy over those of its pools; with `preflight = "refuse"` before it has any.
 //!
 //! `facts` is the question to PostgreSQL, `compare` the judgement, `finding` its form; `login` opens the connections of
 //! `check`. Nothing here changes anything, and no secret is ever part of a finding.
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use crate::client::Door;
-use crate::config::UpstreamConfig;
+use crate::config::{Preflight, UpstreamConfig};
 use crate::guard::Home;
 use crate::pool::{Checkout, Lease, Pool, PoolParams};
 use crate::secret::Secret;
@@ -66,6 +66,50 @@ pub(super) async fn inspect(upstream: &UpstreamConfig) -> Vec<Finding> {
     findings
 }
 
+/// Asks every upstream over connections of its own, before the pools have any, whether it allows what the pools may open:
+/// at the start, and before a configuration takes the place of another. A server that cannot be asked is no reason to refuse;
+/// what is less than an error is logged.
+///
+/// # Errors
+/// With [`Preflight::Refuse`]: what does not fit, a line each.
+pub(super) async fn vet(mode: Preflight, upstreams: &[UpstreamConfig]) -> Result<(), Vec<String>> {
+    if mode != Preflight::Refuse {
+        return Ok(());
+    }
+    let mut refusals = vec![];
+    for upstream in upstreams {
+        let facts = ask_server(upstream).await;
+        for finding in compare(upstream, &facts) {
+            let line = format!("{}: {}", upstream.params.address, finding.text);
+            match finding.severity {
+                Severity::Ok => {}
+                Severity::Warning => tracing::warn!("{line}"),
+                Severity::Error => refusals.push(line),
+            }
+        }
+    }
+    if refusals.is_empty() { Ok(()) } else { Err(refusals) }
+}
+
+/// What an upstream tells our logins. Up to the first that fails because of the server.
+async fn ask_server(upstream: &UpstreamConfig) -> Vec<Facts> {
+    let mut facts = vec![];
+    let Ok(connector) = Connector::new(&upstream.params) else { return facts };
+    for login in logins(upstream) {
+        match login::visit(&upstream.params, &connector, login).await {
+            Visit::Told(told) => facts.push(told),
+            Visit::Silent(why) => tracing::warn!("{}", facts::unknown(login, &why).text),
+            Visit::Failed(failure) => {
+                tracing::warn!("{}", failure.finding(&upstream.params, login).text);
+                if failure.is_of_the_server() {
+                    break;
+                }
+            }
+        }
+    }
+    facts
+}
+
 /// Logs what is wrong, once, as soon as the pools have a connection each. It asks over these: one backend more than the
 /// pools may have, even for a moment, could be the one that PostgreSQL refuses. A pool that has none in time is left out,
 /// and its failed dial is in the log already.
@@ -109,7 +153,7 @@ async fn ask_pool(door: &Door, login: &PoolParams) -> Option<Facts> {
 async fn idle_connection(pool: &Arc<Pool>) -> Option<Lease> {
     while pool.failure().is_none() {
         if pool.snapshot().idle > 0
-            && let Checkout::Granted(lease) = pool.checkout(Instant::now(), Home(0))
+            && let Checkout::Granted(lease) = pool.checkout(Instant::now(), &pool.own_caller(Home(0)))
         {
             return Some(lease);
         }

@@ -121,7 +121,7 @@ impl Session {
         if lease.ledger.status() != Status::Idle {
             active.wanted_before.get_or_insert_with(|| Arc::clone(&self.wanted));
         }
-        self.wanted = wanted;
+        self.wants(wanted);
     }
 }
 

@@ -11,6 +11,7 @@ mod desk;
 mod door;
 mod ending;
 mod failed;
+mod function;
 mod handshake;
 mod jitter;
 mod outgoing;

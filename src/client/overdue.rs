@@ -177,7 +177,7 @@ impl Session {
                 messages::parameter_status(&mut words, name, was);
             }
         }
-        self.wanted = before;
+        self.wants(before);
         self.write_client(cx, &words)
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::proto::function::FunctionRules;
 use crate::proto::{AuthMethod, ClientTlsMode, UserParams};
 
 /// Limits and log-in of clients.
@@ -30,6 +31,8 @@ pub struct ClientParams {
     pub statement_cache_entries: usize,
     /// Most bytes of their texts.
     pub statement_cache_bytes: usize,
+    /// How functions are told apart.
+    pub functions: FunctionRules,
     /// Who may log in.
     pub users: Vec<UserParams>,
 }

@@ -1,14 +1,12 @@
 //! The overload contract: what a client gets that cannot be served. SQLSTATEs, messages and HINTs are those of the table in
 //! [`crate::obs::reason`]; what is added here is the DETAIL: `reason=…`, what it is about, and `retry_after_ms=…`.
 
-use std::time::Duration;
-
 use super::jitter::RetryAfter;
 use crate::guard::{DialCause, ShedReason};
 pub use crate::obs::Timeout;
 use crate::obs::reason::{Ends, Retry, Terms};
 use crate::obs::{Reason, Refusal, Shed};
-use crate::pool::Pool;
+use crate::pool::{Pool, Refused};
 use crate::proto::messages::{Report, Severity};
 use crate::proto::pin::PinReason;
 
@@ -40,7 +38,8 @@ fn with_cause(report: Report, cause: &str) -> Report {
 }
 
 /// A transaction that is not admitted: ERROR inside the session.
-pub fn shed(reason: ShedReason, pool: &Pool, waited: Duration, retry_after: RetryAfter) -> Report {
+pub fn shed(refused: &Refused, pool: &Pool, retry_after: RetryAfter) -> Report {
+    let Refused { reason, waited, .. } = *refused;
     let about = format!("pool={} wait_ms={}", pool.name(), waited.as_millis());
     let report = report(Reason::from(Shed::from(reason)), &about, Some(retry_after));
     match (reason, pool.failure()) {
@@ -160,7 +159,7 @@ mod tests {
     use crate::client::jitter::Jitter;
 
     fn retry_after() -> RetryAfter {
-        Jitter::new(1).spread(Duration::from_secs(1))
+        Jitter::new(1).spread(std::time::Duration::from_secs(1))
     }
 
     #[test]

@@ -509,11 +509,11 @@ impl Session {
         if !self.pool.gives_back_after_transaction() {
             return Ok(());
         }
-        self.wanted = Arc::clone(&self.login);
         let mut statuses = vec![];
         for (name, value) in self.login.iter().filter(|(name, _)| lease.base.get(name).is_some()) {
             messages::parameter_status(&mut statuses, name, value);
         }
+        self.wants(Arc::clone(&self.login));
         self.write_client(cx, &statuses)
     }
 
@@ -531,11 +531,12 @@ impl Session {
         if *resets && self.login.get(name).is_some() && base.get(name) == Some(value) {
             return Meaning::Keep;
         }
-        self.wanted = if together {
+        let wanted = if together {
             Arc::clone(&lease.parameters)
         } else {
             Arc::new(self.wanted.with(name, value, &base))
         };
+        self.wants(wanted);
         Meaning::Pass
     }
 

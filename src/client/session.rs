@@ -13,12 +13,13 @@ use tokio::time::Sleep;
 
 use super::active::Active;
 use super::door::Seat;
+use super::function::{self, Standing};
 use super::refusal;
 use super::relay::needs_more;
 use super::roster::Member;
 use crate::guard::{Home, ShedReason};
 use crate::net::{Inbox, Outbox, Stream};
-use crate::pool::{Checkout, Lease, Pool, WaitEnd, Waiting};
+use crate::pool::{Checkout, Lease, Pool, Refused, WaitEnd, Waiting};
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
 use crate::proto::statements::{ClientStatements, named};
@@ -58,6 +59,8 @@ pub struct Session {
     pub(super) wanted: Arc<Parameters>,
     /// Those that it logged in with.
     pub(super) login: Arc<Parameters>,
+    /// The function that it belongs to, by its current `application_name`.
+    pub(super) function: Arc<str>,
     /// To be said instead of serving its next message.
     pub(super) pending: Option<Box<Report>>,
     /// The statements that it has prepared, if any.
@@ -68,7 +71,9 @@ pub struct Session {
     pub(super) stalled_since: Option<Instant>,
     /// Bytes of its that are counted in the spool.
     pub(super) spooled: usize,
-    home: Home,
+    pub(super) home: Home,
+    /// What the gate knows it by.
+    pub(super) standing: Standing,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     /// Its task can be woken by the roster.
@@ -131,21 +136,25 @@ impl Session {
         wanted: Arc<Parameters>,
         home: Home,
     ) -> Self {
+        let function = function::name(seat.door(), &wanted, &seat.pool.params.user);
+        let standing = Standing::of(&seat.pool, &function, &wanted);
         Self {
             stream,
+            function,
             inbox: Inbox::new(Side::Client),
             outbox: Outbox::default(),
             state: State::Idle,
             member,
             pool: Arc::clone(&seat.pool),
-            seat,
             login: Arc::clone(&wanted),
+            standing,
             wanted,
             pending: None,
             statements: None,
             idle_since: Instant::now(),
             stalled_since: None,
             spooled: 0,
+            seat,
             home,
             skipping: false,
             registered: false,
@@ -275,10 +284,9 @@ impl Session {
         }
         self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
-        match self.pool.checkout(now, self.home) {
-            Checkout::Shed(reason) => {
-                return Ok(Some(self.shed(reason, Duration::ZERO)));
-            }
+        let caller = self.caller();
+        match self.pool.checkout(now, &caller) {
+            Checkout::Shed(refused) => return Ok(Some(self.shed(refused))),
             Checkout::Granted(lease) => self.start(cx, lease, now, bytes)?,
             Checkout::Queued(waiting) => {
                 self.member.waits(waiting.canceller());
@@ -290,13 +298,12 @@ impl Session {
         Ok(None)
     }
 
-    fn shed(&self, reason: ShedReason, waited: Duration) -> Report {
+    fn shed(&self, refused: Refused) -> Report {
         let door = self.seat.door();
         // Here and not in the pool: a login that tries parameters, and does without, is not told anything.
-        self.pool.metrics.shed(reason);
-        door.sheds.count(reason.as_str());
-        let retry_after = door.jitter.spread(self.pool.retry_after(reason));
-        refusal::shed(reason, &self.pool, waited, retry_after)
+        self.pool.metrics.shed(refused.reason);
+        door.sheds.count(refused.reason.as_str());
+        refusal::shed(&refused, &self.pool, door.jitter.spread(refused.retry_after))
     }
 
     /// The proxy drains, and this client is between transactions.
@@ -368,9 +375,7 @@ impl Session {
                 let since = lease.since();
                 return self.start(cx, lease, since, &queued.backlog);
             }
-            WaitEnd::Shed(reason, waited) => {
-                self.pending = Some(Box::new(self.shed(reason, waited)));
-            }
+            WaitEnd::Shed(refused) => self.pending = Some(Box::new(self.shed(refused))),
             WaitEnd::Cancelled => self.pending = Some(Box::new(refusal::cancelled())),
         }
         self.member.rests();
@@ -423,6 +428,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.seat.door().spool.account(&mut self.spooled, 0);
+        self.standing.leave(&self.pool);
     }
 }
 

@@ -128,7 +128,7 @@ async fn try_out(
 }
 
 async fn borrow(pool: &Arc<Pool>, home: Home) -> Option<Lease> {
-    match pool.checkout(Instant::now(), home) {
+    match pool.checkout(Instant::now(), &pool.own_caller(home)) {
         Checkout::Granted(lease) => Some(lease),
         Checkout::Shed(_) => None,
         Checkout::Queued(mut waiting) => {

@@ -14,6 +14,7 @@ use super::quantity::print_size;
 use super::reader::{Entry, Read};
 use crate::client::{ClientParams, ClientTls, ClientTlsMode, TlsIdentity};
 use crate::net::ListenAddress;
+use crate::proto::function::{FunctionRules, NamePattern};
 
 /// What the steps of building look at.
 pub(super) struct Context<'c> {
@@ -39,6 +40,7 @@ pub(super) fn build(file: &File, environment: &dyn Environment, faults: &Faults)
         listen: listen.into_iter().map(|entry| entry.value).collect(),
         admin,
         threads: file.threads.value(),
+        preflight: file.preflight.or(defaults::PREFLIGHT),
         relay_buffer_bytes: file.limits.pkt_buf.or(defaults::PKT_BUF),
         clients: clients(&context),
         upstreams: pools::upstreams(&context),
@@ -93,8 +95,19 @@ fn clients(context: &Context<'_>) -> ClientParams {
         max_spool,
         statement_cache_entries: limits.statement_cache_entries.or(defaults::STATEMENT_CACHE_ENTRIES),
         statement_cache_bytes: limits.statement_cache_size.or(defaults::STATEMENT_CACHE_SIZE),
+        functions: functions(context),
         users: context.logins.iter().map(Login::params).collect(),
     }
+}
+
+fn functions(context: &Context<'_>) -> FunctionRules {
+    let keys = &context.file.functions;
+    let version = match &keys.name_pattern {
+        Read::Good(pattern) => Some(pattern.value.clone()),
+        Read::Absent | Read::Bad => NamePattern::new(defaults::NAME_PATTERN).ok(),
+    };
+    let tags = keys.tags.good().map(|tags| tags.value.iter().map(|tag| tag.value.clone()).collect());
+    FunctionRules { version, tags: tags.unwrap_or_default() }
 }
 
 /// The bounds for one client and for all of them. If only that for all is written, the other is cut down to it.

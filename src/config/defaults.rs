@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::model::Preflight;
 use crate::client::AuthMethod;
 use crate::pool::{Abandoned, PoolMode, Reset};
 use crate::proto::pin::PinPolicy;
@@ -14,6 +15,9 @@ pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALH
 
 /// What PostgreSQL itself uses since version 14; neither side of it can be replayed.
 pub const AUTH: AuthMethod = AuthMethod::ScramSha256;
+
+/// Too large a pool is a fault of somebody; a proxy that does not start is an outage.
+pub const PREFLIGHT: Preflight = Preflight::Warn;
 
 /// PostgreSQL's port.
 pub const UPSTREAM_PORT: u16 = 5432;
@@ -45,6 +49,12 @@ pub const MAX_WAITING: usize = 20_000;
 /// milliseconds and do not slow down the queries that run.
 pub const MAX_DIALS: usize = 4;
 
+/// A fork and a SCRAM exchange are some milliseconds of a core: about a quarter of one at this rate.
+pub const DIAL_RATE: u32 = 50;
+
+/// Two pools of 20 fill as fast as `max_dials` lets them; only who goes on dialling meets the rate.
+pub const DIAL_BURST: u32 = 40;
+
 /// One TLS record; two of PostgreSQL's output buffers. There is one for each I/O thread, and what a slow peer does not
 /// take at once is kept in as much.
 pub const PKT_BUF: usize = 16 << 10;
@@ -54,6 +64,9 @@ pub const CLIENT_LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Shorter than the usual timeout of a function (3 s), so that who is shed can still do something about it.
 pub const QUERY_WAIT_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Four times as long, where it is of use: a burst of a few seconds is served whole.
+pub const BURST_WAIT: Duration = Duration::from_secs(6);
 
 /// A server that takes longer than this to let one in is better treated as down.
 pub const SERVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,6 +139,11 @@ pub const PIN_BUDGET: f64 = 0.5;
 /// Everything that works without the proxy works through it; `PIN_BUDGET` bounds what it may cost.
 pub const PIN_POLICY: PinPolicy = PinPolicy::Allow;
 
+/// What instances and versions of one function differ by, at the end of their `application_name`: `-v12`, `:1.2.3-rc.1`,
+/// `/42`, a hash of seven digits or more, `:$LATEST`, the suffixes of Cloud Run (`-00012-tug`) and Kubernetes
+/// (`-7d4b9c6f5d-x2x9k`), a UUID; and several of these.
+pub const NAME_PATTERN: &str = r"(?i)([-_.:@/#](v?[0-9]+([._][0-9]+)*([-+.]?(alpha|beta|rc|dev|pre|build)[.-]?[0-9]*)?|(sha256:)?[0-9a-f]{7,}|\$latest|[0-9]{5}-[a-z]{3}|[b-df-hj-np-tv-z2-9]{6,10}-[b-df-hj-np-tv-z2-9]{5}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}))+$";
+
 /// PostgreSQL's own bound on backends (`MAX_BACKENDS`, 2^18 - 1, in `src/include/postmaster/postmaster.h`).
 pub(super) const SERVER_CONNECTIONS: RangeInclusive<usize> = 1..=262_143;
 
@@ -137,6 +155,9 @@ pub(super) const WAITING: RangeInclusive<usize> = 0..=1 << 20;
 
 /// More than this at once is the stampede that the proxy is there to prevent.
 pub(super) const DIALS: RangeInclusive<usize> = 1..=1024;
+
+/// The same, in a second.
+pub(super) const DIAL_RATES: RangeInclusive<usize> = 1..=10_000;
 
 /// The kernel keeps `somaxconn` in 16 bits on older Linux.
 pub(super) const BACKLOG: RangeInclusive<usize> = 1..=65_535;

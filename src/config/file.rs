@@ -10,12 +10,14 @@ use toml::de::DeTable;
 use super::defaults;
 use super::environment::Environment;
 use super::error::{Faults, Origin};
+use super::model::Preflight;
 use super::reader::{Entry, Read, Reader, Section};
 use super::secrets;
 use super::url::UpstreamUrl;
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
 use crate::net::ListenAddress;
 use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::proto::function::NamePattern;
 use crate::proto::pin::{PinPolicy, PinReason};
 use crate::secret::Secret;
 
@@ -27,10 +29,12 @@ pub(super) struct File {
     pub(super) listen: Read<Vec<Entry<ListenAddress>>>,
     pub(super) admin: Read<SocketAddr>,
     pub(super) threads: Read<usize>,
+    pub(super) preflight: Read<Preflight>,
     pub(super) auth_type: Read<AuthMethod>,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) client_tls: ClientTlsKeys,
+    pub(super) functions: Functions,
     /// Sorted by name.
     pub(super) databases: Vec<Database>,
     pub(super) upstreams: Vec<Upstream>,
@@ -47,6 +51,8 @@ pub(super) struct Limits {
     pub(super) default_pool_size: Read<usize>,
     pub(super) max_waiting: Read<usize>,
     pub(super) max_dials: Read<usize>,
+    pub(super) dial_rate: Read<usize>,
+    pub(super) dial_burst: Read<usize>,
     pub(super) pkt_buf: Read<usize>,
     pub(super) client_spool: Read<usize>,
     pub(super) max_spool: Read<usize>,
@@ -83,6 +89,13 @@ pub(super) struct ClientTlsKeys {
     pub(super) mode: Read<ClientTlsMode>,
     pub(super) cert_file: Read<PathBuf>,
     pub(super) key_file: Read<PathBuf>,
+}
+
+/// `[functions]`
+#[derive(Debug, Default)]
+pub(super) struct Functions {
+    pub(super) name_pattern: Read<NamePattern>,
+    pub(super) tags: Read<Vec<Entry<String>>>,
 }
 
 /// `[databases.NAME]`
@@ -143,7 +156,10 @@ pub(super) struct Upstream {
     pub(super) name: String,
     pub(super) at: Origin,
     pub(super) max_connections: Read<usize>,
+    pub(super) reserved_connections: Read<usize>,
     pub(super) max_dials: Read<usize>,
+    pub(super) dial_rate: Read<usize>,
+    pub(super) dial_burst: Read<usize>,
     pub(super) server_connect_timeout: Read<Duration>,
     pub(super) cancel_timeout: Read<Duration>,
 }
@@ -155,6 +171,8 @@ pub(super) struct User {
     pub(super) at: Origin,
     pub(super) secret: Read<UserSecret>,
     pub(super) max_clients: Read<usize>,
+    /// It may use the `reserved_connections` of servers.
+    pub(super) reserved: Read<bool>,
     pub(super) databases: Read<Vec<Entry<String>>>,
 }
 
@@ -186,15 +204,20 @@ fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
         listen: root.list("listen", str::parse),
         admin: root.parsed("admin", admin_address),
         threads: root.count("threads", defaults::THREADS),
+        preflight: root.choice("preflight", &PREFLIGHTS),
         auth_type: root.section("auth", auth),
         limits: root.section("limits", limits),
         timeouts: root.section("timeouts", timeouts),
         client_tls: root.section("client_tls", client_tls),
+        functions: root.section("functions", functions),
         databases: root.named("databases", |name, section| database(name, section, environment)),
         upstreams: root.named("upstreams", upstream),
         users: root.named("users", |name, section| user(name, section, environment)),
     }
 }
+
+const PREFLIGHTS: [(&str, Preflight); 3] =
+    [("warn", Preflight::Warn), ("refuse", Preflight::Refuse), ("off", Preflight::Off)];
 
 fn admin_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not an IP address with a port, as 127.0.0.1:9432"))
@@ -218,6 +241,8 @@ fn limits(section: &mut Section<'_, '_>) -> Limits {
         default_pool_size: section.count("default_pool_size", defaults::SERVER_CONNECTIONS),
         max_waiting: section.count("max_waiting", defaults::WAITING),
         max_dials: section.count("max_dials", defaults::DIALS),
+        dial_rate: section.count("dial_rate", defaults::DIAL_RATES),
+        dial_burst: section.count("dial_burst", defaults::DIAL_RATES),
         pkt_buf: section.size("pkt_buf", defaults::BUFFER),
         client_spool: section.size("client_spool", defaults::CLIENT_SPOOLS),
         max_spool: section.size("max_spool", defaults::MAX_SPOOLS),
@@ -259,6 +284,19 @@ fn client_tls(section: &mut Section<'_, '_>) -> ClientTlsKeys {
         mode: section.choice("mode", &modes),
         cert_file: section.path("cert_file"),
         key_file: section.path("key_file"),
+    }
+}
+
+fn functions(section: &mut Section<'_, '_>) -> Functions {
+    Functions {
+        name_pattern: section.parsed("name_pattern", NamePattern::new),
+        tags: section.list("tags", |tag| {
+            let is_key = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+            if tag.is_empty() || tag.len() > 64 || !tag.bytes().all(is_key) {
+                return Err(format!("{tag:?} is not the name of a tag: letters, digits, '_', '.' and '-'"));
+            }
+            Ok(tag.to_owned())
+        }),
     }
 }
 
@@ -334,7 +372,10 @@ fn upstream(name: &str, section: &mut Section<'_, '_>) -> Upstream {
         name: name.to_owned(),
         at: section.at().clone(),
         max_connections: section.count("max_connections", defaults::SERVER_CONNECTIONS),
+        reserved_connections: section.count("reserved_connections", 0..=*defaults::SERVER_CONNECTIONS.end()),
         max_dials: section.count("max_dials", defaults::DIALS),
+        dial_rate: section.count("dial_rate", defaults::DIAL_RATES),
+        dial_burst: section.count("dial_burst", defaults::DIAL_RATES),
         server_connect_timeout: section.duration("server_connect_timeout"),
         cancel_timeout: section.duration("cancel_timeout"),
     }
@@ -346,6 +387,7 @@ fn user(name: &str, section: &mut Section<'_, '_>, environment: &dyn Environment
         at: section.at().clone(),
         secret: user_secret(section, environment),
         max_clients: section.count("max_clients", defaults::CLIENTS),
+        reserved: section.boolean("reserved"),
         databases: section.list("databases", |text| Ok(text.to_owned())),
     }
 }

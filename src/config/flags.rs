@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::defaults;
 use super::error::{Faults, Origin};
-use super::file::{ClientTlsKeys, Database, File, Limits, PoolKeys, Timeouts};
+use super::file::{ClientTlsKeys, Database, File, Functions, Limits, PoolKeys, Timeouts};
 use super::reader::{Entry, Read};
 use super::url::UpstreamUrl;
 use crate::cli::ServeFlags;
@@ -19,10 +19,12 @@ impl File {
             listen: Read::Absent,
             admin: Read::Absent,
             threads: Read::Absent,
+            preflight: Read::Absent,
             auth_type: Read::Absent,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             client_tls: ClientTlsKeys::default(),
+            functions: Functions::default(),
             databases: Vec::new(),
             upstreams: Vec::new(),
             users: Vec::new(),

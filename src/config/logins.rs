@@ -18,6 +18,8 @@ pub(super) struct Login {
     /// The secret is there, but wrong; the fault is noted.
     pub(super) is_broken: bool,
     pub(super) max_clients: Option<usize>,
+    /// It may use the reserved connections of servers.
+    pub(super) reserved: bool,
     /// Databases it may use. None: all.
     databases: Option<Vec<String>>,
 }
@@ -59,6 +61,7 @@ fn from_section(user: &User, file: &File, faults: &Faults) -> Login {
         secret: user.secret.good().map(|entry| entry.value.clone()),
         is_broken: user.secret.is_bad(),
         max_clients: user.max_clients.value(),
+        reserved: user.reserved.or(false),
         databases: user.databases.good().map(names),
     }
 }
@@ -131,6 +134,7 @@ fn from_url(database: &Database, auth_type: &Read<AuthMethod>, faults: &Faults) 
         secret: password.map(UserSecret::Password),
         is_broken,
         max_clients: None,
+        reserved: false,
         databases: Some(vec![database.name.clone()]),
     })
 }

@@ -23,7 +23,7 @@ mod url;
 
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
-pub use model::{Config, DatabaseParams, UpstreamConfig};
+pub use model::{Config, DatabaseParams, Preflight, UpstreamConfig};
 
 use std::path::Path;
 

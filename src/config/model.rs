@@ -16,12 +16,25 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// I/O threads; each is one current-thread runtime. None: decided from the number of cores.
     pub threads: Option<usize>,
+    /// What follows when PostgreSQL allows fewer connections than the pools may open.
+    pub preflight: Preflight,
     /// Size in bytes of each I/O thread's buffer, through which all messages pass. PgBouncer's `pkt_buf`.
     pub relay_buffer_bytes: usize,
     /// Limits and log-in of clients.
     pub clients: ClientParams,
     /// One entry per distinct upstream address, with the databases that lead to it.
     pub upstreams: Vec<UpstreamConfig>,
+}
+
+/// What follows when PostgreSQL allows fewer connections than the pools may open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preflight {
+    /// A warning in the log.
+    Warn,
+    /// The proxy does not start. (A server that cannot be asked is no reason: then it is a warning.)
+    Refuse,
+    /// Nobody asks.
+    Off,
 }
 
 /// A PostgreSQL server and the databases that lead to it.

@@ -3,6 +3,7 @@
 //! A bound that is written and does not fit is a fault: somebody expects more connections than there can be. A default
 //! that does not fit is cut down: nobody has asked for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::build::Context;
@@ -16,6 +17,7 @@ use super::reader::{Entry, Read};
 use super::sessions;
 use super::url::{UpstreamUrl, parse_address};
 use crate::client::{AuthMethod, UserSecret};
+use crate::guard::Admission;
 use crate::pool::PoolParams;
 use crate::server::{Credentials, ServerTls, TlsVerify, UpstreamParams};
 
@@ -61,15 +63,23 @@ fn upstream(context: &Context<'_>, group: &[Reachable<'_>]) -> Option<UpstreamCo
     if let Some(bound) = keys.and_then(|keys| keys.max_connections.good()) {
         check_warm(context, bound, databases.iter().flat_map(|database| &database.pools));
     }
+    let bound = ceiling.map_or(wanted, |ceiling| ceiling.most);
     let (file, absent) = (context.file, Read::Absent);
     let own = |pick: fn(&Upstream) -> &Read<Duration>| keys.map_or(&absent, pick);
+    let rate = |pick: fn(&Upstream) -> &Read<usize>, general: &Read<usize>, default: u32| {
+        let written = keys.and_then(|keys| pick(keys).value()).or(general.value());
+        written.and_then(|rate| u32::try_from(rate).ok()).unwrap_or(default)
+    };
     let params = UpstreamParams {
         address: url.value.address.clone(),
         tls: url.value.tls.clone(),
-        max_connections: ceiling.map_or(wanted, |ceiling| ceiling.most),
+        max_connections: bound,
         max_dials: keys
             .map_or(&Read::Absent, |keys| &keys.max_dials)
             .or(file.limits.max_dials.or(defaults::MAX_DIALS)),
+        reserved_connections: reserved(context, keys, &databases, bound),
+        dial_rate: rate(|keys| &keys.dial_rate, &file.limits.dial_rate, defaults::DIAL_RATE),
+        dial_burst: rate(|keys| &keys.dial_burst, &file.limits.dial_burst, defaults::DIAL_BURST),
         connect_timeout: first(
             [own(|keys| &keys.server_connect_timeout), &file.timeouts.server_connect_timeout],
             defaults::SERVER_CONNECT_TIMEOUT,
@@ -80,6 +90,25 @@ fn upstream(context: &Context<'_>, group: &[Reachable<'_>]) -> Option<UpstreamCo
         ),
     };
     Some(UpstreamConfig { params, databases })
+}
+
+/// Slots for pools of reserved users alone: there is such a user, and something is left for the others.
+fn reserved(
+    context: &Context<'_>,
+    keys: Option<&Upstream>,
+    databases: &[DatabaseParams],
+    bound: usize,
+) -> usize {
+    let Some(entry) = keys.and_then(|keys| keys.reserved_connections.good()) else { return 0 };
+    if entry.value >= bound {
+        let message = format!("{} leaves nothing of the {bound} connections for other users", entry.value);
+        context.faults.add(&entry.at, message);
+    }
+    let mut pools = databases.iter().flat_map(|database| &database.pools);
+    if entry.value > 0 && !pools.any(|pool| pool.reserved) {
+        context.faults.add(&entry.at, "nobody could use them: no user of this server is `reserved`");
+    }
+    entry.value
 }
 
 fn database(
@@ -128,6 +157,7 @@ fn pool(
         credentials: credentials(context, (database, url), login),
         mode: first([&own.pool_mode, &general.pool_mode], defaults::POOL_MODE),
         size,
+        reserved: login.reserved,
         min_idle: min_idle(context, own, general, size, &login.name),
         max_waiting: first(
             [&own.max_waiting, &general.max_waiting, &file.limits.max_waiting],
@@ -137,6 +167,9 @@ fn pool(
             [&own.query_wait_timeout, &general.query_wait_timeout, &file.timeouts.query_wait_timeout],
             defaults::QUERY_WAIT_TIMEOUT,
         ),
+        burst_wait: defaults::BURST_WAIT,
+        admission: Admission::Enforce,
+        shares: Arc::default(),
         server_lifetime: first(
             [&own.server_lifetime, &general.server_lifetime, &file.timeouts.server_lifetime],
             defaults::SERVER_LIFETIME,

@@ -395,7 +395,7 @@ fn faults_of_keys_and_values() {
             &[
                 "c.toml:1:1: lissen: unknown key; did you mean `listen`?",
                 "c.toml:2:1: colour: unknown key; known here: listen, admin, threads, auth, limits, timeouts, \
-                 client_tls, databases, upstreams, users",
+                 client_tls, functions, databases, upstreams, users",
                 "c.toml:5:1: databases.app.poolsize: unknown key; did you mean `pool_size`?",
             ],
         ),

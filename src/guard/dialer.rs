@@ -1,62 +1,16 @@
-//! When a dial may start: how many at once, how long to leave a failing server alone, and who is told that it is down.
+//! When a dial may start: how many at once and in a second, how long to leave a failing server alone, and who is told
+//! that it is down.
 //!
-//! Failure is kept where its cause is: connectivity for the upstream, a refused login for the pool. While something
-//! fails, one dial at a time probes it, after a back-off that doubles up to a maximum. The first success resets.
+//! Failure is kept where its cause is: a server that cannot be reached or is full for the upstream, a refused login for
+//! the pool. While something fails, one dial at a time probes it, after a back-off that doubles up to a maximum. The
+//! first success resets. A server that fails some dials and not others is dialled less often (`throttle`).
 
 use std::time::{Duration, Instant};
 
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
-
+use super::pace::{Backoff, Pace, Tokens};
+use super::snapshot::Breaker;
 use super::terms::{DialCause, GateParams, PoolId, ShedReason};
-
-/// How long to leave something alone that fails.
-#[derive(Debug, Clone, Copy, Default)]
-struct Backoff {
-    failures: u32,
-    not_before: Option<Instant>,
-}
-
-impl Backoff {
-    fn failing(&self) -> bool {
-        self.failures > 0
-    }
-
-    fn over(&self, now: Instant) -> bool {
-        self.not_before.is_none_or(|at| at <= now)
-    }
-
-    /// Dials that were under way together and fail together count once: they are one piece of news.
-    fn failed(&mut self, now: Instant, pace: &mut Pace) {
-        if self.failing() && !self.over(now) {
-            return;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now.checked_add(pace.delay(self.failures));
-    }
-
-    fn succeeded(&mut self) {
-        *self = Backoff::default();
-    }
-}
-
-/// Lengths of back-offs.
-#[derive(Debug)]
-struct Pace {
-    min: Duration,
-    max: Duration,
-    jitter: SmallRng,
-}
-
-impl Pace {
-    /// Doubles with each failure up to the maximum, then is cut by up to a half, so that the replicas of a proxy do not
-    /// knock in step.
-    fn delay(&mut self, failures: u32) -> Duration {
-        let doublings = failures.saturating_sub(1).min(20);
-        let delay = self.min.checked_mul(1 << doublings).map_or(self.max, |delay| delay.min(self.max));
-        delay.mul_f64(self.jitter.random_range(0.5..=1.0))
-    }
-}
+use super::throttle::Throttle;
 
 #[derive(Debug, Default)]
 struct PoolDials {
@@ -70,8 +24,14 @@ struct PoolDials {
 pub(super) struct Dialer {
     max_dials: usize,
     fail_fast_after: Duration,
-    pace: Pace,
+    tokens: Tokens,
+    throttle: Throttle,
+    /// The throttle holds back dials until then.
+    held_until: Option<Instant>,
+    pub(super) pace: Pace,
     upstream: Backoff,
+    /// The one dial under way began while the upstream was failing.
+    probing: bool,
     /// First failure since the upstream last had a server or answered. While set, none of its servers is alive.
     down_since: Option<Instant>,
     pools: Vec<PoolDials>,
@@ -91,12 +51,12 @@ impl Dialer {
         Dialer {
             max_dials: params.max_dials.max(1),
             fail_fast_after: params.fail_fast_after,
-            pace: Pace {
-                min: params.dial_backoff_min,
-                max: params.dial_backoff_max,
-                jitter: SmallRng::seed_from_u64(params.seed),
-            },
+            tokens: Tokens::new(params.dial_rate, params.dial_burst),
+            throttle: Throttle::default(),
+            held_until: None,
+            pace: Pace::new(params.dial_backoff_min, params.dial_backoff_max, params.seed),
             upstream: Backoff::default(),
+            probing: false,
             down_since: None,
             pools: Vec::new(),
         }
@@ -108,10 +68,33 @@ impl Dialer {
 
     /// How many dials may start now, with `dialling` under way over all pools.
     pub(super) fn budget(&self, now: Instant, dialling: usize) -> usize {
-        if !self.upstream.failing() {
-            return self.max_dials.saturating_sub(dialling);
+        if self.held_until.is_some_and(|until| until > now) {
+            return 0;
         }
-        usize::from(dialling == 0 && self.upstream.over(now))
+        let at_once = match self.upstream.failing() {
+            true => usize::from(dialling == 0 && self.upstream.over(now)),
+            false => self.max_dials.saturating_sub(dialling),
+        };
+        at_once.min(self.tokens.available(now))
+    }
+
+    /// A dial starts. If too many of the last ones failed, chance decides how long the next one is held back; never
+    /// for longer than the longest back-off, so that a pool that needs servers goes on asking.
+    pub(super) fn started(&mut self, now: Instant) {
+        self.tokens.spend(now);
+        self.held_until = None;
+        self.probing = self.upstream.failing();
+        if self.probing {
+            return;
+        }
+        let (share, most) = (self.throttle.rejection(now), self.pace.longest());
+        let mut hold = Duration::ZERO;
+        while hold < most && self.pace.chance(share) {
+            hold += self.pace.delay(1);
+        }
+        if !hold.is_zero() {
+            self.held_until = now.checked_add(hold.min(most));
+        }
     }
 
     /// May this pool dial, with `dialling` of its own under way? (Within the budget of all.)
@@ -120,33 +103,77 @@ impl Dialer {
         !backoff.failing() || (dialling == 0 && backoff.over(now))
     }
 
-    /// When the pool's next dial is due, if a back-off is what it waits for. Dials under way are waited for without
-    /// a timer.
+    /// When the pool's next dial is due, if time is what it waits for: the end of a back-off, a token, the end of a hold.
+    /// Dials under way are waited for without a timer.
     pub(super) fn next_try(&self, pool: PoolId, pool_dialling: usize, dialling: usize) -> Option<Instant> {
         let own = &self.pools[pool.index()].backoff;
         let probed = (self.upstream.failing() && dialling > 0) || (own.failing() && pool_dialling > 0);
-        if probed { None } else { self.upstream.not_before.max(own.not_before) }
+        if probed || dialling >= self.max_dials {
+            return None;
+        }
+        self.upstream.not_before.max(own.not_before).max(self.next_dial_at())
+    }
+
+    /// When the rate and the throttle let the next dial start; in the past if they do now. None: they never held one back.
+    pub(super) fn next_dial_at(&self) -> Option<Instant> {
+        self.tokens.next().max(self.held_until)
     }
 
     pub(super) fn failed(&mut self, now: Instant, pool: PoolId, cause: DialCause, alive: Alive) {
-        let dials = &mut self.pools[pool.index()];
-        if cause == DialCause::Unreachable {
-            self.upstream.failed(now, &mut self.pace);
-            self.down_since = if alive.upstream == 0 { self.down_since.or(Some(now)) } else { None };
-            return;
+        self.count(now, cause);
+        match cause {
+            DialCause::Unreachable => {
+                self.upstream.failed(now, &mut self.pace);
+                self.down_since = if alive.upstream == 0 { self.down_since.or(Some(now)) } else { None };
+                return;
+            }
+            // It answered, so it is not down; but no pool will be let in.
+            DialCause::TooManyConnections => self.upstream.failed(now, &mut self.pace),
+            DialCause::Refused | DialCause::ConnectionLimit => self.upstream.succeeded(),
+            DialCause::NoFiles => {}
         }
-        // The server answered, so it is not down.
-        self.upstream.succeeded();
-        self.down_since = None;
-        dials.backoff.failed(now, &mut self.pace);
+        let dials = &mut self.pools[pool.index()];
+        if cause != DialCause::NoFiles {
+            self.down_since = None;
+        }
+        if cause != DialCause::TooManyConnections {
+            dials.backoff.failed(now, &mut self.pace);
+        }
         let refused = cause == DialCause::Refused && alive.pool == 0;
         dials.refused_since = if refused { dials.refused_since.or(Some(now)) } else { None };
     }
 
-    pub(super) fn succeeded(&mut self, pool: PoolId) {
+    pub(super) fn succeeded(&mut self, now: Instant, pool: PoolId) {
+        if self.hopelessly_down(now) {
+            // An outage that is over says nothing about the server of now.
+            self.throttle.clear();
+        } else if !self.probing {
+            self.throttle.note(now, true);
+        }
+        self.probing = false;
         self.upstream.succeeded();
         self.down_since = None;
         self.pools[pool.index()] = PoolDials::default();
+    }
+
+    /// Probes are few already, and what they find out is the breaker's matter; so they are not the throttle's. Dials that
+    /// were under way together and fail together count once, as for the back-off.
+    fn count(&mut self, now: Instant, cause: DialCause) {
+        let probed = std::mem::take(&mut self.probing);
+        let known = cause == DialCause::Unreachable && self.upstream.failing();
+        if !probed && !known && cause != DialCause::NoFiles {
+            self.throttle.note(now, cause != DialCause::Unreachable);
+        }
+    }
+
+    /// What arrivals are told. With the back-off over and no probe under way, an arrival is let in, and is the reason for
+    /// the next probe.
+    pub(super) fn breaker(&self, now: Instant, dialling: usize) -> Breaker {
+        match () {
+            () if !self.hopelessly_down(now) => Breaker::Closed,
+            () if dialling > 0 || self.upstream.over(now) => Breaker::HalfOpen,
+            () => Breaker::Open,
+        }
     }
 
     /// Why an arrival need not wait: it has failed for long enough, and nobody is about to find out otherwise. With the
@@ -159,8 +186,10 @@ impl Dialer {
         dialling: usize,
     ) -> Option<ShedReason> {
         let own = &self.pools[pool.index()];
-        if self.hopeless(now, self.down_since) && (dialling > 0 || !self.upstream.over(now)) {
-            return Some(ShedReason::ServerDown);
+        match self.breaker(now, dialling) {
+            Breaker::Open => return Some(ShedReason::ServerDown),
+            Breaker::HalfOpen if dialling > 0 => return Some(ShedReason::ServerDown),
+            Breaker::HalfOpen | Breaker::Closed => {}
         }
         if self.hopeless(now, own.refused_since) && (pool_dialling > 0 || !own.backoff.over(now)) {
             return Some(ShedReason::ServerRefused);
@@ -213,52 +242,5 @@ impl Dialer {
 
     fn hopeless(&self, now: Instant, since: Option<Instant>) -> bool {
         since.is_some_and(|since| now.saturating_duration_since(since) >= self.fail_fast_after)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIN: Duration = Duration::from_millis(100);
-    const MAX: Duration = Duration::from_millis(450);
-
-    fn pace(seed: u64) -> Pace {
-        Pace { min: MIN, max: MAX, jitter: SmallRng::seed_from_u64(seed) }
-    }
-
-    #[test]
-    fn back_offs_double_up_to_the_maximum_and_are_jittered_down_to_a_half() {
-        let mut pace = pace(1);
-        for (failures, full) in [(1, 100), (2, 200), (3, 400), (4, 450), (5, 450), (u32::MAX, 450)] {
-            let full = Duration::from_millis(full);
-            for _ in 0..100 {
-                let delay = pace.delay(failures);
-                assert!(delay >= full / 2 && delay <= full, "{failures} failures: {delay:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn two_seeds_do_not_knock_in_step_and_one_seed_repeats() {
-        let delays = |seed| {
-            let mut pace = pace(seed);
-            (1..10).map(|failures| pace.delay(failures)).collect::<Vec<_>>()
-        };
-        assert_ne!(delays(1), delays(2));
-        assert_eq!(delays(1), delays(1));
-    }
-
-    #[test]
-    fn dials_that_fail_together_count_once() {
-        let (mut pace, mut backoff, now) = (pace(1), Backoff::default(), Instant::now());
-        for _ in 0..4 {
-            backoff.failed(now, &mut pace);
-        }
-        assert_eq!(backoff.failures, 1);
-        backoff.failed(now + MAX, &mut pace);
-        assert_eq!(backoff.failures, 2);
-        backoff.succeeded();
-        assert!(!backoff.failing() && backoff.over(now));
     }
 }

@@ -6,11 +6,16 @@
 
 use std::time::{Duration, Instant};
 
+use super::admission::LOOK;
+use super::budget::Budget;
 use super::dialer::{Alive, Dialer};
+use super::keys::{KeyId, KeyTerms, Keys};
 use super::queue::{Queue, Ticket};
-use super::slots::{Shared, Slots, Step};
+use super::renewal::Renewal;
+use super::slots::{Slots, Step};
 use super::terms::{
-    Action, Arrival, DialCause, GateParams, GroupId, Home, Placement, PoolId, PoolLimits, ShedReason,
+    Action, Admission, Arrival, Caller, DialCause, GateParams, GroupId, Home, Placement, PoolId, PoolLimits,
+    ShedReason,
 };
 
 /// What the gate keeps of one pool beside its slots, waiters and dials.
@@ -19,8 +24,19 @@ pub(super) struct Pool {
     pub(super) min_idle: usize,
     pub(super) max_waiting: usize,
     pub(super) max_wait: Duration,
+    pub(super) burst_wait: Duration,
+    pub(super) admission: Admission,
+    active_limit: Option<usize>,
+    /// Its functions.
+    pub(super) keys: Keys,
+    /// Waiters that would have been refused early if that were enforced.
+    pub(super) observed: u64,
     /// A login waits for a first server here, without being in the queue.
     pub(super) warm: Option<Home>,
+    /// What PostgreSQL has refused it.
+    pub(super) budget: Budget,
+    /// Idle servers that are soon too old.
+    pub(super) renewal: Renewal,
     /// When a client last got a server. None: never.
     pub(super) last_granted: Option<Instant>,
     /// Position in `Gate::wanting`.
@@ -32,16 +48,27 @@ pub struct Gate {
     pub(super) slots: Slots,
     pub(super) queue: Queue,
     pub(super) dialer: Dialer,
+    /// What PostgreSQL has refused all pools.
+    pub(super) budget: Budget,
     pub(super) pools: Vec<Pool>,
+    /// Pools whose own budget is reduced.
+    pub(super) reduced: Vec<PoolId>,
     /// Pools that would have more servers if they could: with waiters, with a login to warm up for, or below `min_idle`.
     pub(super) wanting: Vec<PoolId>,
     /// Whose dial probes a server that is down, so that its return is noticed without anybody waiting.
     probe: Option<PoolId>,
     /// When an idle server of another pool may next be taken for a waiter.
     pub(super) reclaim_at: Option<Instant>,
+    /// When the server came back after it could not be reached.
+    pub(super) recovered_at: Option<Instant>,
+    /// When the queues were last looked over.
+    looked_at: Option<Instant>,
+    /// From when on hours are counted.
+    pub(super) first_hour: Option<Instant>,
+    seed: u64,
     /// When it was last settled what may be dialled. What was due by then and was not done waits for an event.
     settled_at: Option<Instant>,
-    locality_slack: Duration,
+    pub(super) locality_slack: Duration,
     pub(super) reclaim_after: Duration,
     pub(super) draining: bool,
     /// Events that contradicted the slots: faults of the caller, ignored.
@@ -52,13 +79,19 @@ impl Gate {
     /// A gate without pools.
     pub fn new(params: GateParams) -> Self {
         Gate {
-            slots: Slots::new(params.max_connections, params.homes),
+            slots: Slots::new(params.max_connections, params.reserved_connections, params.homes),
             queue: Queue::new(params.homes),
             dialer: Dialer::new(&params),
+            budget: Budget::default(),
             pools: Vec::new(),
+            reduced: Vec::new(),
             wanting: Vec::new(),
             probe: None,
             reclaim_at: None,
+            recovered_at: None,
+            looked_at: None,
+            first_hour: None,
+            seed: params.seed,
             settled_at: None,
             locality_slack: params.locality_slack,
             reclaim_after: params.reclaim_after,
@@ -80,7 +113,14 @@ impl Gate {
             min_idle: limits.min_idle,
             max_waiting: limits.max_waiting,
             max_wait: limits.max_wait,
+            burst_wait: limits.burst_wait,
+            admission: limits.admission,
+            active_limit: limits.active_limit,
+            keys: Keys::new(self.seed),
+            observed: 0,
             warm: None,
+            budget: Budget::default(),
+            renewal: Renewal::default(),
             last_granted: None,
             wanting_at: None,
         });
@@ -89,41 +129,66 @@ impl Gate {
         pool
     }
 
-    /// A client whose task lives at `home` starts a transaction.
-    pub fn arrive(&mut self, now: Instant, pool: PoolId, home: Home, actions: &mut Vec<Action>) -> Arrival {
-        if self.draining {
-            return Arrival::Shed(ShedReason::Draining);
-        }
-        match self.slots.nearest_idle(pool, home) {
-            Some(from) => {
-                self.shift(pool, from, Step::Grant);
-                self.pools[pool.index()].last_granted = Some(now);
-                Arrival::Granted { from }
+    /// This pool, which has no server yet, may use the upstream's `reserved_connections`.
+    pub fn let_use_reserve(&mut self, pool: PoolId) {
+        self.slots.set_privileged(pool);
+    }
+
+    /// A client of this pool has logged in or goes by a new name: the key for its transactions, until [`Gate::leave_key`].
+    pub fn enter_key(&mut self, pool: PoolId, name: &str, terms: KeyTerms) -> KeyId {
+        self.pools[pool.index()].keys.enter(name, terms)
+    }
+
+    /// The client goes by that name no more. Once for each `enter_key`.
+    pub fn leave_key(&mut self, pool: PoolId, key: KeyId) {
+        self.pools[pool.index()].keys.leave(key);
+    }
+
+    /// A client starts a transaction.
+    pub fn arrive(
+        &mut self,
+        now: Instant,
+        pool: PoolId,
+        caller: &Caller,
+        actions: &mut Vec<Action>,
+    ) -> Arrival {
+        let reason = match self.slots.nearest_idle(pool, caller.home) {
+            _ if self.draining => ShedReason::Draining,
+            Some(from) if self.may_have_idle(pool, caller.key) => {
+                self.take_from_store(now, pool, caller.key, from);
+                return Arrival::Granted { from };
             }
-            None => self.enqueue(now, pool, home, actions),
-        }
+            _ => match self.enqueue(now, pool, caller, actions) {
+                Ok(ticket) => return Arrival::Queued(ticket),
+                Err(reason) => reason,
+            },
+        };
+        self.pools[pool.index()].keys.get_mut(caller.key).trend.shed();
+        Arrival::Shed(reason, self.retry_after(now, pool, caller.key, reason))
     }
 
     /// The waiter's client went away or cancelled: it leaves the queue in O(1). How long it had waited; None if the ticket
     /// had ended already, in which case a server or a refusal is on its way to it.
     pub fn abandon(&mut self, now: Instant, ticket: Ticket) -> Option<Duration> {
-        let (pool, arrived) = self.queue.remove(ticket)?;
-        self.note(pool);
-        Some(now.saturating_duration_since(arrived))
+        let waiter = self.leave(ticket)?;
+        Some(now.saturating_duration_since(waiter.arrived))
     }
 
-    /// An active server, which lives at `home`, is free again: outside a transaction, in step, fit for the next client.
+    /// An active server, which lives at `home`, is free again: outside a transaction, in step, fit for the next client. It
+    /// was held for so long by a client of this key.
     pub fn returned(
         &mut self,
         now: Instant,
         pool: PoolId,
         home: Home,
+        (key, held): (KeyId, Duration),
         actions: &mut Vec<Action>,
     ) -> Placement {
         if self.slots.pool(pool).counts.active == 0 {
             self.misused();
             return Placement::Close;
         }
+        self.pools[pool.index()].keys.returned(now, key, held);
         self.place(now, pool, home, actions)
     }
 
@@ -138,10 +203,18 @@ impl Gate {
         if !self.shift(pool, home, Step::Connect) {
             return Placement::Close;
         }
-        self.dialer.succeeded(pool);
+        if self.dialer.failures() > 0 {
+            self.recovered_at = Some(now);
+        }
+        self.dialer.succeeded(now, pool);
+        self.prove(now, pool);
         self.pools[pool.index()].warm = None;
         self.set_probe(None);
         let placement = self.place(now, pool, home, actions);
+        if placement == Placement::Store {
+            self.pools[pool.index()].renewal.stored();
+            self.note(pool);
+        }
         self.settle(now, actions);
         placement
     }
@@ -163,6 +236,7 @@ impl Gate {
             upstream: self.slots.upstream().counts.live(),
         };
         self.dialer.failed(now, pool, cause, alive);
+        self.shrink(now, pool, cause);
         if cause == DialCause::Refused {
             // The login that asked for it would be refused again.
             self.pools[pool.index()].warm = None;
@@ -172,8 +246,16 @@ impl Gate {
         self.settle(now, actions);
     }
 
-    /// An active server of this pool is being closed (lost, out of step, too old). It counts until `closed`.
-    pub fn discard(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
+    /// An active server of this pool is being closed (lost, out of step, too old), after it was held for so long by a client
+    /// of this key. It counts until `closed`.
+    pub fn discard(
+        &mut self,
+        now: Instant,
+        pool: PoolId,
+        (key, held): (KeyId, Duration),
+        actions: &mut Vec<Action>,
+    ) {
+        self.pools[pool.index()].keys.returned(now, key, held);
         self.shift(pool, Home(0), Step::Discard);
         self.settle(now, actions);
     }
@@ -208,9 +290,13 @@ impl Gate {
 
     /// Time has passed: sheds the waiters whose time has run out, starts the dials that are due.
     pub fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        self.looked_at = Some(now);
+        self.shed_late(now, actions);
         // Backwards, because a pool that wants nothing any more is replaced by the last one.
         for at in (0..self.wanting.len()).rev() {
-            self.shed_expired(now, self.wanting[at], actions);
+            let pool = self.wanting[at];
+            self.look_over(now, pool, actions);
+            self.use_idle(now, pool, actions);
         }
         self.settle(now, actions);
     }
@@ -218,8 +304,12 @@ impl Gate {
     /// When `tick` is next needed. None: not before another event. Cheap enough to ask after every event; a grant, a store
     /// and a hand-over do not bring it forward, except where pools compete for a shared bound.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.wanting.iter().fold(self.reclaim_at, |due, &pool| {
-            let due = earlier(due, self.deadline(pool));
+        if self.draining {
+            return None;
+        }
+        let due = earlier(earlier(self.reclaim_at, self.regrow_at()), self.queue.deadline_due());
+        self.wanting.iter().fold(due, |due, &pool| {
+            let due = earlier(due, self.look_due(pool));
             earlier(due, self.next_try(pool))
         })
     }
@@ -230,6 +320,9 @@ impl Gate {
         known.min_idle = limits.min_idle;
         known.max_waiting = limits.max_waiting;
         known.max_wait = limits.max_wait;
+        known.burst_wait = limits.burst_wait;
+        known.admission = limits.admission;
+        known.active_limit = limits.active_limit;
         self.slots.set_pool_size(pool, limits.size);
         self.note(pool);
         self.trim(now, actions);
@@ -237,7 +330,7 @@ impl Gate {
 
     /// A new bound for a group. As with [`resize_pool`](Self::resize_pool).
     pub fn resize_group(&mut self, now: Instant, group: GroupId, max: usize, actions: &mut Vec<Action>) {
-        self.slots.set_shared_max(Shared::Group(group), max);
+        self.slots.set_group_max(group, max);
         self.trim(now, actions);
     }
 
@@ -250,7 +343,7 @@ impl Gate {
         max_dials: usize,
         actions: &mut Vec<Action>,
     ) {
-        self.slots.set_shared_max(Shared::Upstream, max_connections);
+        self.slots.set_upstream_max(max_connections);
         self.dialer.set_max_dials(max_dials);
         self.trim(now, actions);
     }
@@ -262,7 +355,9 @@ impl Gate {
         self.reclaim_at = None;
         for pool in self.slots.pools() {
             self.pools[pool.index()].warm = None;
-            while let Some((ticket, _)) = self.queue.oldest(pool) {
+            while let Some(key) = self.pools[pool.index()].keys.backlogged().first().copied()
+                && let Some((ticket, _)) = self.queue.oldest(pool, key)
+            {
                 self.shed(now, ticket, ShedReason::Draining, actions);
             }
             while self.slots.pool(pool).counts.idle > 0 {
@@ -272,73 +367,104 @@ impl Gate {
         }
     }
 
-    fn enqueue(&mut self, now: Instant, pool: PoolId, home: Home, actions: &mut Vec<Action>) -> Arrival {
+    fn enqueue(
+        &mut self,
+        now: Instant,
+        pool: PoolId,
+        caller: &Caller,
+        actions: &mut Vec<Action>,
+    ) -> Result<Ticket, ShedReason> {
         let dialling = self.slots.upstream().counts.dialling;
         let own_dialling = self.slots.pool(pool).counts.dialling;
         if let Some(reason) = self.dialer.refusal(now, pool, own_dialling, dialling) {
-            return Arrival::Shed(reason);
+            return Err(reason);
         }
-        if self.queue.waiting(pool) >= self.pools[pool.index()].max_waiting {
-            return Arrival::Shed(ShedReason::QueueFull);
+        if let Some(reason) = self.hopeless(now, pool, caller) {
+            return Err(reason);
         }
-        let ticket = self.queue.push(pool, home, now);
+        let ticket = self.join(now, pool, caller);
         self.note(pool);
         // What is possible for others has not changed by one more waiter here.
         if self.may_dial(now, pool) {
-            self.dial(pool, actions);
+            self.dial(now, pool, actions);
         } else {
             self.make_room(now, pool, actions);
         }
-        Arrival::Queued(ticket)
+        Ok(ticket)
+    }
+
+    /// May a client of this key have a server that is idle?
+    fn may_have_idle(&self, pool: PoolId, key: KeyId) -> bool {
+        let Pool { keys, active_limit, .. } = &self.pools[pool.index()];
+        let bound = self.slots.pool(pool);
+        active_limit.is_none_or(|limit| bound.counts.active < limit) && keys.below_cap(key, bound.max)
+    }
+
+    fn take_from_store(&mut self, now: Instant, pool: PoolId, key: KeyId, from: Home) {
+        self.shift(pool, from, Step::Grant);
+        let known = &mut self.pools[pool.index()];
+        known.last_granted = Some(now);
+        known.keys.granted(now, key);
+    }
+
+    /// Idle servers for waiters that were kept from them by a limit which does not hold any more.
+    fn use_idle(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
+        while self.queue.waiting(pool) > 0
+            && self.pools[pool.index()]
+                .active_limit
+                .is_none_or(|limit| self.slots.pool(pool).counts.active < limit)
+            && let Some(from) = self.slots.nearest_idle(pool, Home(0))
+            && let Some((ticket, key)) = self.next_waiter(now, pool, from, actions)
+        {
+            self.take_from_store(now, pool, key, from);
+            actions.push(Action::Grant { ticket, pool, from });
+        }
     }
 
     /// Decides what becomes of an active server that is free.
     fn place(&mut self, now: Instant, pool: PoolId, home: Home, actions: &mut Vec<Action>) -> Placement {
-        self.shed_expired(now, pool, actions);
         if self.draining || self.slots.over(pool) || self.owed_elsewhere(now, pool) {
             self.shift(pool, home, Step::Discard);
             return Placement::Close;
         }
-        let Some((ticket, _)) = self.queue.next(pool, home, self.locality_slack) else {
+        let active = self.slots.pool(pool).counts.active;
+        let within = self.pools[pool.index()].active_limit.is_none_or(|limit| active <= limit);
+        let next = if within { self.next_waiter(now, pool, home, actions) } else { None };
+        let Some((ticket, key)) = next else {
             self.shift(pool, home, Step::Store);
             return Placement::Store;
         };
-        self.queue.remove(ticket);
         self.shift(pool, home, Step::Hand);
-        self.pools[pool.index()].last_granted = Some(now);
+        let known = &mut self.pools[pool.index()];
+        known.last_granted = Some(now);
+        known.keys.granted(now, key);
         Placement::Hand(ticket)
     }
 
-    fn shed_expired(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
-        while let Some((ticket, arrived)) = self.queue.oldest(pool) {
-            if !self.expired(now, pool, arrived) {
-                return;
-            }
-            self.shed(now, ticket, self.dialer.blame(pool), actions);
-        }
-    }
-
-    fn shed(&mut self, now: Instant, ticket: Ticket, reason: ShedReason, actions: &mut Vec<Action>) {
-        if let Some((pool, arrived)) = self.queue.remove(ticket) {
-            self.note(pool);
-            let waited = now.saturating_duration_since(arrived);
-            actions.push(Action::Shed { ticket, reason, waited });
-        }
-    }
-
-    fn expired(&self, now: Instant, pool: PoolId, arrived: Instant) -> bool {
-        now.saturating_duration_since(arrived) >= self.pools[pool.index()].max_wait
+    pub(super) fn shed(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        reason: ShedReason,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(waiter) = self.leave(ticket) else { return };
+        let waited = now.saturating_duration_since(waiter.arrived);
+        let retry_after = self.retry_after(now, waiter.pool, waiter.key, reason);
+        self.pools[waiter.pool.index()].keys.get_mut(waiter.key).trend.shed();
+        actions.push(Action::Shed { ticket, reason, waited, retry_after });
     }
 
     /// Does whatever has become possible: dials while there is room and budget, then makes room for the rest.
-    fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
+    pub(super) fn settle(&mut self, now: Instant, actions: &mut Vec<Action>) {
         if self.draining {
             return;
         }
         self.settled_at = Some(now);
         self.reclaim_at = None;
+        self.regrow(now);
         while let Some(pool) = self.next_to_dial(now) {
-            self.dial(pool, actions);
+            self.dial(now, pool, actions);
         }
         for at in 0..self.wanting.len() {
             self.make_room(now, self.wanting[at], actions);
@@ -364,12 +490,14 @@ impl Gate {
     }
 
     fn wants_dial(&self, pool: PoolId) -> bool {
-        self.need(pool) > 0 || self.lacks_idle(pool) && !self.slots.pool(pool).full()
+        self.need(pool) > 0
+            || (self.lacks_idle(pool) || self.lacks_successor(pool)) && !self.slots.pool(pool).full()
     }
 
-    fn dial(&mut self, pool: PoolId, actions: &mut Vec<Action>) {
+    fn dial(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
         let home = self.home_for_dial(pool);
         if self.shift(pool, home, Step::Dial) {
+            self.dialer.started(now);
             actions.push(Action::Dial { pool, home });
         }
     }
@@ -397,12 +525,22 @@ impl Gate {
         self.slots.pool(pool).counts.owned() < self.pools[pool.index()].min_idle
     }
 
-    fn deadline(&self, pool: PoolId) -> Option<Instant> {
-        let (_, arrived) = self.queue.oldest(pool)?;
-        arrived.checked_add(self.pools[pool.index()].max_wait)
+    /// When the pool's queues are next to be looked over: now and then, and when the oldest waiter's time runs out.
+    fn look_due(&self, pool: PoolId) -> Option<Instant> {
+        let oldest = self.waiting_since(pool)?;
+        let over = oldest.checked_add(self.pools[pool.index()].max_wait)?;
+        let look = self.looked_at.max(Some(oldest)).and_then(|at| at.checked_add(LOOK));
+        if Some(over) > self.looked_at { earlier(look, Some(over)) } else { look }
     }
 
-    /// When a back-off is over that keeps the pool from a dial it wants.
+    /// The pool's oldest waiter's arrival.
+    pub(super) fn waiting_since(&self, pool: PoolId) -> Option<Instant> {
+        let keys = self.pools[pool.index()].keys.backlogged();
+        let oldest = keys.iter().filter_map(|key| self.queue.oldest(pool, *key));
+        oldest.map(|(_, waiter)| waiter.arrived).min()
+    }
+
+    /// When a back-off or a hold is over, or a token is there, that keeps the pool from a dial it wants.
     fn next_try(&self, pool: PoolId) -> Option<Instant> {
         if !self.wants_dial(pool) {
             return None;
@@ -458,10 +596,10 @@ impl Gate {
     }
 
     /// Keeps `wanting` up to date after a change of the pool's slots, waiters or limits.
-    fn note(&mut self, pool: PoolId) {
+    pub(super) fn note(&mut self, pool: PoolId) {
         let known = &self.pools[pool.index()];
         let asked = known.warm.is_some() || self.probe == Some(pool) || self.queue.waiting(pool) > 0;
-        let wants = !self.draining && (asked || self.lacks_idle(pool));
+        let wants = !self.draining && (asked || self.lacks_idle(pool) || self.lacks_successor(pool));
         match (known.wanting_at, wants) {
             (None, true) => {
                 self.pools[pool.index()].wanting_at = Some(self.wanting.len());

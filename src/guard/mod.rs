@@ -25,6 +25,7 @@
 //! | [`Gate::discard`]    | an active server is being closed               |                               | `Dial`, `CloseIdle`  |
 //! | [`Gate::take_idle`]  | an idle server is to be closed (age, health)   | is there one?                 | `Dial`, `CloseIdle`  |
 //! | [`Gate::closed`]     | a closing server's socket is gone              |                               | `Dial`, `CloseIdle`  |
+//! | [`Gate::renew`]      | idle servers are soon too old                  | how many have a successor     | `Dial`, `CloseIdle`  |
 //! | [`Gate::warm`]       | a login needs what a server says at its start  |                               | `Dial`, `CloseIdle`  |
 //! | [`Gate::tick`]       | time has passed ([`Gate::poll_timeout`])       |                               | all                  |
 //! | [`Gate::resize_pool`] and the like | a bound moved                    |                               | `Dial`, `CloseIdle`  |
@@ -34,26 +35,38 @@
 //! - `idle + active + dialling + closing` never grows beyond the bound of a pool, a group or the upstream;
 //! - nothing waits while a server of its pool is idle;
 //! - a ticket ends exactly once: handed a server, shed, or abandoned;
-//! - a waiter without a dial under way is held up by a bound, by `max_dials` or by a back-off, and by nothing else.
+//! - a waiter without a dial under way is held up by a bound, by `max_dials`, by a back-off or by the rate of dials, and
+//!   by nothing else.
 //!
 //! What is expected of the caller: idle servers are put into and taken from the stores under the same lock as the
 //! decision about them; every `Dial` is answered by `dialled` or `dial_failed`, every `Close`, `CloseIdle`,
 //! `discard` and `take_idle` by `closed`; and `tick` is called when `poll_timeout` says.
 
+mod adaptive;
+mod admission;
+mod budget;
 mod dialer;
 mod gate;
+mod hold;
+mod keys;
+mod pace;
 mod queue;
+mod renewal;
 mod share;
 mod slots;
 mod snapshot;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod throttle;
+mod trend;
 
+pub use adaptive::{Adaptive, AdaptiveParams, AdaptiveSnapshot, Verdict};
 pub use gate::Gate;
+pub use keys::{EXACT_KEYS, KeyId, KeyTerms, SHARED_KEYS};
 pub use queue::Ticket;
-pub use snapshot::{GroupSnapshot, PoolSnapshot, UpstreamSnapshot, UpstreamState};
+pub use snapshot::{Breaker, GroupSnapshot, PoolSnapshot, UpstreamSnapshot};
 pub use terms::{
-    Action, Arrival, DialCause, FAIL_FAST_AFTER, GateParams, GroupId, Home, LOCALITY_SLACK, Placement,
-    PoolId, PoolLimits, RECLAIM_AFTER, ShedReason,
+    Action, Admission, Arrival, Caller, DialCause, FAIL_FAST_AFTER, GateParams, GroupId, Home,
+    LOCALITY_SLACK, Placement, PoolId, PoolLimits, RECLAIM_AFTER, ShedReason,
 };

@@ -98,7 +98,7 @@ impl Gate {
     /// The taker has waiters and has been without a server for half of what they would wait at most. So a server that many
     /// pools take turns with changes hands no more often than once for each of them in that time.
     fn slice_over(&self, now: Instant, giver: PoolId, taker: PoolId) -> bool {
-        let Some((_, arrived)) = self.queue.oldest(taker) else { return false };
+        let Some(arrived) = self.waiting_since(taker) else { return false };
         let last = self.last_granted(taker);
         let without = now.saturating_duration_since(last.map_or(arrived, |last| last.max(arrived)));
         without >= self.pools[taker.index()].max_wait / 2 && last < self.last_granted(giver)

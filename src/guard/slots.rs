@@ -123,28 +123,35 @@ impl Counts {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bound {
     pub(super) counts: Counts,
-    /// Most slots in use. A bound lowered below what is in use is reached as servers come back.
+    /// Most slots in use, as configured. A bound lowered below what is in use is reached as servers come back.
     pub(super) max: usize,
+    /// Most slots that PostgreSQL lets us have; see `budget`.
+    budget: usize,
 }
 
 impl Bound {
     fn new(max: usize) -> Self {
-        Bound { counts: Counts::default(), max }
+        Bound { counts: Counts::default(), max, budget: usize::MAX }
+    }
+
+    /// Most slots in use now.
+    pub(super) fn limit(&self) -> usize {
+        self.max.min(self.budget)
     }
 
     /// How many more may be dialled.
     pub(super) fn room(&self) -> usize {
-        self.max.saturating_sub(self.counts.total())
+        self.limit().saturating_sub(self.counts.total())
     }
 
     /// No more may be dialled.
     pub(super) fn full(&self) -> bool {
-        self.counts.total() >= self.max
+        self.counts.total() >= self.limit()
     }
 
     /// Some must be closed, beyond those that are closing already.
     pub(super) fn over(&self) -> bool {
-        self.counts.owned() > self.max
+        self.counts.owned() > self.limit()
     }
 }
 
@@ -157,6 +164,8 @@ struct HomeCounts {
 
 struct PoolSlots {
     group: GroupId,
+    /// It may use the slots that are kept for such pools.
+    privileged: bool,
     bound: Bound,
     homes: Box<[HomeCounts]>,
 }
@@ -165,6 +174,8 @@ struct PoolSlots {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shared {
     Group(GroupId),
+    /// What the upstream has for pools that may not use its reserve.
+    Ordinary,
     Upstream,
 }
 
@@ -172,13 +183,24 @@ pub(super) enum Shared {
 pub(super) struct Slots {
     pools: Vec<PoolSlots>,
     groups: Vec<Bound>,
+    /// Counts the pools that are not privileged; its bound is `reserved` below the upstream's.
+    ordinary: Bound,
     upstream: Bound,
+    reserved: usize,
     homes: usize,
 }
 
 impl Slots {
-    pub(super) fn new(max: usize, homes: usize) -> Self {
-        Slots { pools: Vec::new(), groups: Vec::new(), upstream: Bound::new(max), homes: homes.max(1) }
+    /// `reserved` of the `max` slots are for privileged pools alone.
+    pub(super) fn new(max: usize, reserved: usize, homes: usize) -> Self {
+        Slots {
+            pools: Vec::new(),
+            groups: Vec::new(),
+            ordinary: Bound::new(ordinary(max, reserved)),
+            upstream: Bound::new(max),
+            reserved,
+            homes: homes.max(1),
+        }
     }
 
     pub(super) fn add_group(&mut self, max: usize) -> GroupId {
@@ -188,8 +210,18 @@ impl Slots {
 
     pub(super) fn add_pool(&mut self, group: GroupId, size: usize) -> PoolId {
         let homes = vec![HomeCounts::default(); self.homes].into_boxed_slice();
-        self.pools.push(PoolSlots { group, bound: Bound::new(size), homes });
+        self.pools.push(PoolSlots { group, privileged: false, bound: Bound::new(size), homes });
         PoolId((self.pools.len() - 1) as u32)
+    }
+
+    /// The pool may use the reserve. To be said before it has any server.
+    pub(super) fn set_privileged(&mut self, pool: PoolId) {
+        debug_assert_eq!(
+            self.pools[pool.index()].bound.counts.total(),
+            0,
+            "its servers are counted as ordinary"
+        );
+        self.pools[pool.index()].privileged = true;
     }
 
     /// The one place where counters move. False, and nothing moved, if the pool (at this home, for idle and dialling
@@ -206,6 +238,9 @@ impl Slots {
             at_home.dialling + usize::from(to == Slot::Dialling) - usize::from(from == Slot::Dialling);
         slots.bound.counts.shift(from, to);
         self.groups[slots.group.index()].counts.shift(from, to);
+        if !slots.privileged {
+            self.ordinary.counts.shift(from, to);
+        }
         self.upstream.counts.shift(from, to);
         true
     }
@@ -221,12 +256,14 @@ impl Slots {
         }
     }
 
-    /// The shared bound that leaves the pool no room. A full group is named before a full upstream, because a slot freed
-    /// in the group is free in both.
+    /// The shared bound that leaves the pool no room. The narrower one is named first, because a slot freed in the group
+    /// is free in the upstream, too.
     pub(super) fn held_up_by(&self, pool: PoolId) -> Option<Shared> {
         let group = self.group_of(pool);
         if self.groups[group.index()].full() {
             Some(Shared::Group(group))
+        } else if self.reserved > 0 && !self.pools[pool.index()].privileged && self.ordinary.full() {
+            Some(Shared::Ordinary)
         } else if self.upstream.full() {
             Some(Shared::Upstream)
         } else {
@@ -237,7 +274,10 @@ impl Slots {
     /// Does a bound that was lowered ask for one of this pool's servers?
     pub(super) fn over(&self, pool: PoolId) -> bool {
         let slots = &self.pools[pool.index()];
-        slots.bound.over() || self.groups[slots.group.index()].over() || self.upstream.over()
+        slots.bound.over()
+            || self.groups[slots.group.index()].over()
+            || !slots.privileged && self.ordinary.over()
+            || self.upstream.over()
     }
 
     /// The client's own home if an idle server is there, else the home with the most.
@@ -263,6 +303,7 @@ impl Slots {
     pub(super) fn shared(&self, shared: Shared) -> &Bound {
         match shared {
             Shared::Group(group) => &self.groups[group.index()],
+            Shared::Ordinary => &self.ordinary,
             Shared::Upstream => &self.upstream,
         }
     }
@@ -270,6 +311,7 @@ impl Slots {
     pub(super) fn covers(&self, shared: Shared, pool: PoolId) -> bool {
         match shared {
             Shared::Group(group) => self.group_of(pool) == group,
+            Shared::Ordinary => !self.pools[pool.index()].privileged,
             Shared::Upstream => true,
         }
     }
@@ -302,10 +344,25 @@ impl Slots {
         self.pools[pool.index()].bound.max = size;
     }
 
-    pub(super) fn set_shared_max(&mut self, shared: Shared, max: usize) {
-        match shared {
-            Shared::Group(group) => self.groups[group.index()].max = max,
-            Shared::Upstream => self.upstream.max = max,
-        }
+    pub(super) fn set_upstream_budget(&mut self, budget: usize) {
+        self.upstream.budget = budget;
     }
+
+    pub(super) fn set_pool_budget(&mut self, pool: PoolId, budget: usize) {
+        self.pools[pool.index()].bound.budget = budget;
+    }
+
+    pub(super) fn set_group_max(&mut self, group: GroupId, max: usize) {
+        self.groups[group.index()].max = max;
+    }
+
+    pub(super) fn set_upstream_max(&mut self, max: usize) {
+        self.upstream.max = max;
+        self.ordinary.max = ordinary(max, self.reserved);
+    }
+}
+
+/// What is left for ordinary pools; never nothing, or they would wait for ever.
+fn ordinary(max: usize, reserved: usize) -> usize {
+    max.saturating_sub(reserved).max(1)
 }

@@ -9,8 +9,10 @@ use super::terms::{GroupId, PoolId};
 /// One pool now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSnapshot {
-    /// Most server connections.
+    /// Most server connections, as configured.
     pub size: usize,
+    /// Most server connections now: fewer while PostgreSQL refuses more for a CONNECTION LIMIT. At least one.
+    pub budget: usize,
     /// Servers in the stores.
     pub idle: usize,
     /// Servers with a client.
@@ -49,8 +51,10 @@ pub struct GroupSnapshot {
 /// The upstream now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpstreamSnapshot {
-    /// Most server connections.
+    /// Most server connections, as configured.
     pub max_connections: usize,
+    /// Most server connections now: fewer while PostgreSQL has no more slots for us. At least one.
+    pub budget: usize,
     /// Servers in the stores.
     pub idle: usize,
     /// Servers with a client.
@@ -61,39 +65,43 @@ pub struct UpstreamSnapshot {
     pub closing: usize,
     /// Clients in the queues of all pools.
     pub waiting: usize,
-    /// What is known of the server.
-    pub state: UpstreamState,
-    /// Dials failed in a row because the server could not be reached.
+    /// What arrivals are told.
+    pub breaker: Breaker,
+    /// Since when dials fail to reach it while none of its connections is alive.
+    pub failing_since: Option<Instant>,
+    /// Dials failed in a row because the server could not be reached, or had no slot left.
     pub dial_failures: u32,
     /// When the back-off of all pools ends or ended. None: none since the last success.
     pub backing_off_until: Option<Instant>,
+    /// When the rate of dials and the throttle let the next one start, or did. None: they never held one back.
+    pub next_dial_at: Option<Instant>,
     /// No transaction is admitted any more.
     pub draining: bool,
     /// Events of the caller that contradicted the gate's books. Anything but zero is a bug.
     pub misuses: u64,
 }
 
-/// What is known of the server.
+/// What becomes of arrivals, given what is known of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamState {
-    /// No dial has failed to reach it since the last success.
-    Up,
-    /// Dials fail to reach it; others of its connections are alive, or it has not been long.
-    Failing,
-    /// None of its connections is alive and dials have failed for `fail_fast_after`: arrivals are shed at once.
-    Down {
-        /// The first failure without a live connection.
-        since: Instant,
-    },
+pub enum Breaker {
+    /// They are let in: the server is there, or has not been missing for long.
+    Closed,
+    /// They are refused at once: none of its connections is alive, and dials have failed for `fail_fast_after`.
+    Open,
+    /// The same, but a dial finds out whether the server is back, or the next arrival will be the reason for one.
+    HalfOpen,
 }
 
-impl UpstreamState {
+impl Breaker {
+    /// Every state, in the order of declaration.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
     /// The metric's and the log's word.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Up => "up",
-            Self::Failing => "failing",
-            Self::Down { .. } => "down",
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
         }
     }
 }
@@ -101,10 +109,12 @@ impl UpstreamState {
 impl Gate {
     /// One pool now.
     pub fn snapshot(&self, now: Instant, pool: PoolId) -> PoolSnapshot {
-        let Bound { counts, max } = *self.slots.pool(pool);
-        let oldest = self.queue.oldest(pool).map(|(_, arrived)| now.saturating_duration_since(arrived));
+        let bound = self.slots.pool(pool);
+        let counts = bound.counts;
+        let oldest = self.waiting_since(pool).map(|arrived| now.saturating_duration_since(arrived));
         PoolSnapshot {
-            size: max,
+            size: bound.max,
+            budget: bound.limit(),
             idle: counts.idle,
             active: counts.active,
             dialling: counts.dialling,
@@ -119,7 +129,7 @@ impl Gate {
 
     /// One group now.
     pub fn snapshot_group(&self, group: GroupId) -> GroupSnapshot {
-        let Bound { counts, max } = *self.slots.group(group);
+        let Bound { counts, max, .. } = *self.slots.group(group);
         GroupSnapshot {
             max_connections: max,
             idle: counts.idle,
@@ -131,27 +141,23 @@ impl Gate {
 
     /// The whole upstream now.
     pub fn snapshot_upstream(&self, now: Instant) -> UpstreamSnapshot {
-        let Bound { counts, max } = *self.slots.upstream();
+        let bound = self.slots.upstream();
+        let counts = bound.counts;
         UpstreamSnapshot {
-            max_connections: max,
+            max_connections: bound.max,
+            budget: bound.limit(),
             idle: counts.idle,
             active: counts.active,
             dialling: counts.dialling,
             closing: counts.closing,
             waiting: self.slots.pools().map(|pool| self.queue.waiting(pool)).sum(),
-            state: self.upstream_state(now),
+            breaker: self.dialer.breaker(now, counts.dialling),
+            failing_since: self.dialer.down_since(),
             dial_failures: self.dialer.failures(),
             backing_off_until: self.dialer.backing_off_until(),
+            next_dial_at: self.dialer.next_dial_at(),
             draining: self.draining,
             misuses: self.misuses,
-        }
-    }
-
-    fn upstream_state(&self, now: Instant) -> UpstreamState {
-        match self.dialer.down_since() {
-            Some(since) if self.dialer.hopelessly_down(now) => UpstreamState::Down { since },
-            _ if self.dialer.failures() > 0 => UpstreamState::Failing,
-            _ => UpstreamState::Up,
         }
     }
 }

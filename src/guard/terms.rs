@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::keys::KeyId;
 use super::queue::Ticket;
 
 /// With no server alive, waiting is pointless after this long: three times the longest failover of a proxy in front
@@ -22,8 +23,15 @@ pub const RECLAIM_AFTER: Duration = Duration::from_secs(1);
 pub struct GateParams {
     /// Most server connections over all pools, in any state.
     pub max_connections: usize,
+    /// Those of them that only pools may use of which [`Gate::let_use_reserve`](super::Gate::let_use_reserve) was said. The
+    /// others have at least one.
+    pub reserved_connections: usize,
     /// Most dials under way at once, over all pools.
     pub max_dials: usize,
+    /// Most dials in a second, over all pools, beyond `dial_burst`. At least one.
+    pub dial_rate: u32,
+    /// Dials that may start without regard to the rate after a time without any. At least one.
+    pub dial_burst: u32,
     /// Back-off after the first failed dial. Jittered in [½, 1].
     pub dial_backoff_min: Duration,
     /// Longest back-off; it doubles up to here. Also how late a recovered server may be noticed.
@@ -40,6 +48,29 @@ pub struct GateParams {
     pub seed: u64,
 }
 
+/// Whether waiters are refused before their time has run out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// They are, when the queue shows that it is of no use to wait.
+    Enforce,
+    /// They are counted, and wait first in, first out, for up to `max_wait`.
+    Observe,
+}
+
+/// Who wants a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The thread that its task lives on.
+    pub home: Home,
+    /// The function that it belongs to.
+    pub key: KeyId,
+    /// Its number in the draw that decides who is served while a queue is long standing. The same for one client over
+    /// a long time.
+    pub lot: u32,
+    /// How long it wants to wait and work at most. None: it has not said.
+    pub patience: Option<Duration>,
+}
+
 /// Limits of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
@@ -49,8 +80,15 @@ pub struct PoolLimits {
     pub min_idle: usize,
     /// Most waiters; the next arrival is shed with [`ShedReason::QueueFull`].
     pub max_waiting: usize,
-    /// Longest wait; then [`ShedReason::QueueTimeout`], or what is known about the server.
+    /// Longest wait; then [`ShedReason::QueueTimeout`], or what is known about the server. Shorter while the queue is
+    /// standing.
     pub max_wait: Duration,
+    /// Longest wait while the queue gets shorter so fast that everybody in it is served within this time.
+    pub burst_wait: Duration,
+    /// Whether waiters are refused before their time has run out.
+    pub admission: Admission,
+    /// Most servers that are active at once, of those that the pool may have. None: all.
+    pub active_limit: Option<usize>,
 }
 
 /// A pool of this gate: the server connections of one (database, user).
@@ -93,7 +131,7 @@ pub enum ShedReason {
     QueueTimeout,
     /// `max_waiting` others wait already. 53300.
     QueueFull,
-    /// The wait would be longer than the client's deadline or the pool's burst allowance. 53300.
+    /// A server would come too late for the client, or not before the longest wait. 53300.
     Estimate,
     /// The server cannot be reached and none of its connections is alive. 57P03.
     ServerDown,
@@ -141,9 +179,13 @@ pub enum DialCause {
     Unreachable,
     /// The server answered with an error for this pool (`28P01`, `28000`, `3D000`, …), or TLS failed: the pool backs off.
     Refused,
-    /// `53300` from PostgreSQL (`max_connections`, or a role's or database's CONNECTION LIMIT): the pool backs off, and
-    /// nobody is told that the server is down.
+    /// `53300` from PostgreSQL for its `max_connections`: the upstream's budget becomes what is there now, and nobody is
+    /// told that the server is down.
     TooManyConnections,
+    /// `53300` for a role's or a database's CONNECTION LIMIT: the same for the pool alone.
+    ConnectionLimit,
+    /// This process has no file descriptor left: the pool backs off. Says nothing about the server.
+    NoFiles,
 }
 
 /// What becomes of a client that wants a server.
@@ -157,8 +199,8 @@ pub enum Arrival {
     },
     /// Wait: for [`Placement::Hand`] or [`Action::Shed`] with this ticket.
     Queued(Ticket),
-    /// Not admitted.
-    Shed(ShedReason),
+    /// Not admitted; when trying again is of use, to be jittered.
+    Shed(ShedReason, Duration),
 }
 
 /// What becomes of a server that is free.
@@ -184,6 +226,17 @@ pub enum Action {
         reason: ShedReason,
         /// Since its arrival.
         waited: Duration,
+        /// When trying again is of use, to be jittered.
+        retry_after: Duration,
+    },
+    /// Take an idle server from the store of this home: it is active for this waiter. The ticket has ended.
+    Grant {
+        /// Whose.
+        ticket: Ticket,
+        /// Of which pool.
+        pool: PoolId,
+        /// From which store.
+        from: Home,
     },
     /// Connect and log in to the server, then say `dialled` or `dial_failed` with the same pool and home.
     Dial {

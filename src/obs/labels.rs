@@ -96,6 +96,8 @@ label_values! {
         Refused = "refused",
         /// PostgreSQL has no connection slot left (53300): it is alive, and full.
         TooManyConnections = "too_many_connections",
+        /// The role's or the database's CONNECTION LIMIT is reached (53300).
+        ConnectionLimit = "connection_limit",
         /// This process has no file descriptor left (EMFILE); says nothing about the server.
         NoFiles = "no_files",
     }

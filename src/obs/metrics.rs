@@ -138,7 +138,7 @@ mod tests {
     use crate::obs::table::TABLE;
     use crate::obs::{
         CancelResult, DestroyReason, DialResult, Kept, LoginResult, PoolGauges, Readiness, Refusal, Shed,
-        WaitOutcome,
+        UpstreamGauges, WaitOutcome,
     };
 
     struct Standing;
@@ -154,6 +154,11 @@ mod tests {
                 oldest_wait_seconds: 0.25,
                 ..PoolGauges::default()
             }]
+        }
+
+        fn upstreams(&self) -> Vec<UpstreamGauges> {
+            let address = "db:5432".into();
+            vec![UpstreamGauges { address, budget: 12, limit: 20, breaker: "closed" }]
         }
 
         fn clients(&self) -> Vec<(&'static str, usize)> {

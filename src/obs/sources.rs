@@ -11,6 +11,9 @@ pub trait Sources: Send + Sync {
     /// Every pool of the configuration, each once.
     fn pools(&self) -> Vec<PoolGauges>;
 
+    /// Every PostgreSQL server of the configuration, each once.
+    fn upstreams(&self) -> Vec<UpstreamGauges>;
+
     /// Number of clients in each state: `login`, `idle`, `waiting`, `active`.
     fn clients(&self) -> Vec<(&'static str, usize)>;
 
@@ -19,6 +22,19 @@ pub trait Sources: Send + Sync {
 
     /// Whether a client that comes now would be served.
     fn readiness(&self) -> Readiness;
+}
+
+/// How one PostgreSQL server stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpstreamGauges {
+    /// Where it listens.
+    pub address: String,
+    /// Most server connections now.
+    pub budget: usize,
+    /// Most server connections, as configured.
+    pub limit: usize,
+    /// `closed`, `open` or `half_open`.
+    pub breaker: &'static str,
 }
 
 /// What is kept for clients in memory.
@@ -73,6 +89,7 @@ pub enum Readiness {
 /// All families that are read at the scrape; those without a sample are left out. `started` is in seconds since 1970.
 pub(super) fn families(sources: &dyn Sources, started: f64) -> Vec<MetricFamily> {
     let mut all = pool_families(&sources.pools());
+    all.extend(upstream_families(&sources.upstreams()));
     let clients = sources.clients().into_iter().map(|(state, count)| sample(&[state], count as f64));
     all.push(family(&table::CLIENTS, clients));
     let kept = sources.kept();
@@ -105,6 +122,25 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
         by_pool(&table::QUEUE_DEPTH, |pool| pool.waiting as f64),
         by_pool(&table::QUEUE_LIMIT, |pool| pool.max_waiting as f64),
         by_pool(&table::QUEUE_OLDEST, |pool| pool.oldest_wait_seconds),
+    ]
+}
+
+fn upstream_families(upstreams: &[UpstreamGauges]) -> [MetricFamily; 3] {
+    let by_upstream = |definition, value: fn(&UpstreamGauges) -> usize| {
+        family(
+            definition,
+            upstreams.iter().map(|upstream| sample(&[&upstream.address], value(upstream) as f64)),
+        )
+    };
+    let states = table::BREAKER.labels.last().map_or(&[][..], |label| label.values);
+    let breakers = upstreams.iter().flat_map(|upstream| {
+        let is = |state: &&'static str| f64::from(u8::from(*state == upstream.breaker));
+        states.iter().map(move |state| sample(&[&upstream.address, state], is(state)))
+    });
+    [
+        by_upstream(&table::BUDGET, |upstream| upstream.budget),
+        by_upstream(&table::UPSTREAM_LIMIT, |upstream| upstream.limit),
+        family(&table::BREAKER, breakers),
     ]
 }
 

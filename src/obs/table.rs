@@ -86,6 +86,12 @@ mod label {
         "what the server connection does: nothing, serves a client, is being opened, is being closed or cancelled",
         &["idle", "active", "dialling", "closing"],
     );
+    pub(super) const UPSTREAM: Label = label("upstream", "address of the PostgreSQL server", &[]);
+    pub(super) const BREAKER_STATE: Label = label(
+        "state",
+        "whether arrivals are let in, refused, or refused while a dial finds out",
+        &["closed", "open", "half_open"],
+    );
     pub(super) const OUTCOME: Label = label("outcome", "how the wait ended", WaitOutcome::LABELS);
     pub(super) const SHED: Label =
         label("reason", "as in the DETAIL of the client's error and in the log", Shed::LABELS);
@@ -172,6 +178,14 @@ table! {
         "Most clients that may wait; one more is shed.";
     QUEUE_OLDEST = "pgcorral_queue_oldest_seconds" Gauge "seconds" [DATABASE, USER]
         "How long the client has waited that waits longest; zero if nobody waits.";
+
+    // The servers, over all pools.
+    BUDGET = "pgcorral_upstream_budget" Gauge "connections" [UPSTREAM]
+        "Most server connections that all pools may have now: fewer than the limit while PostgreSQL has no room for more (53300).";
+    UPSTREAM_LIMIT = "pgcorral_upstream_limit" Gauge "connections" [UPSTREAM]
+        "Most server connections over all pools, as configured.";
+    BREAKER = "pgcorral_upstream_breaker" Gauge "1" [UPSTREAM, BREAKER_STATE]
+        "1 for what becomes of arrivals now, else 0; open: refused at once, for the server is down.";
 
     // The clients.
     CONNECTIONS = "pgcorral_client_connections_total" Counter "connections" []

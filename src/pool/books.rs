@@ -12,10 +12,21 @@ use crate::guard::{Action, Gate, Home, PoolId, ShedReason, Ticket};
 pub(super) enum Outcome {
     /// With a server connection, whose socket this home watches.
     Granted(Held, Home),
-    /// With a refusal, after this long.
-    Shed(ShedReason, Duration),
+    /// With a refusal.
+    Shed(Refused),
     /// With a CancelRequest.
     Cancelled,
+}
+
+/// Why, after how long, and when trying again is of use (to be jittered).
+#[derive(Debug, Clone, Copy)]
+pub struct Refused {
+    /// Why.
+    pub reason: ShedReason,
+    /// Since its arrival.
+    pub waited: Duration,
+    /// When trying again is of use; to be jittered.
+    pub retry_after: Duration,
 }
 
 /// A client that waits.
@@ -29,6 +40,7 @@ struct Cell {
 #[derive(Default)]
 pub(super) struct Chores {
     pub(super) wake: Vec<Waker>,
+    pub(super) grant: Vec<(Ticket, PoolId, Home)>,
     pub(super) dial: Vec<(PoolId, Home)>,
     pub(super) close_idle: Vec<(PoolId, Home)>,
 }
@@ -107,9 +119,11 @@ impl Books {
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             match action {
-                Action::Shed { ticket, reason, waited } => {
-                    chores.wake.extend(self.end(ticket, Outcome::Shed(reason, waited)));
+                Action::Shed { ticket, reason, waited, retry_after } => {
+                    let refused = Refused { reason, waited, retry_after };
+                    chores.wake.extend(self.end(ticket, Outcome::Shed(refused)));
                 }
+                Action::Grant { ticket, pool, from } => chores.grant.push((ticket, pool, from)),
                 Action::Dial { pool, home } => chores.dial.push((pool, home)),
                 Action::CloseIdle { pool, home } => chores.close_idle.push((pool, home)),
             }

@@ -6,16 +6,21 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::Object;
 
-use super::books::Outcome;
+use super::books::{Books, Outcome, Refused};
 use super::greeting::Greeting;
 use super::pins::Pinned;
 use super::store::{Held, Store};
-use super::upstream::Upstream;
+use super::upstream::{MAINTENANCE, Upstream};
 use super::{Lease, PoolMode, PoolParams, Waiting};
-use crate::guard::{Arrival, Home, Placement, PoolId, PoolLimits, PoolSnapshot, ShedReason};
+use crate::guard::{
+    Arrival, Caller, Home, KeyId, KeyTerms, Placement, PoolId, PoolLimits, PoolSnapshot, ShedReason,
+};
 use crate::lock::lock;
 use crate::obs::{DestroyReason, PoolMetrics, WaitOutcome};
 use crate::server::{DialError, Dialler, Server, farewell};
+
+/// The function that the proxy itself is, as fairness sees it.
+const OWN_KEY: &str = "pgcorral";
 
 /// The server connections of one (database, user).
 pub struct Pool {
@@ -32,6 +37,8 @@ pub struct Pool {
     /// Goes up when a client has changed tables: what was prepared before may be out of date.
     pub schema: AtomicU32,
     pub(super) id: PoolId,
+    /// The proxy's own: what it asks PostgreSQL for itself.
+    own_key: KeyId,
     pub(super) upstream: Arc<Upstream>,
     stores: Vec<Store>,
     dialler: Dialler,
@@ -52,7 +59,7 @@ pub enum Checkout {
     /// A place in the queue.
     Queued(Waiting),
     /// A refusal.
-    Shed(ShedReason),
+    Shed(Refused),
 }
 
 impl Pool {
@@ -68,7 +75,22 @@ impl Pool {
         let (greeting, clients, failure) = (Greeting::default(), AtomicUsize::new(0), Mutex::new(None));
         let pinned = Pinned::default();
         let schema = AtomicU32::new(0);
-        Self { params, metrics, greeting, clients, pinned, schema, id, upstream, stores, dialler, failure }
+        let enter = |books: &mut Books| books.gate.enter_key(id, OWN_KEY, KeyTerms::default());
+        let own_key = upstream.with_books(enter);
+        Self {
+            params,
+            metrics,
+            greeting,
+            clients,
+            pinned,
+            schema,
+            id,
+            own_key,
+            upstream,
+            stores,
+            dialler,
+            failure,
+        }
     }
 
     /// `database/user`, as in the DETAIL of a refusal.
@@ -77,18 +99,21 @@ impl Pool {
     }
 
     /// Asks for a server connection. Never waits: a queued client polls its [`Waiting`].
-    pub fn checkout(self: &Arc<Self>, now: Instant, home: Home) -> Checkout {
+    pub fn checkout(self: &Arc<Self>, now: Instant, caller: &Caller) -> Checkout {
         loop {
             let (arrival, held) = self.upstream.with_books(|books| {
-                match books.gate.arrive(now, self.id, home, &mut books.actions) {
+                match books.gate.arrive(now, self.id, caller, &mut books.actions) {
                     Arrival::Granted { from } => (None, self.store(from).take().map(|held| (held, from))),
                     Arrival::Queued(ticket) => (Some(Ok((ticket, books.queued(ticket)))), None),
-                    Arrival::Shed(reason) => (Some(Err(reason)), None),
+                    Arrival::Shed(reason, retry_after) => {
+                        let refused = Refused { reason, waited: Duration::ZERO, retry_after };
+                        (Some(Err(refused)), None)
+                    }
                 }
             });
             match (arrival, held) {
                 (_, Some((held, from))) => {
-                    let lease = Lease::new(held, self, from, now);
+                    let lease = Lease::new(held, self, from, (caller.key, now));
                     if lease.is_alive() && !lease.is_expired(now) {
                         self.metrics.waited(WaitOutcome::Granted, Duration::ZERO);
                         return Checkout::Granted(lease);
@@ -97,11 +122,11 @@ impl Pool {
                 }
                 (Some(Ok((ticket, cell))), _) => {
                     self.upstream.wake_ticker();
-                    return Checkout::Queued(Waiting::new(self, ticket, cell, now));
+                    return Checkout::Queued(Waiting::new(self, ticket, cell, (caller.key, now)));
                 }
-                (Some(Err(reason)), _) => {
+                (Some(Err(refused)), _) => {
                     self.metrics.waited(WaitOutcome::Shed, Duration::ZERO);
-                    return Checkout::Shed(reason);
+                    return Checkout::Shed(refused);
                 }
                 // The books and the store disagree, which nothing does; the place must not be lost all the same.
                 (None, None) => {
@@ -110,12 +135,35 @@ impl Pool {
                         "the store is empty where the gate saw an idle server"
                     );
                     self.upstream.with_books(|books| {
-                        books.gate.discard(now, self.id, &mut books.actions);
+                        let charge = (caller.key, Duration::ZERO);
+                        books.gate.discard(now, self.id, charge, &mut books.actions);
                         books.gate.closed(now, self.id, &mut books.actions);
                     });
                 }
             }
         }
+    }
+
+    /// The proxy itself as a caller.
+    pub fn own_caller(&self, home: Home) -> Caller {
+        Caller { home, key: self.own_key, lot: 0, patience: None }
+    }
+
+    /// The key of a client of this function, until [`Pool::leave_function`].
+    pub fn enter_function(&self, name: &str) -> KeyId {
+        let terms = self.params.shares.get(name).copied().unwrap_or_default();
+        self.upstream.with_books(|books| books.gate.enter_key(self.id, name, terms))
+    }
+
+    /// A client that goes by this function's name no more.
+    pub fn leave_function(&self, key: KeyId) {
+        self.upstream.with_books(|books| books.gate.leave_key(self.id, key));
+    }
+
+    /// When it is worth asking again for one who was refused for this reason; to be bounded and jittered.
+    pub fn retry_after(&self, reason: ShedReason) -> Duration {
+        let now = Instant::now();
+        self.upstream.with_books(|books| books.gate.retry_after(now, self.id, self.own_key, reason))
     }
 
     /// Makes sure that a server connection is there or on its way: a login wants to know the server's parameters.
@@ -129,8 +177,7 @@ impl Pool {
         for store in &self.stores {
             store.resize(size);
         }
-        let PoolParams { min_idle, max_waiting, max_wait, .. } = self.params;
-        let limits = PoolLimits { size, min_idle: min_idle.min(size), max_waiting, max_wait };
+        let limits = PoolLimits { size, min_idle: self.params.min_idle.min(size), ..self.params.limits() };
         self.upstream.with_books(|books| {
             books.gate.resize_pool(Instant::now(), self.id, limits, &mut books.actions);
         });
@@ -178,8 +225,10 @@ impl Pool {
         }
     }
 
-    /// Closes idle connections that are dead, too old or idle for too long.
+    /// Closes idle connections that are dead, too old or idle for too long; and those that are soon too old, once they have
+    /// successors.
     pub(super) fn look_over_idle(self: &Arc<Self>, now: Instant) {
+        let mut replaced = self.renew(now);
         let PoolParams { server_idle_timeout, min_idle, .. } = self.params;
         for (index, store) in self.stores.iter().enumerate() {
             let home = Home(index as u16);
@@ -191,7 +240,9 @@ impl Pool {
                     let idle = now.saturating_duration_since(server.idle_since);
                     let tired = !server_idle_timeout.is_zero() && idle >= server_idle_timeout && spare > 0;
                     spare -= usize::from(tired);
-                    server.is_alive() && !server.is_expired(now) && !tired
+                    let over = replaced > 0 && self.is_due(server, now);
+                    replaced -= usize::from(over);
+                    server.is_alive() && !server.is_expired(now) && !tired && !over
                 });
                 for _ in &closing {
                     books.gate.take_idle(now, self.id, home, &mut books.actions);
@@ -199,13 +250,30 @@ impl Pool {
             });
             for server in closing {
                 let reason = match () {
-                    () if server.is_expired(now) => DestroyReason::Lifetime,
+                    () if self.is_due(&server, now) => DestroyReason::Lifetime,
                     () if server.is_alive() => DestroyReason::Idle,
                     () => DestroyReason::ServerClosed,
                 };
                 self.close(server, home, reason);
             }
         }
+    }
+
+    /// How many of the idle connections that are soon too old have successors already; the others' are dialled.
+    fn renew(&self, now: Instant) -> usize {
+        self.upstream.with_books(|books| {
+            let due = |store: &Store| store.count(|server| self.is_due(server, now));
+            let due = self.stores.iter().map(due).sum();
+            books.gate.renew(now, self.id, due, &mut books.actions)
+        })
+    }
+
+    /// Its successor is to be dialled: it reaches its end within a twentieth of `server_lifetime`, but no sooner than two
+    /// looks before it.
+    fn is_due(&self, server: &Server, now: Instant) -> bool {
+        let lifetime = self.params.server_lifetime;
+        let margin = (lifetime / 20).max(2 * MAINTENANCE).min(lifetime / 2);
+        server.expires.is_some_and(|expires| expires <= now + margin)
     }
 
     /// Closes a connection that the gate counts as closing, and tells it when the server is gone for good.
@@ -219,10 +287,16 @@ impl Pool {
     }
 
     /// A connection that is free goes to the next client, or into its store.
-    pub(super) fn give_back(self: &Arc<Self>, held: Held, home: Home, now: Instant) {
+    pub(super) fn give_back(
+        self: &Arc<Self>,
+        held: Held,
+        home: Home,
+        charge: (KeyId, Duration),
+        now: Instant,
+    ) {
         let mut held = Some(held);
         let waker = self.upstream.with_books(|books| {
-            let placement = books.gate.returned(now, self.id, home, &mut books.actions);
+            let placement = books.gate.returned(now, self.id, home, charge, &mut books.actions);
             match (placement, held.take()) {
                 (Placement::Hand(ticket), Some(server)) => books.end(ticket, Outcome::Granted(server, home)),
                 // Back into the store, under the lock: the gate calls it idle from now on.
@@ -245,8 +319,16 @@ impl Pool {
     }
 
     /// A connection that nobody may use any more.
-    pub(super) fn discard(self: &Arc<Self>, held: Held, home: Home, reason: DestroyReason) {
-        self.upstream.with_books(|books| books.gate.discard(Instant::now(), self.id, &mut books.actions));
+    pub(super) fn discard(
+        self: &Arc<Self>,
+        held: Held,
+        home: Home,
+        charge: (KeyId, Duration),
+        reason: DestroyReason,
+    ) {
+        self.upstream.with_books(|books| {
+            books.gate.discard(Instant::now(), self.id, charge, &mut books.actions);
+        });
         self.close(Object::take(held), home, reason);
     }
 }

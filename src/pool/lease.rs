@@ -2,11 +2,11 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Pool;
 use super::store::Held;
-use crate::guard::Home;
+use crate::guard::{Home, KeyId};
 use crate::obs::DestroyReason;
 use crate::server::Server;
 
@@ -16,12 +16,18 @@ pub struct Lease {
     held: Option<Held>,
     pool: Arc<Pool>,
     home: Home,
+    /// The function that it is charged to.
+    key: KeyId,
     since: Instant,
 }
 
 impl Lease {
-    pub(super) fn new(held: Held, pool: &Arc<Pool>, home: Home, since: Instant) -> Self {
-        Self { held: Some(held), pool: Arc::clone(pool), home, since }
+    pub(super) fn new(held: Held, pool: &Arc<Pool>, home: Home, (key, since): (KeyId, Instant)) -> Self {
+        Self { held: Some(held), pool: Arc::clone(pool), home, key, since }
+    }
+
+    fn charge(&self, now: Instant) -> (KeyId, Duration) {
+        (self.key, now.saturating_duration_since(self.since))
     }
 
     /// Whose it is.
@@ -40,25 +46,28 @@ impl Lease {
         let Some(mut held) = self.held.take() else { return };
         self.pool.metrics.held(now.saturating_duration_since(self.since));
         held.idle_since = now;
-        let (pool, home) = (Arc::clone(&self.pool), self.home);
+        let (pool, home, key, since) = (Arc::clone(&self.pool), self.home, self.key, self.since);
+        let charge = self.charge(now);
         if !held.is_free() {
-            pool.discard(held, home, DestroyReason::OutOfStep);
+            pool.discard(held, home, charge, DestroyReason::OutOfStep);
         } else if held.is_expired(now) {
-            pool.discard(held, home, DestroyReason::Lifetime);
+            pool.discard(held, home, charge, DestroyReason::Lifetime);
         } else if held.cancel.is_under_way() {
             let upstream = Arc::clone(&pool.upstream);
             upstream.spawn(home, async move {
                 held.cancel.over().await;
+                let now = Instant::now();
+                let charge = (key, now.saturating_duration_since(since));
                 if held.cancel.is_tainted() {
-                    pool.discard(held, home, DestroyReason::Cancel);
+                    pool.discard(held, home, charge, DestroyReason::Cancel);
                 } else {
-                    pool.give_back(held, home, Instant::now());
+                    pool.give_back(held, home, charge, now);
                 }
             });
         } else if held.cancel.is_tainted() {
-            pool.discard(held, home, DestroyReason::Cancel);
+            pool.discard(held, home, charge, DestroyReason::Cancel);
         } else {
-            pool.give_back(held, home, now);
+            pool.give_back(held, home, charge, now);
         }
     }
 
@@ -71,7 +80,7 @@ impl Lease {
     /// Closes the connection; its place is free once PostgreSQL has closed its side.
     pub fn close(mut self, reason: DestroyReason) {
         if let Some(held) = self.held.take() {
-            self.pool.discard(held, self.home, reason);
+            self.pool.discard(held, self.home, self.charge(Instant::now()), reason);
         }
     }
 
@@ -105,7 +114,8 @@ impl DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.pool.discard(held, self.home, DestroyReason::ClientLeft);
+            let charge = self.charge(Instant::now());
+            self.pool.discard(held, self.home, charge, DestroyReason::ClientLeft);
         }
     }
 }

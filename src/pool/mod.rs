@@ -15,11 +15,11 @@ mod lease;
 mod params;
 mod pins;
 mod registry;
-mod retry;
 mod store;
 mod upstream;
 mod waiting;
 
+pub use books::Refused;
 pub use checkout::{Checkout, Pool};
 pub use greeting::{Greeting, Terms};
 pub use lease::Lease;

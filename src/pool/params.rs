@@ -1,7 +1,10 @@
 //! What the configuration says about one pool: the server connections of one (database, user).
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::guard::{Admission, KeyTerms, PoolLimits};
 use crate::proto::pin::PinPolicies;
 use crate::server::Credentials;
 
@@ -42,12 +45,20 @@ pub struct PoolParams {
     pub mode: PoolMode,
     /// Most server connections of this pool. PgBouncer's `pool_size`.
     pub size: usize,
+    /// It may use the upstream's reserved connections.
+    pub reserved: bool,
     /// Server connections kept open even without clients. PgBouncer's `min_pool_size`.
     pub min_idle: usize,
     /// Most clients in the queue; a memory guard.
     pub max_waiting: usize,
     /// Longest wait for a server connection. PgBouncer's `query_wait_timeout`.
     pub max_wait: Duration,
+    /// Longest wait while the queue gets shorter so fast that everybody in it is served within this time.
+    pub burst_wait: Duration,
+    /// Whether waiters are refused early when the queue shows that waiting is of no use.
+    pub admission: Admission,
+    /// What single functions may have of the pool, by their names. All others have the default.
+    pub shares: Arc<HashMap<Box<str>, KeyTerms>>,
     /// A server connection this old is replaced when it is next idle; up to a tenth earlier, so that they do not all go
     /// at once. PgBouncer's `server_lifetime`. Zero: never.
     pub server_lifetime: Duration,
@@ -57,6 +68,21 @@ pub struct PoolParams {
     pub max_clients: Option<usize>,
     /// What its clients' sessions may do, and for how long.
     pub session: SessionParams,
+}
+
+impl PoolParams {
+    /// What the gate is told.
+    pub fn limits(&self) -> PoolLimits {
+        PoolLimits {
+            size: self.size,
+            min_idle: self.min_idle,
+            max_waiting: self.max_waiting,
+            max_wait: self.max_wait,
+            burst_wait: self.burst_wait,
+            admission: self.admission,
+            active_limit: None,
+        }
+    }
 }
 
 /// What the sessions of a pool's clients may do, and for how long. A timeout of zero: none.

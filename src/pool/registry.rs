@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use tokio::runtime::Handle;
 
 use super::{Pool, PoolParams, Upstream};
-use crate::guard::{Home, PoolLimits};
+use crate::guard::Home;
 use crate::net::tls::TlsSetupError;
 use crate::obs::Metrics;
 use crate::server::{Connector, Dialler, UpstreamParams};
@@ -55,15 +55,10 @@ impl Pools {
             let group = upstream.add_group(max_connections);
             let mut by_user = HashMap::new();
             for params in pools {
-                let id = upstream.add_pool(
-                    group,
-                    PoolLimits {
-                        size: params.size,
-                        min_idle: params.min_idle,
-                        max_waiting: params.max_waiting,
-                        max_wait: params.max_wait,
-                    },
-                );
+                let id = upstream.add_pool(group, params.limits());
+                if params.reserved {
+                    upstream.let_use_reserve(id);
+                }
                 let metrics = metrics.pool(&params.database, &params.user);
                 let dialler = Dialler::new(
                     &upstream.params,

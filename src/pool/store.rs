@@ -86,6 +86,16 @@ impl Store {
         self.0.retain(|server, _| keep(server)).removed
     }
 
+    /// How many idle connections this holds for.
+    pub(super) fn count(&self, mut holds: impl FnMut(&Server) -> bool) -> usize {
+        let mut count = 0;
+        self.0.retain(|server, _| {
+            count += usize::from(holds(server));
+            true
+        });
+        count
+    }
+
     /// Changes how many connections there may be.
     pub(super) fn resize(&self, size: usize) {
         self.0.resize(size);

@@ -1,6 +1,8 @@
 //! One PostgreSQL server: its gate, its pools, and the tasks that keep its connections.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use deadpool::managed::Object;
@@ -11,16 +13,18 @@ use super::Pool;
 use super::books::{Books, Chores, Outcome};
 use crate::guard::{
     DialCause, FAIL_FAST_AFTER, Gate, GateParams, GroupId, Home, LOCALITY_SLACK, Placement, PoolId,
-    PoolLimits, RECLAIM_AFTER,
+    PoolLimits, RECLAIM_AFTER, Ticket, UpstreamSnapshot,
 };
 use crate::lock::lock;
+use crate::net::UpstreamAddress;
 use crate::obs::{DestroyReason, DialResult};
 use crate::server::{Connector, DialError, Server, UpstreamParams};
 
 /// How often idle connections are looked over.
-const MAINTENANCE: Duration = Duration::from_secs(1);
-/// Pause after the first failed dial; it doubles from there.
-const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(50);
+pub(super) const MAINTENANCE: Duration = Duration::from_secs(1);
+/// Pause after the first failed dial; it doubles from there. An outage then costs at most ten dials in its first second,
+/// and five in any later one.
+const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// A database that is back is noticed this late at most.
 const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(400);
 /// Longest time without a tick while somebody waits, whatever the gate says: a new waiter may have an earlier deadline.
@@ -49,7 +53,10 @@ impl Upstream {
     pub(super) fn new(params: UpstreamParams, connector: Connector, homes: Vec<Handle>, seed: u64) -> Self {
         let gate = Gate::new(GateParams {
             max_connections: params.max_connections,
+            reserved_connections: params.reserved_connections,
             max_dials: params.max_dials,
+            dial_rate: params.dial_rate,
+            dial_burst: params.dial_burst,
             dial_backoff_min: DIAL_BACKOFF_MIN,
             dial_backoff_max: DIAL_BACKOFF_MAX,
             fail_fast_after: FAIL_FAST_AFTER,
@@ -76,6 +83,20 @@ impl Upstream {
         lock(&self.books).gate.add_pool(group, limits)
     }
 
+    pub(super) fn let_use_reserve(&self, pool: PoolId) {
+        lock(&self.books).gate.let_use_reserve(pool);
+    }
+
+    /// How the server stands.
+    pub fn snapshot(&self) -> UpstreamSnapshot {
+        lock(&self.books).gate.snapshot_upstream(Instant::now())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &UpstreamAddress {
+        &self.params.address
+    }
+
     /// Ties the pools to the upstream, once all are added, in the order of their ids.
     pub(super) fn set_pools(&self, pools: Vec<Weak<Pool>>) {
         let _ = self.pools.set(pools);
@@ -97,7 +118,11 @@ impl Upstream {
         if let Some(chores) = books.chores() {
             // Under the lock, so that a store always holds what the books call idle.
             let closing = self.take_out(&chores.close_idle);
+            let granted = self.grant(&mut books, &chores.grant);
             drop(books);
+            for waker in granted {
+                waker.wake();
+            }
             for (pool, home, server) in closing {
                 pool.close(server, home, DestroyReason::Evicted);
             }
@@ -138,6 +163,15 @@ impl Upstream {
         }
     }
 
+    /// The gate has given these idle connections to clients that wait.
+    fn grant(&self, books: &mut Books, granted: &[(Ticket, PoolId, Home)]) -> Vec<Waker> {
+        let grant = |(ticket, id, home): &(Ticket, PoolId, Home)| {
+            let held = self.pool(*id)?.store(*home).take()?;
+            books.end(*ticket, Outcome::Granted(held, *home))
+        };
+        granted.iter().filter_map(grant).collect()
+    }
+
     /// The gate has moved these from idle to closing.
     fn take_out(&self, idle: &[(PoolId, Home)]) -> Vec<(Arc<Pool>, Home, Box<Server>)> {
         let take = |(id, home): &(PoolId, Home)| {
@@ -173,11 +207,12 @@ async fn dial(pool: Arc<Pool>, home: Home) {
 fn dial_result(result: &Result<Box<Server>, DialError>) -> DialResult {
     match result {
         Ok(_) => DialResult::Ok,
-        Err(error) if error.is_out_of_files() => DialResult::NoFiles,
         Err(error) => match error.cause() {
             DialCause::Unreachable => DialResult::Unreachable,
             DialCause::Refused => DialResult::Refused,
             DialCause::TooManyConnections => DialResult::TooManyConnections,
+            DialCause::ConnectionLimit => DialResult::ConnectionLimit,
+            DialCause::NoFiles => DialResult::NoFiles,
         },
     }
 }
@@ -223,14 +258,43 @@ async fn tick(upstream: Weak<Upstream>) {
     }
 }
 
-/// Closes idle connections that are dead, too old or idle for too long.
+/// Closes idle connections that are dead, too old or idle for too long; and says what has become of budgets.
 async fn maintain(upstream: Weak<Upstream>) {
+    let mut told = HashMap::new();
     loop {
         tokio::time::sleep(MAINTENANCE).await;
         let Some(this) = upstream.upgrade() else { return };
+        let UpstreamSnapshot { budget, max_connections, .. } = this.snapshot();
+        tell_budget(&mut told, None, &this.params.address, budget, max_connections);
         for pool in this.pools.get().into_iter().flatten().filter_map(Weak::upgrade) {
+            let now = pool.snapshot();
+            tell_budget(&mut told, Some(pool.id), &pool.name(), now.budget, now.size);
             pool.look_over_idle(Instant::now());
         }
         this.wake_ticker();
+    }
+}
+
+/// Logs a budget that has changed since it was last looked at. Every second at most, so that what dials under way together
+/// were refused is one line.
+fn tell_budget(
+    told: &mut HashMap<Option<PoolId>, usize>,
+    of: Option<PoolId>,
+    name: &dyn std::fmt::Display,
+    budget: usize,
+    configured: usize,
+) {
+    let before = told.insert(of, budget).unwrap_or(configured);
+    match () {
+        () if budget == before => {}
+        () if budget >= configured => {
+            tracing::warn!(of = %name, budget, "PostgreSQL has room for all connections again")
+        }
+        () if budget > before => {
+            tracing::warn!(of = %name, budget, configured, "one connection more is tried")
+        }
+        () => {
+            tracing::warn!(of = %name, budget, configured, "PostgreSQL has no room for more connections (53300)");
+        }
     }
 }

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::books::Outcome;
+use super::books::{Outcome, Refused};
 use super::{Lease, Pool};
-use crate::guard::{ShedReason, Ticket};
+use crate::guard::{KeyId, Ticket};
 use crate::obs::WaitOutcome;
 
 /// How a wait ended.
 pub enum WaitEnd {
     /// With a server connection.
     Granted(Lease),
-    /// With a refusal, after this long.
-    Shed(ShedReason, Duration),
+    /// With a refusal.
+    Shed(Refused),
     /// With a CancelRequest.
     Cancelled,
 }
@@ -24,13 +24,14 @@ pub struct Waiting {
     pool: Arc<Pool>,
     ticket: Ticket,
     cell: usize,
+    key: KeyId,
     since: Instant,
     over: bool,
 }
 
 impl Waiting {
-    pub(super) fn new(pool: &Arc<Pool>, ticket: Ticket, cell: usize, since: Instant) -> Self {
-        Self { pool: Arc::clone(pool), ticket, cell, since, over: false }
+    pub(super) fn new(pool: &Arc<Pool>, ticket: Ticket, cell: usize, (key, since): (KeyId, Instant)) -> Self {
+        Self { pool: Arc::clone(pool), ticket, cell, key, since, over: false }
     }
 
     /// Whether the wait is over; if not, the task is woken when it is.
@@ -43,11 +44,11 @@ impl Waiting {
         Poll::Ready(match outcome {
             Outcome::Granted(held, home) => {
                 self.pool.metrics.waited(WaitOutcome::Granted, waited);
-                WaitEnd::Granted(Lease::new(held, &self.pool, home, now))
+                WaitEnd::Granted(Lease::new(held, &self.pool, home, (self.key, now)))
             }
-            Outcome::Shed(reason, waited) => {
-                self.pool.metrics.waited(WaitOutcome::Shed, waited);
-                WaitEnd::Shed(reason, waited)
+            Outcome::Shed(refused) => {
+                self.pool.metrics.waited(WaitOutcome::Shed, refused.waited);
+                WaitEnd::Shed(refused)
             }
             Outcome::Cancelled => {
                 self.pool.metrics.waited(WaitOutcome::Cancelled, waited);
@@ -75,7 +76,8 @@ impl Drop for Waiting {
         let now = Instant::now();
         let left = self.pool.upstream.with_books(|books| books.leave(now, self.ticket, self.cell));
         if let Some(Outcome::Granted(held, home)) = left {
-            self.pool.give_back(held, home, now);
+            // It was the client's from the moment it was handed over, but for no time.
+            self.pool.give_back(held, home, (self.key, Duration::ZERO), now);
         }
         self.pool.metrics.waited(WaitOutcome::Abandoned, now.saturating_duration_since(self.since));
     }

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod function;
 pub mod ledger;
 pub mod messages;
 pub mod parameters;

@@ -54,8 +54,8 @@ pub enum DialError {
     Unreachable(io::Error),
     /// It did not answer within `server_connect_timeout`.
     Timeout,
-    /// PostgreSQL answered with this error (SQLSTATE and message).
-    Refused(String, String),
+    /// PostgreSQL answered with an error.
+    Refused(Refusal),
     /// The login failed on our side.
     Login(Failure),
     /// It does not speak PostgreSQL's protocol.
@@ -64,25 +64,43 @@ pub enum DialError {
     Unexpected(u8),
 }
 
+/// What PostgreSQL says when it lets nobody in (ErrorResponse).
+#[derive(Debug)]
+pub struct Refusal {
+    /// Field C.
+    pub sqlstate: String,
+    /// Field M. In the language of the server's `lc_messages`.
+    pub message: String,
+    /// Field R: which function of PostgreSQL's says so. The same in every language.
+    pub routine: String,
+}
+
+impl Refusal {
+    /// 53300 has four texts. Two are about a CONNECTION LIMIT, and come from the functions that know the role and the database
+    /// (`miscinit.c`, `postinit.c`); "sorry, too many clients already" and "remaining connection slots are reserved" are
+    /// about the server, and so is everything unknown: poolers say 53300, too.
+    fn cause(&self) -> DialCause {
+        match (self.sqlstate.as_str(), self.routine.as_str()) {
+            ("53300", "InitializeSessionUserId" | "CheckMyDatabase") => DialCause::ConnectionLimit,
+            ("53300", _) => DialCause::TooManyConnections,
+            // cannot_connect_now, admin_shutdown, crash_shutdown: it will be back.
+            (state, _) if state.starts_with("57P") => DialCause::Unreachable,
+            _ => DialCause::Refused,
+        }
+    }
+}
+
 impl DialError {
     /// Whose failure it is, to the gate.
     pub fn cause(&self) -> DialCause {
         match self {
-            // Our own shortage says nothing about the server; like a full server it asks for patience.
-            Self::Unreachable(error) if is_out_of_files(error) => DialCause::TooManyConnections,
+            Self::Unreachable(error) if is_out_of_files(error) => DialCause::NoFiles,
             Self::Unreachable(_) | Self::Timeout | Self::Protocol(_) | Self::Unexpected(_) => {
                 DialCause::Unreachable
             }
-            Self::Refused(state, _) if state == "53300" => DialCause::TooManyConnections,
-            // cannot_connect_now, admin_shutdown, crash_shutdown: it will be back.
-            Self::Refused(state, _) if state.starts_with("57P") => DialCause::Unreachable,
-            Self::Refused(..) | Self::Login(_) => DialCause::Refused,
+            Self::Refused(refusal) => refusal.cause(),
+            Self::Login(_) => DialCause::Refused,
         }
-    }
-
-    /// This process has no file descriptor left; says nothing about the server.
-    pub fn is_out_of_files(&self) -> bool {
-        matches!(self, Self::Unreachable(error) if is_out_of_files(error))
     }
 }
 
@@ -97,7 +115,9 @@ impl fmt::Display for DialError {
         match self {
             Self::Unreachable(error) => write!(f, "server cannot be reached: {error}"),
             Self::Timeout => f.write_str("server did not answer in time"),
-            Self::Refused(state, message) => write!(f, "server refused the login: {message} ({state})"),
+            Self::Refused(Refusal { sqlstate, message, .. }) => {
+                write!(f, "server refused the login: {message} ({sqlstate})")
+            }
             Self::Login(failure) => write!(f, "login to the server failed: {failure}"),
             Self::Protocol(violation) => write!(f, "server does not speak the protocol: {violation}"),
             Self::Unexpected(kind) => {
@@ -284,7 +304,7 @@ impl Greeting {
 
 fn refused(body: &[u8]) -> DialError {
     let text = |code| String::from_utf8_lossy(field(body, code).unwrap_or_default()).into_owned();
-    DialError::Refused(text(b'C'), text(b'M'))
+    DialError::Refused(Refusal { sqlstate: text(b'C'), message: text(b'M'), routine: text(b'R') })
 }
 
 /// A connection that is logging in.
@@ -333,5 +353,42 @@ impl Login {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cause(fields: &str) -> DialCause {
+        refused(fields.replace('|', "\0").as_bytes()).cause()
+    }
+
+    /// As PostgreSQL 15 sends them; what is about a CONNECTION LIMIT is known by its routine, in whatever language.
+    #[test]
+    fn whose_limit_it_is() {
+        let limits = [
+            ("too many connections for role \"lim\"", "miscinit.c|L842|RInitializeSessionUserId"),
+            ("zu viele Verbindungen von Rolle »lim«", "miscinit.c|L842|RInitializeSessionUserId"),
+            ("too many connections for database \"dlim\"", "postinit.c|L384|RCheckMyDatabase"),
+        ];
+        for (message, routine) in limits {
+            let fields = format!("SFATAL|VFATAL|C53300|M{message}|F{routine}||");
+            assert_eq!(cause(&fields), DialCause::ConnectionLimit, "{message}");
+        }
+        let full = [
+            ("sorry, too many clients already", "|Fproc.c|L357|RInitProcess"),
+            ("remaining connection slots are reserved", "|Fpostinit.c|L886|RInitPostgres"),
+            ("no more connections allowed (max_client_conn)", ""),
+        ];
+        for (message, routine) in full {
+            let fields = format!("SFATAL|VFATAL|C53300|M{message}{routine}||");
+            assert_eq!(cause(&fields), DialCause::TooManyConnections, "{message}");
+        }
+        assert_eq!(cause("SFATAL|C28P01|Mno|Fauth.c|L1|Rauth_failed||"), DialCause::Refused);
+        assert_eq!(
+            cause("SFATAL|C57P03|Mstarting|Fpostmaster.c|L1|RProcessStartupPacket||"),
+            DialCause::Unreachable
+        );
     }
 }

@@ -14,8 +14,14 @@ pub struct UpstreamParams {
     pub tls: ServerTls,
     /// Most server connections over all pools of this upstream.
     pub max_connections: usize,
+    /// Those of them that only pools of reserved users may use.
+    pub reserved_connections: usize,
     /// Most dials (connect and login) under way at once.
     pub max_dials: usize,
+    /// Most dials in a second, beyond `dial_burst`.
+    pub dial_rate: u32,
+    /// Dials that may start without regard to the rate after a time without any.
+    pub dial_burst: u32,
     /// Longest time for connect, TLS and login together.
     pub connect_timeout: Duration,
     /// Longest time to wait for a cancel request to be taken.

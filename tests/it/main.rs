@@ -14,6 +14,7 @@ mod check;
 mod conformance;
 mod contract;
 mod cuts;
+mod dialling;
 mod drivers;
 mod faults;
 mod harness;
@@ -55,6 +56,7 @@ fn main() -> std::process::ExitCode {
         queue::trials,
         cancels::trials,
         storm::trials,
+        dialling::trials,
         faults::trials,
         limits::trials,
         modes::trials,

@@ -3,7 +3,7 @@
 use super::shell::{End, Shell};
 use super::{limits, ms, params};
 use crate::guard::{
-    Arrival, DialCause, GateParams, Home, Placement, PoolId, PoolLimits, ShedReason, UpstreamState,
+    Arrival, Breaker, DialCause, GateParams, Home, Placement, PoolId, PoolLimits, ShedReason,
 };
 
 /// Fails every dial until this much time has passed.
@@ -17,8 +17,8 @@ fn outage(shell: &mut Shell, cause: DialCause, time: u64) {
     }
 }
 
-fn state(shell: &Shell) -> UpstreamState {
-    shell.gate.snapshot_upstream(shell.now).state
+fn breaker(shell: &Shell) -> Breaker {
+    shell.gate.snapshot_upstream(shell.now).breaker
 }
 
 #[test]
@@ -50,10 +50,15 @@ fn after_three_seconds_without_a_server_arrivals_are_shed_at_once() {
     shell.queue(pool);
     outage(&mut shell, DialCause::Unreachable, 2990);
     assert!(matches!(shell.arrive(pool), Arrival::Queued(_)));
-    assert_eq!(state(&shell), UpstreamState::Failing);
+    assert_eq!(breaker(&shell), Breaker::Closed);
     outage(&mut shell, DialCause::Unreachable, 20);
-    assert_eq!(shell.arrive(pool), Arrival::Shed(ShedReason::ServerDown));
-    assert!(matches!(state(&shell), UpstreamState::Down { .. }));
+    assert!(matches!(shell.arrive(pool), Arrival::Shed(ShedReason::ServerDown, _)));
+    assert_eq!(breaker(&shell), Breaker::Open);
+    shell.pass(ms(400));
+    assert_eq!((breaker(&shell), shell.dialling.len()), (Breaker::HalfOpen, 1));
+    assert!(matches!(shell.arrive(pool), Arrival::Shed(ShedReason::ServerDown, _)), "the probe is under way");
+    shell.fail(pool, DialCause::Unreachable);
+    assert_eq!(breaker(&shell), Breaker::Open);
 }
 
 #[test]
@@ -64,7 +69,7 @@ fn the_servers_return_is_noticed_without_anybody_waiting() {
     assert_eq!(shell.waiting.len(), 0);
     shell.pass(ms(400));
     assert_eq!(shell.connect(pool), Placement::Store);
-    assert_eq!(state(&shell), UpstreamState::Up);
+    assert_eq!(breaker(&shell), Breaker::Closed);
     assert!(matches!(shell.arrive(pool), Arrival::Granted { .. }));
     shell.pass(ms(10_000));
     assert_eq!(shell.dialling.len(), 0, "and then nothing more is probed");
@@ -95,7 +100,7 @@ fn servers_that_are_busy_or_slow_to_dial_are_not_down() {
     outage(&mut shell, DialCause::Unreachable, 5000);
     assert_eq!(shell.end_of(waiter), Some(End::Shed(ShedReason::QueueTimeout)), "one server is alive");
     shell.queue(pool);
-    assert_eq!(state(&shell), UpstreamState::Failing);
+    assert_eq!(breaker(&shell), Breaker::Closed);
 }
 
 #[test]
@@ -118,7 +123,8 @@ fn too_many_connections_backs_off_and_is_not_down() {
     shell.queue(pool);
     outage(&mut shell, DialCause::TooManyConnections, 20_000);
     assert!(shell.dials < 120, "{} dials in 20 s", shell.dials);
-    assert_eq!(state(&shell), UpstreamState::Up);
+    assert!(shell.dials > 40, "with nothing at all it goes on asking: {} dials in 20 s", shell.dials);
+    assert_eq!(breaker(&shell), Breaker::Closed);
     assert!(matches!(shell.arrive(pool), Arrival::Queued(_)));
     outage(&mut shell, DialCause::TooManyConnections, 40_000);
     assert_eq!(shell.end_of(waiter), Some(End::Shed(ShedReason::QueueTimeout)));
@@ -140,7 +146,7 @@ fn a_wrong_password_is_one_pools_matter() {
     assert_eq!(shell.end_of(waiter), Some(End::Shed(ShedReason::ServerRefused)));
     shell.queue(right);
     assert_eq!(shell.dialling, [(right, Home(0))], "no back-off for the other pool");
-    assert_eq!(state(&shell), UpstreamState::Up);
+    assert_eq!(breaker(&shell), Breaker::Closed);
     let _ = shell.connect(right);
     assert!(shell.gate.snapshot(shell.now, wrong).dial_failures > 0, "nor does its success excuse this one");
 }
@@ -153,26 +159,29 @@ fn a_refused_pool_sheds_at_once_and_probes_only_on_demand() {
     while let Some((of, _)) = shell.dialling.first().copied() {
         shell.fail(of, DialCause::Refused);
     }
-    assert_eq!(shell.arrive(pool), Arrival::Shed(ShedReason::ServerRefused));
+    assert!(matches!(shell.arrive(pool), Arrival::Shed(ShedReason::ServerRefused, _)));
     shell.abandon(first);
     let dials = shell.dials;
     shell.pass(ms(10_000));
     assert_eq!(shell.dials, dials, "nobody asks, so nobody is refused");
     let probing = shell.queue(pool);
-    assert_eq!(shell.arrive(pool), Arrival::Shed(ShedReason::ServerRefused), "while the probe is under way");
+    assert!(
+        matches!(shell.arrive(pool), Arrival::Shed(ShedReason::ServerRefused, _)),
+        "while the probe is under way"
+    );
     assert_eq!(shell.connect(pool), Placement::Hand(probing));
     assert!(matches!(shell.arrive(pool), Arrival::Queued(_)));
 }
 
 #[test]
 fn an_answer_of_any_kind_ends_the_outage() {
-    for cause in [DialCause::Refused, DialCause::TooManyConnections] {
+    for cause in [DialCause::Refused, DialCause::ConnectionLimit] {
         let (mut shell, first, second) = two_pools(params());
         shell.queue(first);
         outage(&mut shell, DialCause::Unreachable, 4000);
         shell.dialling.is_empty().then(|| shell.pass(ms(400)));
         shell.fail(first, cause);
-        assert_eq!(state(&shell), UpstreamState::Up);
+        assert_eq!(breaker(&shell), Breaker::Closed);
         assert!(matches!(shell.arrive(second), Arrival::Queued(_)));
         assert_eq!(shell.counts(second), [0, 0, 1, 0]);
     }
@@ -216,11 +225,11 @@ fn with_no_probe_under_way_an_arrival_is_the_reason_for_one() {
     while let Some((pool, _)) = shell.dialling.first().copied() {
         shell.fail(pool, DialCause::Unreachable);
     }
-    assert_eq!(shell.arrive(other), Arrival::Shed(ShedReason::ServerDown));
+    assert!(matches!(shell.arrive(other), Arrival::Shed(ShedReason::ServerDown, _)));
     shell.pass(ms(400));
     assert!(matches!(shell.arrive(other), Arrival::Queued(_)));
     assert_eq!(shell.counts(other), [0, 0, 1, 0]);
-    assert_eq!(shell.arrive(other), Arrival::Shed(ShedReason::ServerDown), "while it is under way");
+    assert!(matches!(shell.arrive(other), Arrival::Shed(ShedReason::ServerDown, _)), "while it is under way");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use proptest::prelude::*;
 
-use super::ms;
 use super::shell::{End, Shell};
+use super::{limits, ms};
 use crate::guard::{DialCause, GateParams, Home, PoolLimits};
 
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,7 @@ enum Event {
     Fail(usize, DialCause),
     Lose(usize),
     TakeIdle(usize),
+    Renew(usize, usize),
     Close(usize),
     Warm(usize, u16),
     Pass(u64),
@@ -32,7 +33,9 @@ fn event() -> impl Strategy<Value = Event> {
     let cause = prop_oneof![
         Just(DialCause::Unreachable),
         Just(DialCause::Refused),
-        Just(DialCause::TooManyConnections)
+        Just(DialCause::TooManyConnections),
+        Just(DialCause::ConnectionLimit),
+        Just(DialCause::NoFiles),
     ];
     prop_oneof![
         30 => (any.clone(), 0..3u16).prop_map(|(pool, home)| Event::Arrive(pool, home)),
@@ -42,6 +45,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (any.clone(), cause).prop_map(|(dial, cause)| Event::Fail(dial, cause)),
         3 => any.clone().prop_map(Event::Lose),
         3 => any.clone().prop_map(Event::TakeIdle),
+        3 => (any.clone(), 0..4usize).prop_map(|(pool, due)| Event::Renew(pool, due)),
         15 => any.clone().prop_map(Event::Close),
         2 => (any.clone(), 0..3u16).prop_map(|(pool, home)| Event::Warm(pool, home)),
         8 => (0..700u64).prop_map(Event::Pass),
@@ -61,18 +65,25 @@ struct Setting {
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
-    let params = (1..12usize, 1..5usize, 1..4usize, any::<u64>()).prop_map(
-        |(max_connections, max_dials, homes, seed)| GateParams {
-            max_connections,
-            max_dials,
-            homes,
-            seed,
-            ..super::params()
+    let rate = prop_oneof![Just((1000, 1000)), (1..100u32, 1..10u32)];
+    let connections = (1..12usize, prop_oneof![2 => Just(0), 1 => 1..4usize]);
+    let params = (connections, 1..5usize, rate, 1..4usize, any::<u64>()).prop_map(
+        |((max_connections, reserved_connections), max_dials, (dial_rate, dial_burst), homes, seed)| {
+            GateParams {
+                max_connections,
+                reserved_connections,
+                max_dials,
+                dial_rate,
+                dial_burst,
+                homes,
+                seed,
+                ..super::params()
+            }
         },
     );
     let pool = (0..2usize, 1..6usize, 0..3usize, 1..30usize, prop_oneof![Just(1500), Just(1_000_000_000)])
         .prop_map(|(group, size, min_idle, max_waiting, max_wait)| {
-            (group, PoolLimits { size, min_idle, max_waiting, max_wait: ms(max_wait) })
+            (group, PoolLimits { min_idle, max_waiting, max_wait: ms(max_wait), ..limits(size) })
         });
     let groups = prop::collection::vec(1..8usize, 2);
     (params, groups, prop::collection::vec(pool, 1..5)).prop_map(|(params, groups, pools)| Setting {
@@ -85,8 +96,11 @@ fn setting() -> impl Strategy<Value = Setting> {
 fn build(setting: &Setting) -> Shell {
     let mut shell = Shell::new(setting.params.clone());
     let groups: Vec<_> = setting.groups.iter().map(|max| shell.add_group(*max)).collect();
-    for (group, limits) in &setting.pools {
-        shell.add_pool(groups[*group], *limits);
+    for (at, (group, limits)) in setting.pools.iter().enumerate() {
+        let pool = shell.add_pool(groups[*group], *limits);
+        if at % 3 == 1 {
+            shell.let_use_reserve(pool);
+        }
     }
     shell.tick();
     shell
@@ -140,6 +154,10 @@ fn apply(shell: &mut Shell, event: Event) {
             let there = shell.idle.contains(&(pool, home));
             assert_eq!(shell.take_idle(pool, home), there);
         }
+        Event::Renew(at, due) => {
+            let pool = shell.pools[at % shell.pools.len()].0;
+            let _ = shell.renew(pool, due.min(shell.counts(pool)[0]));
+        }
         Event::Close(at) => {
             if let Some(pool) = pick(&shell.closing, at) {
                 shell.close(pool);
@@ -164,22 +182,34 @@ fn apply(shell: &mut Shell, event: Event) {
     }
 }
 
-/// A waiter without a dial is held up by a bound, by `max_dials` or by a back-off.
+/// A waiter without a dial is held up by a bound, by `max_dials`, by a back-off or by the rate; and where time is all that
+/// it waits for, a tick is due no later.
 fn assert_nobody_is_stranded(shell: &Shell) {
     let upstream = shell.gate.snapshot_upstream(shell.now);
     let backing_off = upstream.dial_failures > 0 || upstream.dialling >= shell.params.max_dials;
+    let held_until = upstream.next_dial_at.filter(|until| *until > shell.now);
+    let tick = shell.gate.poll_timeout();
     let all: usize = shell.pools.iter().map(|(pool, _, _)| shell.total(*pool)).sum();
+    let ordinary = shell.pools.iter().filter(|(pool, _, _)| !shell.privileged.contains(pool));
+    let ordinary: usize = ordinary.map(|(pool, _, _)| shell.total(*pool)).sum();
+    let reserved = shell.params.reserved_connections;
+    let for_ordinary =
+        if reserved == 0 { usize::MAX } else { upstream.max_connections.saturating_sub(reserved).max(1) };
     for &(pool, group, limits) in &shell.pools {
         let in_group =
             shell.pools.iter().filter(|(_, of, _)| *of == group).map(|(pool, _, _)| shell.total(*pool));
-        let full = shell.total(pool) >= limits.size
-            || in_group.sum::<usize>() >= shell.groups[group.index()].1
-            || all >= shell.params.max_connections;
         let seen = shell.gate.snapshot(shell.now, pool);
+        assert!((1..=limits.size.max(1)).contains(&seen.budget.max(1)));
+        let full = shell.total(pool) >= seen.budget
+            || in_group.sum::<usize>() >= shell.groups[group.index()].1
+            || all >= upstream.budget
+            || !shell.privileged.contains(&pool) && ordinary >= for_ordinary;
         let held_up = full || backing_off || seen.dial_failures > 0;
+        let served = held_up || seen.waiting <= seen.dialling;
+        assert!(served || held_until.is_some(), "{pool:?}: waiters and nothing in their way: {seen:?}");
         assert!(
-            held_up || seen.waiting <= seen.dialling,
-            "{pool:?}: waiters and nothing in their way: {seen:?}"
+            served || tick.is_some_and(|tick| held_until >= Some(tick)),
+            "{pool:?}: the rate lets a dial start at {held_until:?}, and the next tick is at {tick:?}"
         );
     }
 }
@@ -213,7 +243,9 @@ proptest! {
                 shell.tick();
             }
             overslept = matches!(event, Event::Oversleep(_));
-            assert_nobody_is_stranded(&shell);
+            if !overslept {
+                assert_nobody_is_stranded(&shell);
+            }
         }
         let impatient = setting.pools.iter().map(|(_, limits)| limits.max_wait <= ms(1500)).collect::<Vec<_>>();
         let ended = shell.ended.len();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::caller;
 use crate::guard::{
     Action, Arrival, DialCause, Gate, GateParams, GroupId, Home, Placement, PoolId, PoolLimits, ShedReason,
     Ticket,
@@ -38,6 +39,8 @@ pub(super) struct Shell {
     pub(super) ended: Vec<(Waiter, End)>,
     /// All dials ever ordered.
     pub(super) dials: usize,
+    /// Pools that may use the reserve.
+    pub(super) privileged: Vec<PoolId>,
 }
 
 impl Shell {
@@ -55,6 +58,7 @@ impl Shell {
             waiting: Vec::new(),
             ended: Vec::new(),
             dials: 0,
+            privileged: Vec::new(),
         }
     }
 
@@ -78,13 +82,19 @@ impl Shell {
         pool
     }
 
+    pub(super) fn let_use_reserve(&mut self, pool: PoolId) {
+        self.gate.let_use_reserve(pool);
+        self.privileged.push(pool);
+    }
+
     pub(super) fn arrive(&mut self, pool: PoolId) -> Arrival {
         self.arrive_at(pool, Home(0))
     }
 
     pub(super) fn arrive_at(&mut self, pool: PoolId, home: Home) -> Arrival {
         let mut actions = Vec::new();
-        let arrival = self.gate.arrive(self.now, pool, home, &mut actions);
+        let caller = caller(&mut self.gate, pool, home);
+        let arrival = self.gate.arrive(self.now, pool, &caller, &mut actions);
         match arrival {
             Arrival::Granted { from } => {
                 take(&mut self.idle, (pool, from));
@@ -97,7 +107,7 @@ impl Shell {
                 );
                 self.waiting.push(Waiter { ticket, pool, home, arrived: self.now });
             }
-            Arrival::Shed(_) => {}
+            Arrival::Shed(..) => {}
         }
         self.obey(actions);
         arrival
@@ -124,7 +134,8 @@ impl Shell {
         let at = self.active.iter().position(|(of, _)| *of == pool).expect("an active server");
         let (_, home) = self.active.remove(at);
         let mut actions = Vec::new();
-        let placement = self.gate.returned(self.now, pool, home, &mut actions);
+        let charge = (caller(&mut self.gate, pool, home).key, Duration::ZERO);
+        let placement = self.gate.returned(self.now, pool, home, charge, &mut actions);
         self.place(pool, home, placement);
         self.obey(actions);
         placement
@@ -156,7 +167,8 @@ impl Shell {
         self.active.remove(at);
         self.closing.push(pool);
         let mut actions = Vec::new();
-        self.gate.discard(self.now, pool, &mut actions);
+        let charge = (caller(&mut self.gate, pool, Home(0)).key, Duration::ZERO);
+        self.gate.discard(self.now, pool, charge, &mut actions);
         self.obey(actions);
     }
 
@@ -196,6 +208,19 @@ impl Shell {
         let mut actions = Vec::new();
         self.gate.warm(self.now, pool, home, &mut actions);
         self.obey(actions);
+    }
+
+    /// So many idle servers of the pool are soon too old; those with a successor are closed.
+    pub(super) fn renew(&mut self, pool: PoolId, due: usize) -> usize {
+        let mut actions = Vec::new();
+        let replaced = self.gate.renew(self.now, pool, due, &mut actions);
+        self.obey(actions);
+        for _ in 0..replaced {
+            if let Some((_, home)) = self.idle.iter().copied().find(|(of, _)| *of == pool) {
+                self.take_idle(pool, home);
+            }
+        }
+        replaced
     }
 
     pub(super) fn tick(&mut self) {
@@ -307,7 +332,8 @@ impl Shell {
     fn obey(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Shed { ticket, reason, waited } => {
+                Action::Grant { .. } => panic!("nothing kept the waiter from it before"),
+                Action::Shed { ticket, reason, waited, .. } => {
                     let arrived =
                         self.waiting.iter().find(|waiter| waiter.ticket == ticket).expect("waits").arrived;
                     assert_eq!(waited, self.now - arrived);
@@ -336,6 +362,10 @@ impl Shell {
         assert!(self.total(pool) <= limits.size, "the pool's bound");
         assert!(in_group.sum::<usize>() <= self.groups[group.index()].1, "the group's bound");
         assert!(all.sum::<usize>() <= self.params.max_connections, "the upstream's bound");
+        let ordinary = self.pools.iter().filter(|(pool, _, _)| !self.privileged.contains(pool));
+        let ordinary: usize = ordinary.map(|(pool, _, _)| self.total(*pool)).sum();
+        let most = self.params.max_connections.saturating_sub(self.params.reserved_connections).max(1);
+        assert!(self.privileged.contains(&pool) || ordinary <= most, "the reserve");
         assert!(self.dialling.len() <= self.params.max_dials, "too many dials at once");
     }
 

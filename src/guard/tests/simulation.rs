@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use super::{limits, ms, params};
+use super::{caller as caller_of, limits, ms, params};
 use crate::guard::{Action, Arrival, Gate, GateParams, Home, Placement, PoolId, PoolLimits, Ticket};
 
 const CALLERS: usize = 100_000;
@@ -58,7 +58,8 @@ impl Simulation {
     fn burst(&mut self, homes: usize) {
         for caller in 0..CALLERS {
             let home = Home((caller % homes) as u16);
-            match self.gate.arrive(self.now, self.pool, home, &mut self.actions) {
+            let waiter = caller_of(&mut self.gate, self.pool, home);
+            match self.gate.arrive(self.now, self.pool, &waiter, &mut self.actions) {
                 Arrival::Queued(ticket) => self.callers[ticket.index()] = caller,
                 other => panic!("caller {caller}: {other:?}"),
             }
@@ -71,7 +72,10 @@ impl Simulation {
             self.now = at;
             let (placement, home) = match event {
                 Event::Dialled(home) => (self.gate.dialled(at, self.pool, home, &mut self.actions), home),
-                Event::Returned(home) => (self.gate.returned(at, self.pool, home, &mut self.actions), home),
+                Event::Returned(home) => {
+                    let charge = (caller_of(&mut self.gate, self.pool, home).key, HOLD);
+                    (self.gate.returned(at, self.pool, home, charge, &mut self.actions), home)
+                }
             };
             match placement {
                 Placement::Hand(ticket) => self.serve(ticket, home),
@@ -137,7 +141,8 @@ fn nine_in_ten_leave_and_only_the_rest_are_served() {
     let mut simulation = Simulation::new(1);
     let mut stay = Vec::new();
     for caller in 0..CALLERS {
-        match simulation.gate.arrive(simulation.now, simulation.pool, Home(0), &mut simulation.actions) {
+        let waiter = caller_of(&mut simulation.gate, simulation.pool, Home(0));
+        match simulation.gate.arrive(simulation.now, simulation.pool, &waiter, &mut simulation.actions) {
             Arrival::Queued(ticket) => {
                 simulation.callers[ticket.index()] = caller;
                 stay.push((caller, ticket));

@@ -1,9 +1,9 @@
 //! Every state of a slot × every event: what follows, and what is caught as a contradiction.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{limits, params};
+use super::{caller, limits, params};
 use crate::guard::slots::{Slot, Slots, Step};
 use crate::guard::{Action, Arrival, DialCause, Gate, Home, Placement, PoolId};
 
@@ -13,19 +13,23 @@ const STATES: [Slot; 5] = [Slot::Vacant, Slot::Dialling, Slot::Idle, Slot::Activ
 type Event = (&'static str, fn(&mut Gate, Instant, PoolId, &mut Vec<Action>) -> String);
 
 const EVENTS: &[Event] = &[
-    ("arrive", |gate, now, pool, actions| match gate.arrive(now, pool, HOME, actions) {
+    ("arrive", |gate, now, pool, actions| match arrive(gate, now, pool, actions) {
         Arrival::Granted { .. } => "granted".into(),
         Arrival::Queued(_) => "queued".into(),
-        Arrival::Shed(reason) => format!("shed {reason}"),
+        Arrival::Shed(reason, _) => format!("shed {reason}"),
     }),
-    ("returned", |gate, now, pool, actions| name(gate.returned(now, pool, HOME, actions))),
+    ("returned", |gate, now, pool, actions| {
+        let charge = (caller(gate, pool, HOME).key, Duration::ZERO);
+        name(gate.returned(now, pool, HOME, charge, actions))
+    }),
     ("dialled", |gate, now, pool, actions| name(gate.dialled(now, pool, HOME, actions))),
     ("dial_failed", |gate, now, pool, actions| {
         gate.dial_failed(now, pool, HOME, DialCause::Refused, actions);
         "ok".into()
     }),
     ("discard", |gate, now, pool, actions| {
-        gate.discard(now, pool, actions);
+        let charge = (caller(gate, pool, HOME).key, Duration::ZERO);
+        gate.discard(now, pool, charge, actions);
         "ok".into()
     }),
     ("take_idle", |gate, now, pool, actions| gate.take_idle(now, pool, HOME, actions).to_string()),
@@ -46,6 +50,11 @@ const EVENTS: &[Event] = &[
         "ok".into()
     }),
 ];
+
+fn arrive(gate: &mut Gate, now: Instant, pool: PoolId, actions: &mut Vec<Action>) -> Arrival {
+    let caller = caller(gate, pool, HOME);
+    gate.arrive(now, pool, &caller, actions)
+}
 
 const TABLE: &str = "
 Vacant   arrive      queued  -> Dialling
@@ -126,10 +135,11 @@ fn gate_in(state: Slot, now: Instant) -> (Gate, PoolId) {
         assert_eq!(gate.dialled(now, pool, HOME, actions), Placement::Store);
     }
     if matches!(state, Slot::Active | Slot::Closing) {
-        assert!(matches!(gate.arrive(now, pool, HOME, actions), Arrival::Granted { .. }));
+        assert!(matches!(arrive(&mut gate, now, pool, actions), Arrival::Granted { .. }));
     }
     if state == Slot::Closing {
-        gate.discard(now, pool, actions);
+        let charge = (caller(&mut gate, pool, HOME).key, Duration::ZERO);
+        gate.discard(now, pool, charge, actions);
     }
     assert_eq!(state_of(&gate, now, pool), state);
     (gate, pool)
@@ -174,7 +184,7 @@ fn name(placement: Placement) -> String {
 fn every_state_and_step() {
     for state in STATES {
         for step in Step::ALL {
-            let mut slots = Slots::new(1, 1);
+            let mut slots = Slots::new(1, 0, 1);
             let group = slots.add_group(1);
             let pool = slots.add_pool(group, 1);
             let way: &[Step] = match state {

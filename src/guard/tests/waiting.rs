@@ -83,7 +83,7 @@ fn a_full_queue_sheds_at_once() {
     let (mut shell, pool) = busy(params(), PoolLimits { max_waiting: 2, ..limits(1) });
     let first = shell.queue(pool);
     shell.queue(pool);
-    assert_eq!(shell.arrive(pool), Arrival::Shed(ShedReason::QueueFull));
+    assert!(matches!(shell.arrive(pool), Arrival::Shed(ShedReason::QueueFull, _)));
     assert!(shell.abandon(first));
     shell.queue(pool);
 }
@@ -102,7 +102,7 @@ fn no_timer_without_waiters() {
     let (mut shell, pool) = busy(params(), limits(1));
     assert_eq!(shell.gate.poll_timeout(), None);
     let ticket = shell.queue(pool);
-    assert_eq!(shell.gate.poll_timeout(), Some(shell.now + ms(1500)));
+    assert_eq!(shell.gate.poll_timeout(), Some(shell.now + ms(100)));
     shell.abandon(ticket);
     assert_eq!(shell.gate.poll_timeout(), None);
     assert!(shell.gate.wanting.is_empty(), "and nothing left to look at");
@@ -117,7 +117,7 @@ fn a_drain_sheds_waiters_and_leaves_transactions_alone() {
     shell.drain();
     assert_eq!(shell.end_of(waiter), Some(End::Shed(ShedReason::Draining)));
     assert_eq!(shell.counts(pool), [0, 2, 0, 0]);
-    assert_eq!(shell.arrive(pool), Arrival::Shed(ShedReason::Draining));
+    assert!(matches!(shell.arrive(pool), Arrival::Shed(ShedReason::Draining, _)));
     assert_eq!(shell.give_back(pool), Placement::Close);
     assert_eq!(shell.give_back(pool), Placement::Close);
     shell.close_all();

@@ -6,6 +6,7 @@ use super::super::facts::Present;
 use super::super::finding::Severity::{self, Error, Ok, Warning};
 use super::*;
 use crate::config::DatabaseParams;
+use crate::guard::Admission;
 use crate::net::UpstreamAddress;
 use crate::pool::{Abandoned, PinParams, PoolMode, Reset, SessionParams, StatementParams};
 use crate::proto::pin::PinPolicies;
@@ -19,9 +20,13 @@ fn pool(server_database: &str, role: &str, size: usize) -> PoolParams {
         credentials: Credentials { user: role.to_owned(), password: None },
         mode: PoolMode::Transaction,
         size,
+        reserved: false,
         min_idle: 0,
         max_waiting: 0,
         max_wait: Duration::ZERO,
+        burst_wait: Duration::from_secs(6),
+        admission: Admission::Enforce,
+        shares: Default::default(),
         server_lifetime: Duration::ZERO,
         server_idle_timeout: Duration::ZERO,
         max_clients: None,
@@ -60,7 +65,10 @@ fn upstream(max_connections: usize, databases: Vec<DatabaseParams>) -> UpstreamC
         address,
         tls: ServerTls::Disable,
         max_connections,
+        reserved_connections: 0,
         max_dials: 1,
+        dial_rate: 50,
+        dial_burst: 40,
         connect_timeout: Duration::ZERO,
         cancel_timeout: Duration::ZERO,
     };

@@ -1,0 +1,121 @@
+//! As whom a client gets server connections: the function that it belongs to, and how long it wants to wait. Both come from
+//! its parameters, and are kept up with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::door::Door;
+use super::session::Session;
+use crate::guard::{Caller, KeyId};
+use crate::pool::Pool;
+use crate::proto::function;
+use crate::proto::parameters::Parameters;
+
+const APPLICATION_NAME: &str = "application_name";
+
+/// The client's own deadline for a transaction, from its beginning, in milliseconds: a startup option
+/// (`-c pgcorral.deadline_ms=2500`) or a `SET`, since PostgreSQL lets anybody set a name with a dot.
+const DEADLINE: &str = "pgcorral.deadline_ms";
+
+const STATEMENT_TIMEOUT: &str = "statement_timeout";
+
+/// The name of a client's function by what it has logged in with.
+pub(super) fn name(door: &Door, wanted: &Parameters, user: &str) -> Arc<str> {
+    // Nobody logs in without a user, so its address is not needed.
+    let caller =
+        function::Caller { tag: None, application_name: wanted.get(APPLICATION_NAME), user, address: None };
+    door.params.functions.name(&caller).into()
+}
+
+/// What the gate knows a client by.
+pub(super) struct Standing {
+    key: KeyId,
+    /// Zero: it has not said.
+    patience_ms: u32,
+}
+
+impl Standing {
+    /// A client of this function with these parameters; until it leaves.
+    pub(super) fn of(pool: &Pool, function: &str, wanted: &Parameters) -> Self {
+        Self { key: pool.enter_function(function), patience_ms: patience_ms(wanted) }
+    }
+
+    /// The client has gone, or goes by another name.
+    pub(super) fn leave(&self, pool: &Pool) {
+        pool.leave_function(self.key);
+    }
+}
+
+impl Session {
+    /// These are the parameters that its server connection shall have from now on.
+    pub(super) fn wants(&mut self, wanted: Arc<Parameters>) {
+        let changed = |name| self.wanted.get(name) != wanted.get(name);
+        if changed(APPLICATION_NAME) {
+            self.function = name(self.seat.door(), &wanted, &self.pool.params.user);
+            self.standing.leave(&self.pool);
+            self.standing = Standing::of(&self.pool, &self.function, &wanted);
+        } else if changed(DEADLINE) || changed(STATEMENT_TIMEOUT) {
+            self.standing.patience_ms = patience_ms(&wanted);
+        }
+        self.wanted = wanted;
+    }
+
+    /// Who asks for a server connection.
+    #[inline]
+    pub(super) fn caller(&self) -> Caller {
+        let Standing { key, patience_ms } = self.standing;
+        let patience = (patience_ms > 0).then(|| Duration::from_millis(u64::from(patience_ms)));
+        // A number that says nothing about the order in which clients came.
+        let number = self.member.process_id as u32;
+        let lot = number.wrapping_mul(0x9E37_79B9).rotate_left(15).wrapping_mul(0x85EB_CA6B);
+        Caller { home: self.home, key, lot, patience }
+    }
+}
+
+/// The deadline that the client has set, or else the time after which PostgreSQL is to give up: with less than both it is
+/// served in vain.
+fn patience_ms(parameters: &Parameters) -> u32 {
+    let own = parameters.get(DEADLINE).and_then(|value| value.trim().parse().ok()).filter(|ms| *ms > 0);
+    let timeout = || parameters.get("statement_timeout").and_then(milliseconds);
+    own.or_else(timeout).unwrap_or(0)
+}
+
+/// PostgreSQL's notation of a time whose unit is the millisecond (manual, "Setting Parameters"). None: none, or not understood.
+fn milliseconds(value: &str) -> Option<u32> {
+    let value = value.trim();
+    let digits = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    let factor = match unit.trim() {
+        "" | "ms" => 1.0,
+        "us" => 0.001,
+        "s" => 1_000.0,
+        "min" => 60_000.0,
+        "h" => 3_600_000.0,
+        "d" => 86_400_000.0,
+        _ => return None,
+    };
+    let time = number.parse::<f64>().ok()? * factor;
+    (time >= 1.0 && time <= f64::from(u32::MAX)).then_some(time as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_the_clients_own_or_its_statement_timeout() {
+        let of = |pairs: &[(&str, &str)]| patience_ms(&Parameters::collect(pairs.iter().copied()));
+        assert_eq!(of(&[]), 0);
+        assert_eq!(of(&[("pgcorral.deadline_ms", "2500")]), 2500);
+        assert_eq!(of(&[("statement_timeout", "3s"), ("pgcorral.deadline_ms", "2500")]), 2500);
+        assert_eq!(of(&[("statement_timeout", "3s"), ("pgcorral.deadline_ms", "")]), 3000);
+        for (value, ms) in
+            [("0", 0), ("1500", 1500), ("1.5s", 1500), ("2min", 120_000), ("soon", 0), ("9us", 0)]
+        {
+            assert_eq!(of(&[("statement_timeout", value)]), ms, "{value}");
+        }
+        for odd in ["-1", "1e9", "99999999999", "\u{0}", "1 2"] {
+            assert_eq!(of(&[("pgcorral.deadline_ms", odd)]), 0, "{odd}");
+        }
+    }
+}
