@@ -27,6 +27,15 @@ pub(super) enum MayPin {
     Later,
 }
 
+/// Whether a message that takes away all prepared statements is not answered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clearing {
+    No,
+    Sent,
+    /// The server was asked for its answer, too: without a Sync it would keep it.
+    Flushed,
+}
+
 /// A client with a server connection.
 pub(super) struct Active {
     pub(super) lease: Lease,
@@ -44,6 +53,8 @@ pub(super) struct Active {
     pub(super) unnamed_here: bool,
     /// When that was sent.
     unnamed_at: Moment,
+    /// A message is not answered yet that may change tables.
+    pub(super) altering: bool,
     /// The transaction has changed tables.
     pub(super) changed_schema: bool,
     /// A message waits for the answer to one before it, which decides what it means.
@@ -54,6 +65,10 @@ pub(super) struct Active {
     pub(super) reset_open: bool,
     /// The batch that has reset settings.
     pub(super) reset_batch: u32,
+    /// Whether statements are being taken away, so that what is prepared is not known before that is answered.
+    pub(super) clearing: Clearing,
+    /// The transaction has bound what takes away all prepared statements when it is executed.
+    pub(super) binds_clearing: bool,
     /// Others have used the server connection since this client did.
     pub(super) foreign: bool,
     /// Settings may be as the server has them by default, and not as the client logged in with them.
@@ -113,11 +128,14 @@ impl Active {
             discarded: false,
             unnamed_here: false,
             unnamed_at: Moment { sequence: 0, batch: 0 },
+            altering: false,
             changed_schema: false,
             stalled: false,
             progress: false,
             reset_open: false,
             reset_batch: 0,
+            clearing: Clearing::No,
+            binds_clearing: false,
             foreign,
             resets: false,
             wanted_before: None,
@@ -154,9 +172,9 @@ impl Active {
         self.unnamed_here && is_open && !ledger.is_copying_in()
     }
 
-    /// Messages behind this one were not run.
-    pub(super) fn were_not_run(&mut self, answered: Sequence) {
-        if self.unnamed_at.is_behind(answered) {
+    /// Messages behind the first of these and up to the second were not run.
+    pub(super) fn were_not_run(&mut self, answered: Sequence, through: Sequence) {
+        if self.unnamed_at.is_behind(answered) && !self.unnamed_at.is_behind(through) {
             self.unnamed_here = false;
         }
     }

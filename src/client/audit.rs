@@ -100,7 +100,10 @@ impl Session {
         active.unpin(PinReason::SessionMode);
         let lease = &mut active.lease;
         let base = Arc::clone(&lease.base);
-        let has = settings.iter().filter(|(name, value)| base.get(name) != Some(value));
+        // What is set to its default stays set for a client that has logged in with something else.
+        let has = settings
+            .iter()
+            .filter(|(name, value)| base.get(name) != Some(value) || self.login.get(name).is_some());
         let has = Arc::new(Parameters::collect(has));
         // A setting whose name is not known is taken back before the next use.
         lease.unsure = std::mem::take(&mut active.unknown_names);

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::active::{Active, MayPin};
+use super::active::{Active, Clearing, MayPin};
 use super::outgoing::Outgoing;
 use crate::lock::lock;
 use crate::pool::{Pool, PoolMode};
@@ -15,13 +15,15 @@ use crate::proto::pin::{PinPolicy, PinReason};
 use crate::proto::sql::{self, Effects, Verb};
 use crate::proto::statements::{
     BindParts, ClientStatements, Found, Known, ParseParts, Place, Statement, StatementCache, close, named,
-    parse, renamed_bind,
+    parse, renamed_bind, tail,
 };
 use crate::server::query;
 use crate::wire::{Frame, tag};
 
 /// The name of the statement that is deallocated in place of all of them.
 const SACRIFICE: &[u8] = b"pgc_0";
+/// A whole Flush message.
+const FLUSH: [u8; 5] = [tag::FLUSH, 0, 0, 0, 4];
 /// A Parse message's types if there are none.
 const NO_TYPES: &[u8] = &[0, 0];
 /// Most statements under clients' names that wait for being closed, before messages that would make more have to wait.
@@ -64,10 +66,15 @@ impl Desk<'_> {
     pub(super) fn take(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Taken {
         // What follows an error is ignored up to the Sync, so it changes nothing.
         let looked_at = self.pool.params.mode != PoolMode::Session && !self.active.lease.ledger.is_skipping();
-        if looked_at && self.waits_for_reset() {
+        if looked_at && (self.waits_for_reset() || self.waits_for_clearing(out, frame)) {
             return Taken::Stall;
         }
         let result = match frame.tag {
+            tag::EXECUTE if looked_at && self.active.binds_clearing => {
+                self.active.clearing = Clearing::Sent;
+                self.pass(out, frame);
+                Ok(())
+            }
             tag::QUERY if looked_at => self.query(out, frame),
             tag::PARSE | tag::BIND | tag::DESCRIBE | tag::CLOSE if looked_at && self.names_statements() => {
                 match frame.tag {
@@ -97,6 +104,25 @@ impl Desk<'_> {
     fn waits_for_reset(&self) -> bool {
         let Active { lease, reset_open, reset_batch, .. } = &*self.active;
         *reset_open && self.logs_in_with && lease.ledger.batch() != *reset_batch
+    }
+
+    /// A message before this one takes away all prepared statements: what this one needs is decided by its answer.
+    #[inline]
+    fn waits_for_clearing(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> bool {
+        self.active.clearing != Clearing::No
+            && matches!(frame.tag, tag::PARSE | tag::BIND | tag::DESCRIBE | tag::CLOSE)
+            && self.is_clearing(out, frame)
+    }
+
+    fn is_clearing(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> bool {
+        if self.active.lease.ledger.is_copying_in() {
+            return false;
+        }
+        if self.active.clearing == Clearing::Sent {
+            self.active.clearing = Clearing::Flushed;
+            out.before(frame).extend_from_slice(&FLUSH);
+        }
+        true
     }
 
     fn names_statements(&self) -> bool {
@@ -132,6 +158,7 @@ impl Desk<'_> {
         self.active.suspects.insert(effects.suspects);
         self.active.reshaped |= effects.reshapes;
         self.active.unknown_names |= effects.unknown_names;
+        self.active.altering |= effects.alters;
         if effects.resets {
             self.active.resets = true;
             self.active.reset_open = true;
@@ -168,11 +195,13 @@ impl Desk<'_> {
         let mut instead = None;
         if !effects.is_harmless() {
             self.look_at(&effects)?;
-            instead = self.about_statements(out, frame, &effects.verb)?;
+            instead = self.about_statements(out, frame, &effects.verbs)?;
         }
         self.guard_sequences(out, frame, text, &effects);
-        if let Some(sql) = instead {
-            query(out.instead(frame), sql);
+        match instead {
+            Some(sql) => query(out.instead(frame), sql),
+            None if effects.clears => self.active.clearing = Clearing::Sent,
+            None => {}
         }
         self.active.unnamed_here = false;
         if let Some(statements) = self.statements {
@@ -188,38 +217,58 @@ impl Desk<'_> {
         &mut self,
         out: &mut Outgoing<'_>,
         frame: Frame,
-        verb: &Verb,
+        verbs: &[Verb],
     ) -> Result<Option<&'static str>, Stop> {
-        if *verb == Verb::Other || !self.names_statements() {
+        if !self.names_statements() {
             return Ok(None);
         }
-        if let Verb::Deallocate(name) | Verb::Execute(name) = verb {
-            self.settled(name)?;
+        // First of all, since a message that has to wait is looked at again from the start.
+        for verb in verbs {
+            if let Verb::Prepare(name) | Verb::Deallocate(name) | Verb::Execute(name) = verb {
+                self.settled(name)?;
+            }
         }
-        let known = |name: &[u8]| self.statements.as_ref().and_then(|all| all.get(name)).cloned();
-        match verb {
-            Verb::DeallocateAll if !self.active.pins.contains(PinReason::SqlPrepare) => {
-                self.deallocates(None);
-                let out = out.before(frame);
-                self.active.lease.own_close(out, SACRIFICE);
-                self.active.lease.own_parse(out, SACRIFICE, b"", NO_TYPES);
-                return Ok(Some("DEALLOCATE pgc_0"));
+        // Those that are executed come first: the others are noted with the number of their batch.
+        for verb in verbs {
+            if let Verb::Execute(name) = verb
+                && let Some(statement) = self.shared_under(name)
+            {
+                self.stand_in(out, frame, name, Some(&statement));
             }
-            Verb::DeallocateAll => self.deallocates(None),
-            Verb::Deallocate(name) => {
-                if let Some(Known::Shared(..)) = known(name) {
-                    self.stand_in(out, frame, name, b"", NO_TYPES);
-                }
-                self.deallocates(Some(name.clone()));
-            }
-            Verb::Execute(name) => {
-                if let Some(Known::Shared(statement, _)) = known(name) {
-                    self.stand_in(out, frame, name, statement.text(), statement.types());
-                }
-            }
-            Verb::Other => {}
         }
-        Ok(None)
+        let is_executed = |name: &[u8]| verbs.iter().any(|verb| *verb == Verb::Execute(name.into()));
+        let mut instead = None;
+        for verb in verbs {
+            match verb {
+                Verb::DeallocateAllAlone if !self.active.pins.contains(PinReason::SqlPrepare) => {
+                    self.deallocates(None);
+                    let out = out.before(frame);
+                    self.active.lease.own_close(out, SACRIFICE);
+                    self.active.lease.own_parse(out, SACRIFICE, b"", NO_TYPES);
+                    instead = Some("DEALLOCATE pgc_0");
+                }
+                Verb::DeallocateAllAlone | Verb::DeallocateAll => self.deallocates(None),
+                // That there is one already, or that there is one to be taken away, is for PostgreSQL to find.
+                Verb::Prepare(name) | Verb::Deallocate(name) => {
+                    if !is_executed(name) && self.shared_under(name).is_some() {
+                        self.stand_in(out, frame, name, None);
+                    }
+                    if matches!(verb, Verb::Deallocate(_)) {
+                        self.deallocates(Some(name.clone()));
+                    }
+                }
+                Verb::Execute(_) => {}
+            }
+        }
+        Ok(instead)
+    }
+
+    /// The statement that a name stands for, if the server has it under another one.
+    fn shared_under(&self, name: &[u8]) -> Option<Arc<Statement>> {
+        match self.statements.as_ref()?.get(name)? {
+            Known::Shared(statement, _) => Some(Arc::clone(statement)),
+            _ => None,
+        }
     }
 
     fn deallocates(&mut self, name: Option<Box<[u8]>>) {
@@ -227,13 +276,21 @@ impl Desk<'_> {
         self.active.extra().deallocating.push_back((batch, name));
     }
 
-    /// Prepares something under a client's name, to be closed before the server connection is used again.
-    fn stand_in(&mut self, out: &mut Outgoing<'_>, frame: Frame, name: &[u8], text: &[u8], types: &[u8]) {
+    /// Prepares a statement, or just something, under a client's name, to be closed before the server connection is used
+    /// again.
+    fn stand_in(&mut self, out: &mut Outgoing<'_>, frame: Frame, name: &[u8], statement: Option<&Statement>) {
         let lease = &mut self.active.lease;
         let out = out.before(frame);
         // There may be one of an earlier message; a Parse that fails would take the client's message with it.
         lease.own_close(out, name);
-        lease.own_parse(out, name, text, types);
+        match statement {
+            // It fails in a failed transaction, and where its tables are gone.
+            Some(statement) if frame.tag == tag::QUERY => {
+                lease.tried_parse(out, name, statement.text(), statement.types());
+            }
+            Some(statement) => drop(lease.own_parse(out, name, statement.text(), statement.types())),
+            None => drop(lease.own_parse(out, name, b"", NO_TYPES)),
+        }
         lease.debris.push(name.into());
     }
 
@@ -257,9 +314,15 @@ impl Desk<'_> {
         }
         if self.statements.as_ref().is_some_and(|all| all.get(parts.name).is_some()) {
             // PostgreSQL is to say so, in its own words and at its own time.
-            self.stand_in(out, frame, parts.name, b"", NO_TYPES);
+            self.stand_in(out, frame, parts.name, None);
             self.pass(out, frame);
             return Ok(());
+        }
+        if self.active.pins.contains(PinReason::SqlPrepare) {
+            // One of SQL's PREPARE may have the name: then PostgreSQL says so, and nothing behind it is run.
+            let out = out.before(frame);
+            self.active.lease.own_parse(out, parts.name, b"", NO_TYPES);
+            self.active.lease.own_close(out, parts.name);
         }
         let strip = self.pool.params.session.statements.strip_trace_comments;
         let found = if self.active.reshaped {
@@ -330,15 +393,28 @@ impl Desk<'_> {
         let schema = self.pool.schema.load(Ordering::Relaxed);
         let place = match self.place(&statement)? {
             // Prepared anew, as far as this client can tell, so tables have to be as they are now.
-            Place::Prepared if !self.active.lease.statements.is_under(&statement, schema) => Place::Outdated,
+            Place::Prepared
+                if self.active.altering || !self.active.lease.statements.is_under(&statement, schema) =>
+            {
+                Place::Outdated
+            }
             place => place,
         };
         // Whether it can be prepared may depend on what is being set.
         let sets = self.active.suspects.contains(Suspects::SETTINGS);
+        let ends = statement.ends_transaction;
         let ledger = &mut self.active.lease.ledger;
-        if place == Place::Prepared && ledger.status() != Status::Failed && !sets {
+        let failed = ledger.status() == Status::Failed;
+        if place == Place::Prepared && failed && !ends && ledger.unanswered() == 0 {
+            // It fails before its name is looked at. Were it closed first, it could not be prepared again before ROLLBACK.
             let at = ledger.next_moment();
-            let ends = statement.ends_transaction;
+            ledger.sent_parse(at);
+            statement.parse(out.instead(frame));
+            self.known().set(at, name, shared(statement));
+            return Ok(());
+        }
+        if place == Place::Prepared && (!failed || ends && ledger.unanswered() == 0) && !sets {
+            let at = ledger.next_moment();
             let answer = if ends { OwnAnswer::ParseCompleteAlways } else { OwnAnswer::ParseComplete };
             ledger.answers(answer, at);
             out.instead(frame);
@@ -454,8 +530,9 @@ impl Desk<'_> {
     ) -> Result<(), Stop> {
         if !effects.is_harmless() {
             self.look_at(effects)?;
+            self.active.binds_clearing |= effects.clears;
             // What was prepared as DEALLOCATE ALL does what it says, and so to the other clients' statements here.
-            self.about_statements_prepared(out, frame, &effects.verb)?;
+            self.about_statements_prepared(out, frame, &effects.verbs)?;
         }
         self.guard_sequences(out, frame, text, effects);
         Ok(())
@@ -465,12 +542,12 @@ impl Desk<'_> {
         &mut self,
         out: &mut Outgoing<'_>,
         frame: Frame,
-        verb: &Verb,
+        verbs: &[Verb],
     ) -> Result<(), Stop> {
-        match verb {
-            Verb::DeallocateAll => self.deallocates(None),
-            verb => {
-                self.about_statements(out, frame, verb)?;
+        match verbs {
+            [Verb::DeallocateAllAlone] => self.deallocates(None),
+            verbs => {
+                self.about_statements(out, frame, verbs)?;
             }
         }
         Ok(())
@@ -482,16 +559,20 @@ impl Desk<'_> {
             self.pass(out, frame);
             return Ok(());
         };
-        if let Some(statement) = self.statement_of(out, frame, parts.statement, true)? {
-            if statement.effects.unknown_names {
-                parts.values().filter_map(custom_name).for_each(|name| self.active.note_name(name));
-            }
+        let statement = self.statement_of(out, frame, parts.statement, true)?;
+        // Of this statement or of one before it.
+        if self.active.unknown_names {
+            parts.values().filter_map(custom_name).for_each(|name| self.active.note_name(name));
+        }
+        if let Some(statement) = statement {
             let mut name = [0; 16];
             let name = statement.short_name(&mut name);
             let total = out.total(frame);
             renamed_bind(out.instead(frame), &parts, total, name);
+            self.active.lease.ledger.sent_bind(tail(parts.statement));
+        } else {
+            self.pass(out, frame);
         }
-        self.pass(out, frame);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -11,8 +12,9 @@ use super::jitter::Jitter;
 use super::params::{ClientParams, TlsIdentity};
 use super::roster::Roster;
 use super::spool::Spool;
+use crate::limits::Limits;
 use crate::net::tls::{TlsSetupError, server_config};
-use crate::obs::{Metrics, Refusal, SummaryLog};
+use crate::obs::{LimitMetrics, Metrics, Refusal, SummaryLog};
 use crate::pool::{Database, Pool, Pools};
 use crate::proto::auth::{ClientSecret, Mock, Prepared};
 use crate::proto::statements::StatementCache;
@@ -36,6 +38,10 @@ pub struct Door {
     pub login_failures: SummaryLog,
     /// The same about transactions that were not admitted.
     pub sheds: SummaryLog,
+    /// How many logins and transactions there may be in a time.
+    pub(super) limits: Limits,
+    /// What is over them.
+    pub(super) limit_metrics: LimitMetrics,
     /// When clients that are refused are to come back.
     pub(super) jitter: Jitter,
     pub(super) tls: Option<TlsAcceptor>,
@@ -98,7 +104,12 @@ impl Door {
         let mock = Mock::new(rand::random(), params.users.iter());
         let handshakes = Semaphore::new(params.max_handshakes);
         let statements = StatementCache::new(params.statement_cache_entries, params.statement_cache_bytes);
+        let limits = Limits::new(&params.rate_limits, Instant::now(), rand::random());
+        let rules = params.rate_limits.iter().map(|rule| (rule.name.as_str(), rule.mode.as_str()));
+        let limit_metrics = metrics.clients().limits(rules);
         Ok(Self {
+            limits,
+            limit_metrics,
             statements: Mutex::new(statements),
             spool: Spool::new(params.client_spool, params.max_spool),
             params,

@@ -11,6 +11,7 @@ use super::refusal;
 use super::session::{End, Session, State};
 use crate::obs::{DestroyReason, Phase};
 use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::proto::audit::Suspects;
 use crate::proto::ledger::Status;
 use crate::proto::messages::{self, Report};
 use crate::proto::pin::PinReason;
@@ -96,8 +97,10 @@ impl Session {
 }
 
 /// Brings a server connection that its client does not need any more back into order, in a task of its own.
-pub(super) fn give_back(active: Active, owed: Owed, mid_message: bool) {
+pub(super) fn give_back(mut active: Active, owed: Owed, mid_message: bool) {
     let soil = active.soil();
+    // What was found out inside a transaction is no longer true once that is rolled back.
+    active.lease.unsure |= active.suspects.contains(Suspects::SETTINGS);
     let pool = active.lease.pool();
     let reset = if pool.params.mode == PoolMode::Session {
         Some(RESET.to_owned())

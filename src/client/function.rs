@@ -1,6 +1,7 @@
 //! As whom a client gets server connections: the function that it belongs to, and how long it wants to wait. Both come from
 //! its parameters, and are kept up with them.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use super::session::Session;
 use crate::guard::{Caller, KeyId};
 use crate::pool::Pool;
 use crate::proto::function;
-use crate::proto::parameters::Parameters;
+use crate::proto::parameters::{Parameters, application_name};
+use crate::proto::startup::StartupPacket;
 
 const APPLICATION_NAME: &str = "application_name";
 
@@ -25,6 +27,14 @@ pub(super) fn name(door: &Door, wanted: &Parameters, user: &str) -> Arc<str> {
     let caller =
         function::Caller { tag: None, application_name: wanted.get(APPLICATION_NAME), user, address: None };
     door.params.functions.name(&caller).into()
+}
+
+/// The name of a client's function by what it says at login, before its parameters are settled.
+pub(super) fn at_login(door: &Door, startup: &StartupPacket, address: Option<IpAddr>) -> String {
+    let named = startup.parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case(APPLICATION_NAME));
+    let named = named.map(|(_, value)| application_name(value));
+    let (application_name, user) = (named.as_deref(), startup.user.as_str());
+    door.params.functions.name(&function::Caller { tag: None, application_name, user, address })
 }
 
 /// What the gate knows a client by.
@@ -54,6 +64,7 @@ impl Session {
             self.function = name(self.seat.door(), &wanted, &self.pool.params.user);
             self.standing.leave(&self.pool);
             self.standing = Standing::of(&self.pool, &self.function, &wanted);
+            self.count_anew();
         } else if changed(DEADLINE) || changed(STATEMENT_TIMEOUT) {
             self.standing.patience_ms = patience_ms(&wanted);
         }

@@ -2,6 +2,7 @@
 //!
 //! No server connection is needed for any of it, as long as one has been seen: a stampede of logins stays in here.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::door::{Connection, Door, Presence, Seat};
 use super::failed::Failed;
+use super::limited::check_login;
 use super::refusal;
 use super::roster::{Cancel, Member};
 use super::session::Session;
 use super::terms::settle_terms;
 use crate::guard::Home;
+use crate::limits::Stage;
 use crate::net::Stream;
 use crate::obs::{CancelResult, LabelValue, LoginResult, Refusal};
 use crate::proto::auth::{ClientAuth, ClientStep, RefusalCause};
@@ -43,7 +46,9 @@ pub(super) async fn serve(connection: Connection, stream: Stream, home: Home) {
 /// Logs a client in. With the session comes what the client has sent ahead of its greeting.
 async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Box<Session>, Vec<u8>)> {
     let handshake = door.metrics.clients().accepted();
-    let mut greeter = Greeter { stream, received: vec![], tls_pending: false, door: Arc::clone(&door), home };
+    let address = stream.peer_ip();
+    let door_of = Arc::clone(&door);
+    let mut greeter = Greeter { stream, address, received: vec![], tls_pending: false, door: door_of, home };
     let result = tokio::select! {
         biased;
         result = tokio::time::timeout(door.params.login_timeout, greeter.log_in()) => result,
@@ -53,8 +58,10 @@ async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Box<Sess
     match result.unwrap_or_else(timeout) {
         Ok((member, seat, wanted)) => {
             handshake.finished(LoginResult::Ok);
-            let Greeter { stream, received, .. } = greeter;
-            return Some((Box::new(Session::new(stream, member, seat, wanted, home)), received));
+            let Greeter { stream, received, address, .. } = greeter;
+            let mut session = Box::new(Session::new(stream, member, seat, wanted, home));
+            session.count_as(address);
+            return Some((session, received));
         }
         Err(Failed::Gone) => drop(handshake),
         Err(Failed::NoLogin) => handshake.not_a_login(),
@@ -75,6 +82,8 @@ type Admitted = (Member, Seat, Arc<Parameters>);
 /// A connection that is logging in.
 struct Greeter {
     stream: Stream,
+    /// Where it comes from, if not from a Unix socket.
+    address: Option<IpAddr>,
     /// Bytes that have come and are not looked at yet.
     received: Vec<u8>,
     /// The client has asked for TLS, may have it, and does not have it yet.
@@ -94,6 +103,7 @@ impl Greeter {
         if door.is_draining() {
             return Err(Failed::by(Refusal::Draining, &door));
         }
+        check_login(&door, Stage::Claim, &startup, self.address)?;
         let presence = Presence::take(&door).map_err(|full| Failed::full(full, &door))?;
         if startup.replication.is_some() {
             return Err(Failed::by(Refusal::Replication, &door));
@@ -267,6 +277,7 @@ impl Greeter {
         let database = door.pools.database(&startup.database).ok_or_else(unknown)?;
         let pool = database.pool(&startup.user).ok_or_else(unknown)?;
         let user = door.user(&startup.user).ok_or_else(unknown)?;
+        check_login(&door, Stage::Login, &startup, self.address)?;
         let seat = Seat::take(presence, user, database, pool).map_err(|full| Failed::full(full, &door))?;
         let long_key = startup.served_minor() >= 2;
         let terms = settle_terms(&door, pool, startup, self.home).await?;
@@ -310,6 +321,6 @@ mod tests {
     #[test]
     fn an_idle_client_is_small() {
         assert!(size_of_future(serve) <= 256, "{}", size_of_future(serve));
-        assert!(size_of::<Session>() <= 488, "{}", size_of::<Session>());
+        assert!(size_of::<Session>() <= 504, "{}", size_of::<Session>());
     }
 }

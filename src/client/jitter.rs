@@ -32,6 +32,12 @@ impl Jitter {
         let factor = lock(&self.0).random_range(0.5..=1.5);
         RetryAfter(base.clamp(SHORTEST, LONGEST).mul_f64(factor))
     }
+
+    /// `least` up to one and a half times: before it, one more is sure to be refused.
+    pub(super) fn beyond(&self, least: Duration) -> RetryAfter {
+        let factor = lock(&self.0).random_range(1.0..=1.5);
+        RetryAfter(least.max(SHORTEST).mul_f64(factor))
+    }
 }
 
 /// As it stands in a DETAIL.
@@ -63,6 +69,17 @@ mod tests {
     fn bases_have_a_floor_and_a_cap() {
         assert!(spread(Duration::ZERO).iter().all(|pause| (25..=75).contains(pause)));
         assert!(spread(Duration::MAX).iter().all(|pause| (30_000..=90_000).contains(pause)));
+    }
+
+    #[test]
+    fn nobody_is_told_to_come_too_early() {
+        let jitter = Jitter::new(7);
+        let pauses: Vec<_> = (0..1000).map(|_| jitter.beyond(100 * MS).0.as_millis()).collect();
+        assert!(pauses.iter().all(|pause| (100..=150).contains(pause)), "{pauses:?}");
+        assert!(
+            jitter.beyond(Duration::ZERO).0 >= SHORTEST
+                && jitter.beyond(3600 * 1000 * MS).0 >= 3600 * 1000 * MS
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod failed;
 mod function;
 mod handshake;
 mod jitter;
+mod limited;
 mod outgoing;
 mod overdue;
 mod params;

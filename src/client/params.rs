@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::limits::RateLimit;
 use crate::proto::function::FunctionRules;
 use crate::proto::{AuthMethod, ClientTlsMode, UserParams};
 
@@ -33,6 +34,8 @@ pub struct ClientParams {
     pub statement_cache_bytes: usize,
     /// How functions are told apart.
     pub functions: FunctionRules,
+    /// How many logins and transactions there may be in a time.
+    pub rate_limits: Vec<RateLimit>,
     /// Who may log in.
     pub users: Vec<UserParams>,
 }

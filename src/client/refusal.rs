@@ -128,6 +128,11 @@ pub fn login(refusal: Refusal, about: &str, retry_after: RetryAfter) -> Report {
     fatal(report(reason, about, retry_after))
 }
 
+/// A transaction over a rate limit: ERROR inside the session.
+pub fn rate_limited(about: &str, retry_after: RetryAfter) -> Report {
+    report(Reason::RateLimited, about, Some(retry_after))
+}
+
 /// No such database, or not for this user. Said only to clients that have proved who they are.
 pub fn unknown_database(database: &str) -> Report {
     Report::fatal("3D000", format!("database \"{database}\" does not exist"))

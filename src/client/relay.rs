@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use super::active::Active;
+use super::active::{Active, Clearing};
 use super::desk::{Desk, Taken};
 use super::ending::give_back;
 use super::outgoing::Outgoing;
@@ -124,7 +124,11 @@ impl Session {
         let mut front = vec![];
         let State::Active(active) = &mut self.state else { return front };
         let lease = &mut active.lease;
-        if !lease.ledger.is_settled() {
+        if lease.ledger.unanswered() == 0 {
+            active.clearing = Clearing::No;
+        }
+        // In the middle of a batch a simple query would end its implicit transaction.
+        if !lease.ledger.is_settled() || lease.ledger.wants_sync() {
             return front;
         }
         let now = Instant::now();

@@ -14,6 +14,7 @@ use crate::pool::PoolMode;
 use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
+use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
 use crate::proto::statements::SERVER_NAME_PREFIX;
 use crate::server::{Fate, Used};
@@ -168,7 +169,7 @@ impl Session {
         let (voided, answered) = (active.lease.ledger.take_voided(), active.lease.ledger.answered());
         if let Some(voided) = voided {
             active.lease.statements.void(voided);
-            active.were_not_run(answered);
+            active.were_not_run(answered, voided.through);
         }
         active.lease.statements.confirm(answered);
         if let Some(statements) = &mut self.statements {
@@ -198,6 +199,8 @@ impl Session {
             if status == Status::Idle && std::mem::take(&mut active.changed_schema) {
                 self.pool.schema.fetch_add(1, Ordering::Relaxed);
             }
+            active.altering = false;
+            active.binds_clearing &= status != Status::Idle;
             active.reshaped &= status != Status::Idle || !active.suspects.is_empty();
             if status != Status::Idle && self.pool.params.mode == PoolMode::Statement {
                 self.write_up_to(cx, &mut incoming, at)?;
@@ -377,7 +380,12 @@ impl Session {
         let at = memchr::memmem::find(body, SERVER_NAME_PREFIX)? + SERVER_NAME_PREFIX.len();
         let digits = body.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
         let id = std::str::from_utf8(body.get(at..at + digits)?).ok()?.parse().ok()?;
-        let name = self.statements.as_ref()?.name_of(id)?;
+        let State::Active(Active { lease, .. }) = &self.state else { return None };
+        let name = match lease.ledger.failed_bind() {
+            // It may be another one by now, which leaves no trace.
+            Some(0) => b"",
+            bound => self.statements.as_ref()?.name_of(id, bound)?,
+        };
         let parts = [body.get(..at - SERVER_NAME_PREFIX.len())?, name, body.get(at + digits..)?];
         let length = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
         let mut message = vec![tag::ERROR_RESPONSE];
@@ -472,7 +480,11 @@ impl Session {
             }
             b"DISCARD SEQUENCES" => active.unpin(PinReason::SequenceValue),
             b"LOAD" => active.pin(PinReason::Load),
-            b"DEALLOCATE" | b"DEALLOCATE ALL" => return self.deallocated(),
+            b"DEALLOCATE" => return self.deallocated(),
+            b"DEALLOCATE ALL" => {
+                self.deallocated();
+                self.statements.iter_mut().for_each(|statements| statements.remove_all());
+            }
             tag if tag.starts_with(b"ALTER ") || tag.starts_with(b"DROP ") => {
                 // For the client itself, and for all others once it is committed.
                 self.pool.schema.fetch_add(1, Ordering::Relaxed);
@@ -485,7 +497,13 @@ impl Session {
 
     fn deallocated(&mut self) -> Meaning {
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
-        let name = active.some_extra().and_then(|extra| extra.deallocating.pop_front()).map(|(_, name)| name);
+        let answering = active.lease.ledger.answering();
+        let name = active.some_extra().and_then(|extra| {
+            // Of several statements in one text nothing was noted.
+            let is_next = extra.deallocating.front().is_some_and(|(batch, _)| *batch == answering);
+            if is_next { extra.deallocating.pop_front() } else { None }
+        });
+        let name = name.map(|(_, name)| name);
         let (Some(name), statements) = (name, self.statements.get_or_insert_default()) else {
             return Meaning::Pass;
         };
@@ -531,10 +549,11 @@ impl Session {
         if *resets && self.login.get(name).is_some() && base.get(name) == Some(value) {
             return Meaning::Keep;
         }
-        let wanted = if together {
-            Arc::clone(&lease.parameters)
-        } else {
-            Arc::new(self.wanted.with(name, value, &base))
+        let wanted = match self.login.get(name) {
+            // What has its default again by a SET does not have what the client has logged in with: it stays as it was set.
+            Some(_) => Arc::new(self.wanted.with(name, value, &Parameters::default())),
+            None if together => Arc::clone(&lease.parameters),
+            None => Arc::new(self.wanted.with(name, value, &base)),
         };
         self.wants(wanted);
         Meaning::Pass

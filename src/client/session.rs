@@ -14,6 +14,7 @@ use tokio::time::Sleep;
 use super::active::Active;
 use super::door::Seat;
 use super::function::{self, Standing};
+use super::limited::Counted;
 use super::refusal;
 use super::relay::needs_more;
 use super::roster::Member;
@@ -74,6 +75,8 @@ pub struct Session {
     pub(super) home: Home,
     /// What the gate knows it by.
     pub(super) standing: Standing,
+    /// As what its transactions are counted, where there is a rate limit.
+    pub(super) counted: Option<Box<Counted>>,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     /// Its task can be woken by the roster.
@@ -148,6 +151,7 @@ impl Session {
             pool: Arc::clone(&seat.pool),
             login: Arc::clone(&wanted),
             standing,
+            counted: None,
             wanted,
             pending: None,
             statements: None,
@@ -284,6 +288,11 @@ impl Session {
         }
         self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
+        if self.counted.is_some()
+            && let Some(report) = self.over_limit(now)
+        {
+            return Ok(Some(report));
+        }
         let caller = self.caller();
         match self.pool.checkout(now, &caller) {
             Checkout::Shed(refused) => return Ok(Some(self.shed(refused))),

@@ -1,7 +1,9 @@
 //! Puts the values of a file together into the parameters of the parts.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::defaults;
 use super::environment::Environment;
@@ -11,8 +13,10 @@ use super::logins::{Login, logins};
 use super::model::Config;
 use super::pools;
 use super::quantity::print_size;
+use super::rate_limits;
 use super::reader::{Entry, Read};
 use crate::client::{ClientParams, ClientTls, ClientTlsMode, TlsIdentity};
+use crate::guard::KeyTerms;
 use crate::net::ListenAddress;
 use crate::proto::function::{FunctionRules, NamePattern};
 
@@ -22,12 +26,15 @@ pub(super) struct Context<'c> {
     pub(super) logins: &'c [Login],
     pub(super) environment: &'c dyn Environment,
     pub(super) faults: &'c Faults,
+    /// What single functions may have, in every pool.
+    pub(super) shares: Arc<HashMap<Box<str>, KeyTerms>>,
 }
 
 /// A configuration; to be used only if the faults stay empty.
 pub(super) fn build(file: &File, environment: &dyn Environment, faults: &Faults) -> Config {
     let logins = logins(file, faults);
-    let context = Context { file, logins: &logins, environment, faults };
+    let shares = file.shares.iter().map(|(name, terms)| (name.as_str().into(), *terms)).collect();
+    let context = Context { file, logins: &logins, environment, faults, shares: Arc::new(shares) };
     if file.databases.is_empty() {
         faults.add(&file.at, "there is no [databases.NAME]: nothing to serve");
     }
@@ -96,6 +103,7 @@ fn clients(context: &Context<'_>) -> ClientParams {
         statement_cache_entries: limits.statement_cache_entries.or(defaults::STATEMENT_CACHE_ENTRIES),
         statement_cache_bytes: limits.statement_cache_size.or(defaults::STATEMENT_CACHE_SIZE),
         functions: functions(context),
+        rate_limits: rate_limits::build(context),
         users: context.logins.iter().map(Login::params).collect(),
     }
 }

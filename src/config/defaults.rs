@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::model::Preflight;
 use crate::client::AuthMethod;
+use crate::guard::Admission;
+use crate::limits::{Mode, Prefixes};
 use crate::pool::{Abandoned, PoolMode, Reset};
 use crate::proto::pin::PinPolicy;
 
@@ -66,7 +68,10 @@ pub const CLIENT_LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 pub const QUERY_WAIT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Four times as long, where it is of use: a burst of a few seconds is served whole.
-pub const BURST_WAIT: Duration = Duration::from_secs(6);
+pub const BURST_WAIT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// What the proxy is for.
+pub const ADMISSION: Admission = Admission::Enforce;
 
 /// A server that takes longer than this to let one in is better treated as down.
 pub const SERVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,6 +149,15 @@ pub const PIN_POLICY: PinPolicy = PinPolicy::Allow;
 /// (`-7d4b9c6f5d-x2x9k`), a UUID; and several of these.
 pub const NAME_PATTERN: &str = r"(?i)([-_.:@/#](v?[0-9]+([._][0-9]+)*([-+.]?(alpha|beta|rc|dev|pre|build)[.-]?[0-9]*)?|(sha256:)?[0-9a-f]{7,}|\$latest|[0-9]{5}-[a-z]{3}|[b-df-hj-np-tv-z2-9]{6,10}-[b-df-hj-np-tv-z2-9]{5}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}))+$";
 
+/// Whoever writes a limit wants it kept.
+pub const LIMIT_MODE: Mode = Mode::Enforce;
+
+/// What one subscriber or one cloud network has, more or less.
+pub const NETWORK: Prefixes = Prefixes { ipv4: 24, ipv6: 64 };
+
+/// Some hundred bytes each; more functions, or attackers, come at one time only where a network is the better key.
+pub const MAX_LIMIT_KEYS: usize = 10_000;
+
 /// PostgreSQL's own bound on backends (`MAX_BACKENDS`, 2^18 - 1, in `src/include/postmaster/postmaster.h`).
 pub(super) const SERVER_CONNECTIONS: RangeInclusive<usize> = 1..=262_143;
 
@@ -157,6 +171,9 @@ pub(super) const WAITING: RangeInclusive<usize> = 0..=1 << 20;
 pub(super) const DIALS: RangeInclusive<usize> = 1..=1024;
 
 /// The same, in a second.
+/// A function that weighs more than a thousand others is a pool of its own.
+pub(super) const WEIGHTS: RangeInclusive<usize> = 1..=1000;
+
 pub(super) const DIAL_RATES: RangeInclusive<usize> = 1..=10_000;
 
 /// The kernel keeps `somaxconn` in 16 bits on older Linux.
@@ -179,6 +196,9 @@ pub(super) const CACHE_ENTRIES: RangeInclusive<usize> = 100..=1_000_000;
 
 /// Below, a few long statements fill it; above, a unit was mistyped.
 pub(super) const CACHE_SIZES: RangeInclusive<usize> = 1 << 20..=4 << 30;
+
+/// Above, a single rule takes more memory than all clients.
+pub(super) const LIMIT_KEYS: RangeInclusive<usize> = 1..=1_000_000;
 
 /// Zero: statements pass as they come. Above, the plans of a single backend take gigabytes.
 pub(super) const PREPARED_STATEMENTS: RangeInclusive<usize> = 0..=10_000;

@@ -25,7 +25,9 @@ impl File {
             timeouts: Timeouts::default(),
             client_tls: ClientTlsKeys::default(),
             functions: Functions::default(),
+            rate_limits: Vec::new(),
             databases: Vec::new(),
+            shares: vec![],
             upstreams: Vec::new(),
             users: Vec::new(),
         }

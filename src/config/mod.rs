@@ -16,6 +16,7 @@ mod model;
 mod nearest;
 mod pools;
 mod quantity;
+mod rate_limits;
 mod reader;
 mod secrets;
 mod sessions;

@@ -16,7 +16,8 @@ const NEEDED: &str = "upstream = ";
 /// Whether a line is a key or the header of a section.
 fn is_toml(line: &str) -> bool {
     let key = line.split_once(" = ").map(|(key, _)| key);
-    key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) || line.starts_with('[')
+    key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'))
+        || line.starts_with('[')
 }
 
 /// The reference with all its keys in force.
@@ -35,7 +36,10 @@ fn environment() -> Fake {
 
 fn keys_of(table: &DeTable<'_>, pattern: &str, keys: &mut BTreeSet<String>) {
     for (name, value) in table {
-        let names = matches!(pattern, "databases." | "databases.*.users." | "upstreams." | "users.");
+        let names = matches!(
+            pattern,
+            "databases." | "databases.*.users." | "rate_limits." | "upstreams." | "users." | "shares."
+        );
         let name = if names { "*" } else { name.get_ref().as_ref() };
         if !names {
             keys.insert(format!("{pattern}{name}"));

@@ -394,8 +394,8 @@ fn faults_of_keys_and_values() {
             "lissen = [\"127.0.0.1:1\"]\ncolour = 3\n[databases.app]\nupstream = \"postgres://u:p@h\"\npoolsize = 3\n",
             &[
                 "c.toml:1:1: lissen: unknown key; did you mean `listen`?",
-                "c.toml:2:1: colour: unknown key; known here: listen, admin, threads, auth, limits, timeouts, \
-                 client_tls, functions, databases, upstreams, users",
+                "c.toml:2:1: colour: unknown key; known here: listen, admin, threads, preflight, auth, limits, timeouts, \
+                 client_tls, functions, rate_limits, databases, shares, upstreams, users",
                 "c.toml:5:1: databases.app.poolsize: unknown key; did you mean `pool_size`?",
             ],
         ),
@@ -510,6 +510,78 @@ fn faults_of_sessions() {
 }
 
 /// Above 0 and up to 1, however TOML writes numbers.
+#[test]
+fn rate_limits_have_a_burst_of_their_rate() {
+    let config = good(&format!(
+        "{APP}[rate_limits.b]\nwhat = \"logins\"\nper = [\"user\", \"network\"]\nrate = \"30/min\"\nburst = 5\n\
+         mode = \"observe\"\nipv4_prefix = 16\nmax_keys = 7\n[rate_limits.a]\nwhat = \"transactions\"\nrate = \"100/s\"\n"
+    ));
+    let texts: Vec<_> = config
+        .clients
+        .rate_limits
+        .iter()
+        .map(|rule| {
+            let (per, prefixes) = (rule.per.len(), rule.prefixes);
+            let (name, rate, burst, mode) = (&rule.name, rule.rate, rule.burst, rule.mode.as_str());
+            format!(
+                "{name} {per} {rate} {burst} {mode} {} {} {}",
+                prefixes.ipv4, prefixes.ipv6, rule.max_keys
+            )
+        })
+        .collect();
+    assert_eq!(texts, ["a 0 100/s 100 enforce 24 64 10000", "b 2 30/min 5 observe 16 64 7"]);
+}
+
+#[test]
+fn faults_of_rate_limits_and_functions() {
+    let rule = |keys: &str| format!("{APP}[rate_limits.a]\n{keys}");
+    let cases = [
+        (
+            rule(""),
+            vec![
+                "c.toml:3:14: rate_limits.a: needs a rate, as \"100/s\"",
+                "c.toml:3:14: rate_limits.a: needs a what: \"logins\" or \"transactions\"",
+            ],
+        ),
+        (
+            rule(
+                "what = \"queries\"\nrate = \"100\"\nper = [\"user\", \"city\"]\nburst = 0\nipv4_prefix = 33\n",
+            ),
+            vec![
+                "c.toml:4:8: rate_limits.a.what: \"queries\" is not one of logins, transactions",
+                "c.toml:5:8: rate_limits.a.rate: \"100\" is not a rate like \"100/s\", \"30/min\" or \"5/h\"",
+                "c.toml:6:16: rate_limits.a.per: \"city\" is not one of user, database, function, address, network",
+                "c.toml:7:9: rate_limits.a.burst: must be from 1 to 1000000",
+                "c.toml:8:15: rate_limits.a.ipv4_prefix: must be from 1 to 32",
+            ],
+        ),
+        (
+            rule("what = \"logins\"\nrate = \"2000000/s\"\nper = [\"user\", \"user\"]\n"),
+            vec!["c.toml:5:8: rate_limits.a.rate: \"2000000/s\": must be from 1 to 1000000"],
+        ),
+        (
+            rule("what = \"logins\"\nrate = \"2/s\"\nper = [\"user\", \"user\"]\n"),
+            vec!["c.toml:6:16: rate_limits.a.per: \"user\" is there twice"],
+        ),
+        (
+            format!("{APP}[rate_limits.\"a b\"]\nwhat = \"logins\"\nrate = \"1/s\"\n"),
+            vec![
+                "c.toml:3:14: rate_limits.\"a b\": a rule's name is up to 64 letters, digits, '_', '.' and '-': errors and \
+                 metrics show it",
+            ],
+        ),
+        (
+            format!("{APP}[functions]\nname_pattern = \"(\"\ntags = [\"a b\"]\n"),
+            vec![
+                "c.toml:4:16: functions.name_pattern: is not a regular expression: unclosed group",
+                "c.toml:5:9: functions.tags: \"a b\" is not the name of a tag: letters, digits, '_', '.' and '-'",
+            ],
+        ),
+    ];
+    let cases: Vec<_> = cases.iter().map(|(text, faults)| (text.as_str(), faults.as_slice())).collect();
+    check(&cases, &Fake::default());
+}
+
 #[test]
 fn shares() {
     let share = |written: &str| load(&format!("{APP}pin_budget = {written}\n"), &Fake::default());

@@ -1,6 +1,7 @@
 //! A connection to a client or to PostgreSQL, whatever it runs over.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -29,6 +30,16 @@ impl Stream {
             Self::Tcp(_) | Self::Closed => false,
             Self::Unix(_) => true,
             Self::Tls(tls) => tls.get_ref().0.is_unix(),
+        }
+    }
+
+    /// The address of the peer; an IPv4 address that was written as one of IPv6 is itself again. None: over a Unix-domain
+    /// socket, or the peer has gone.
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip().to_canonical()),
+            Self::Unix(_) | Self::Closed => None,
+            Self::Tls(tls) => tls.get_ref().0.peer_ip(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use super::labels::{CancelResult, LoginResult, Refusal};
 use super::metrics::{CounterBy, counter, counters, gauge, histograms};
@@ -22,6 +22,25 @@ struct Series {
     login: Histogram,
     handshakes: IntGauge,
     cancels: CounterBy<CancelResult>,
+    rate_limited: IntCounterVec,
+}
+
+/// What is over each rate limit.
+pub struct LimitMetrics(Vec<IntCounter>);
+
+impl LimitMetrics {
+    /// Something is over the rule with this place in the configuration.
+    pub fn over(&self, rule: usize) {
+        if let Some(counter) = self.0.get(rule) {
+            counter.inc();
+        }
+    }
+}
+
+impl fmt::Debug for LimitMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LimitMetrics").field(&self.0.len()).finish()
+    }
 }
 
 impl ClientMetrics {
@@ -34,6 +53,7 @@ impl ClientMetrics {
             login: histograms(registry, &table::LOGIN)?.get_metric_with_label_values::<&str>(&[])?,
             handshakes: gauge(registry, &table::HANDSHAKES)?,
             cancels: CounterBy::resolve(&counters(registry, &table::CANCELS)?, &[]),
+            rate_limited: counters(registry, &table::RATE_LIMITED)?,
         })))
     }
 
@@ -43,6 +63,12 @@ impl ClientMetrics {
         self.0.connections.inc();
         self.0.handshakes.inc();
         Handshake { clients: self.clone(), started: Instant::now(), counted: false }
+    }
+
+    /// The handles of rate limits, by name and mode (`enforce`, `observe`), in the order of the configuration.
+    pub fn limits<'a>(&self, rules: impl IntoIterator<Item = (&'a str, &'a str)>) -> LimitMetrics {
+        let counter = |(rule, mode)| self.0.rate_limited.with_label_values(&[rule, mode]);
+        LimitMetrics(rules.into_iter().map(counter).collect())
     }
 
     /// A TLS handshake failed.

@@ -193,6 +193,7 @@ mod tests {
     fn every_row_of_the_table_is_in_a_scrape_with_its_type_and_nothing_else_is() {
         let metrics = metrics();
         let _pool = metrics.pool("app", "web");
+        let _limits = metrics.clients().limits([("logins", "enforce")]);
         let text = scrape(&metrics);
         let types: BTreeMap<&str, &str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();

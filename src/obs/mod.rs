@@ -15,7 +15,7 @@ mod sources;
 mod summary;
 pub mod table;
 
-pub use clients::{ClientMetrics, Handshake};
+pub use clients::{ClientMetrics, Handshake, LimitMetrics};
 pub use labels::{
     CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Shed, Timeout,
     WaitOutcome,

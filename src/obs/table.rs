@@ -75,6 +75,9 @@ mod label {
     pub(super) const USER: Label = label("user", "the user as clients name it", &[]);
     pub(super) const MODE: Label =
         label("mode", "when a server connection goes back", &["transaction", "session", "statement"]);
+    pub(super) const RULE: Label = label("rule", "the name of the rate limit in the configuration", &[]);
+    pub(super) const RULE_MODE: Label =
+        label("mode", "what happened: refused, or counted and let through", &["enforce", "observe"]);
     pub(super) const VERSION: Label = label("version", "the version of pgcorral", &[]);
     pub(super) const CLIENT_STATE: Label = label(
         "state",
@@ -192,6 +195,8 @@ table! {
         "Client connections accepted, before anything is known about them.";
     CONNECTIONS_REFUSED = "pgcorral_client_connections_refused_total" Counter "connections" [REFUSAL]
         "Client connections refused by a limit or a rule.";
+    RATE_LIMITED = "pgcorral_rate_limited_total" Counter "requests" [RULE, RULE_MODE]
+        "Logins and transactions over a rate limit: refused, or let through where the rule only observes.";
     CLIENT_TLS_FAILURES = "pgcorral_client_tls_failures_total" Counter "handshakes" []
         "TLS handshakes with clients that failed.";
     LOGINS = "pgcorral_logins_total" Counter "logins" [LOGIN]

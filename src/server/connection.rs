@@ -169,6 +169,14 @@ impl Server {
         at
     }
 
+    /// A Parse of the proxy's own in front of a Query, which would not be run if the Parse failed without a Sync behind it.
+    pub fn tried_parse(&mut self, out: &mut Vec<u8>, name: &[u8], text: &[u8], types: &[u8]) {
+        let at = self.ledger.next_moment();
+        self.ledger.sent_tried_parse(at);
+        parse(out, name, text, types);
+        out.extend_from_slice(&[tag::SYNC, 0, 0, 0, 4]);
+    }
+
     /// A Close of the proxy's own, to be appended to what is sent.
     pub fn own_close(&mut self, out: &mut Vec<u8>, name: &[u8]) {
         let at = self.ledger.next_moment();

@@ -13,6 +13,7 @@ mod cancels;
 mod check;
 mod conformance;
 mod contract;
+mod corners;
 mod cuts;
 mod dialling;
 mod drivers;
@@ -20,6 +21,7 @@ mod faults;
 mod harness;
 mod limits;
 mod login;
+mod logins_gate;
 mod modes;
 mod pins;
 mod poolers;
@@ -53,6 +55,7 @@ fn main() -> std::process::ExitCode {
     for group in [
         login::trials,
         contract::trials,
+        logins_gate::trials,
         queue::trials,
         cancels::trials,
         storm::trials,
@@ -65,6 +68,7 @@ fn main() -> std::process::ExitCode {
         retry_snippets::trials,
         session_state::trials,
         statements::trials,
+        corners::trials,
         pins::trials,
         timeouts::trials,
         abandoned::trials,

@@ -20,6 +20,7 @@ const TESTS: &[Test] = &[
     ("reset_of_one_client_spares_the_others_parameters", reset_spares),
     ("after_discard_all_a_client_has_what_it_logged_in_with", discarded),
     ("vanishing_within_a_set_leaves_no_trace", vanished_set),
+    ("vanishing_after_a_reset_in_a_transaction_leaves_no_trace", vanished_reset),
     ("garbage_behind_a_query_costs_no_server", garbage),
     ("terminate_midway_commits_nothing_and_keeps_the_server", terminate_midway),
     ("a_thousand_logins_with_one_new_set_ask_once", one_question),
@@ -190,6 +191,19 @@ fn vanished_set(ground: &Ground) {
         assert_eq!(status(&greeting, "TimeZone").as_ref(), Some(&zones[at]), "round {round}: the greeting");
         assert_eq!(late.value("show TimeZone"), zones[at], "round {round}: a login");
     }
+}
+
+/// PostgreSQL is asked in the middle of the transaction then, and its answer does not outlive it.
+fn vanished_reset(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "vanished_reset");
+    let mut other = tenant.login(proxy.address);
+    let expected = other.value("show work_mem");
+    let mut vanishing = tenant.login_with(proxy.address, LOGINS[1]).0;
+    for sql in ["set work_mem = '9MB'", "begin", "reset work_mem", "select 1"] {
+        vanishing.run(sql);
+    }
+    drop(vanishing);
+    assert_eq!(other.value("show work_mem"), expected);
 }
 
 /// A good query and a byte that begins no message, in one write: the end of that client, not of the server.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use libtest_mimic::Trial;
 
 use crate::Test;
-use crate::session_state::answer::{Answer, Ear};
+use crate::session_state::answer::{Answer, Ear, Segment};
 use crate::support::ground::{Ground, Tenant, address};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
 use crate::support::requests::{Request, bytes, execution, statement};
@@ -60,19 +60,32 @@ fn first(replies: &[Message]) -> String {
 }
 
 /// The same is answered directly and through the proxy.
-struct Pair {
-    sides: [Wire; 2],
+pub struct Pair {
+    /// Direct and proxied.
+    pub sides: [Wire; 2],
     ears: [Ear; 2],
 }
 
 impl Pair {
     fn new(ground: &Ground, tenant: &Tenant, proxy: &Proxy) -> Self {
-        let sides = [address(ground.cluster()), proxy.address].map(|address| tenant.login(address));
-        Self { sides, ears: Default::default() }
+        Self::with(ground, tenant, proxy, &[])
+    }
+
+    /// Both log in with these parameters.
+    pub fn with(ground: &Ground, tenant: &Tenant, proxy: &Proxy, params: &[(&str, &str)]) -> Self {
+        let addresses = [address(ground.cluster()), proxy.address];
+        let mut ears: [Ear; 2] = Default::default();
+        let mut sides = addresses.iter().zip(&mut ears).map(|(address, ear)| {
+            let (wire, greeting) = tenant.login_with(*address, params);
+            Segment::of(greeting, ear);
+            wire
+        });
+        let sides = std::array::from_fn(|_| sides.next().expect("two"));
+        Self { sides, ears }
     }
 
     /// One write on each side. With it comes the answer of both.
-    fn ask(&mut self, requests: &[Request]) -> Answer {
+    pub fn ask(&mut self, requests: &[Request]) -> Answer {
         let count = requests.iter().filter(|request| request.ends_an_answer()).count();
         let answers = [0, 1].map(|side| {
             self.sides[side].send(&bytes(requests)).expect("send");

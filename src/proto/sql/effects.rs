@@ -5,7 +5,7 @@ use crate::proto::audit::Suspects;
 use crate::proto::parameters::decides_reading;
 use crate::proto::pin::{PinReason, Pins};
 
-/// Settings named by one text; whoever sends more than these has its others overlooked.
+/// Settings and statements named by one text; whoever sends more than these has its others overlooked.
 const MOST_NAMES: usize = 32;
 
 /// What a text may leave behind.
@@ -21,23 +21,28 @@ pub struct Effects {
     pub names: Vec<String>,
     /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`, `SET TIME ZONE LOCAL`, `DISCARD ALL`.
     pub resets: bool,
+    /// It takes away all prepared statements, whoever they belong to: `DEALLOCATE ALL`, `DISCARD ALL`.
+    pub clears: bool,
+    /// It may change what tables look like: `ALTER`, `DROP`.
+    pub alters: bool,
     /// It may set custom settings under names that it does not say.
     pub unknown_names: bool,
     /// It may set, if only for its transaction, what decides how a text is read: the format of dates, say.
     pub reshapes: bool,
-    /// What has to be known before it is sent.
-    pub verb: Verb,
+    /// Its statements about prepared statements, in their order.
+    pub verbs: Vec<Verb>,
 }
 
-/// A statement about prepared statements, alone in its text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A statement about prepared statements.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verb {
-    /// None.
-    #[default]
-    Other,
+    /// `PREPARE name`
+    Prepare(Box<[u8]>),
     /// `DEALLOCATE name`
     Deallocate(Box<[u8]>),
-    /// `DEALLOCATE ALL`
+    /// `DEALLOCATE ALL`, alone in its text.
+    DeallocateAllAlone,
+    /// `DEALLOCATE ALL` among other statements.
     DeallocateAll,
     /// `EXECUTE name`
     Execute(Box<[u8]>),
@@ -66,9 +71,10 @@ pub fn effects(sql: &[u8]) -> Effects {
             look_at(&statement, &mut effects);
         }
     }
-    if statements == 1 {
-        effects.verb = verb(sql);
+    if statements == 1 && effects.verbs == [Verb::DeallocateAll] {
+        effects.verbs = vec![Verb::DeallocateAllAlone];
     }
+    effects.verbs.truncate(MOST_NAMES);
     effects.names.truncate(MOST_NAMES);
     effects
 }
@@ -95,11 +101,13 @@ fn begins_with_state(sql: &[u8]) -> bool {
         return false;
     };
     let words: &[&str] = match (first, second) {
+        (b'a', b'l') => &["alter"],
         (b's', b'e') => &["set"],
         (b'r', b'e') => &["reset"],
         (b'd', b'i') => &["discard"],
         (b'd', b'e') => &["deallocate", "declare"],
         (b'd', b'o') => &["do"],
+        (b'd', b'r') => &["drop"],
         (b'l', b'i') => &["listen"],
         (b'l', b'o') => &["load"],
         (b'u', b'n') => &["unlisten"],
@@ -153,7 +161,9 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         }
         b"discard" => {
             effects.suspects.insert(Suspects::TEMP);
-            effects.resets |= rest.first().is_some_and(|token| token.is("all"));
+            let all = rest.first().is_some_and(|token| token.is("all"));
+            effects.resets |= all;
+            effects.clears |= all;
         }
         b"listen" => {
             effects.suspects.insert(Suspects::LISTENING);
@@ -164,8 +174,16 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"prepare" if !rest.first().is_some_and(|token| token.is("transaction")) => {
             effects.suspects.insert(Suspects::PREPARED);
             effects.pins.insert(PinReason::SqlPrepare);
+            effects.verbs.extend(rest.first().and_then(name).map(Verb::Prepare));
         }
-        b"deallocate" => effects.suspects.insert(Suspects::PREPARED),
+        b"alter" | b"drop" => effects.alters = true,
+        b"deallocate" => {
+            effects.suspects.insert(Suspects::PREPARED);
+            let verb = deallocate(rest);
+            effects.clears |= verb == Some(Verb::DeallocateAll);
+            effects.verbs.extend(verb);
+        }
+        b"execute" => effects.verbs.extend(rest.first().and_then(name).map(Verb::Execute)),
         b"declare" if pairs(rest, "with", "hold") => {
             effects.suspects.insert(Suspects::CURSORS);
             effects.pins.insert(PinReason::HoldCursor);
@@ -176,6 +194,7 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"do" => {
             effects.suspects.insert(Suspects::ALL);
             effects.reshapes = true;
+            effects.alters = true;
             effects.unknown_names = true;
         }
         _ => {}
@@ -319,28 +338,24 @@ fn set_config(behind: &[Token<'_>], effects: &mut Effects) {
     effects.suspects.insert(Suspects::SETTINGS);
 }
 
-/// The statement about prepared statements that the text consists of.
-fn verb(sql: &[u8]) -> Verb {
-    let mut tokens = Tokens::new(sql);
-    let Some(first) = tokens.next() else { return Verb::Other };
-    let deallocates = first.is("deallocate");
-    if !deallocates && !first.is("execute") {
-        return Verb::Other;
-    }
-    let mut name = tokens.next();
-    if deallocates && name.is_some_and(|token| token.is("prepare")) {
-        name = tokens.next();
-    }
-    let name: Box<[u8]> = match name {
-        Some(Token::Word(word)) if deallocates && word.eq_ignore_ascii_case(b"all") => {
-            return Verb::DeallocateAll;
-        }
-        // Identifiers without quotes are folded to lower case.
-        Some(Token::Word(word)) => word.to_ascii_lowercase().into(),
-        Some(Token::Quoted(word)) => unquoted(word),
-        _ => return Verb::Other,
+/// Behind DEALLOCATE.
+fn deallocate(rest: &[Token<'_>]) -> Option<Verb> {
+    let what = match rest {
+        [first, second, ..] if first.is("prepare") => second,
+        [first, ..] => first,
+        [] => return None,
     };
-    if deallocates { Verb::Deallocate(name) } else { Verb::Execute(name) }
+    if what.is("all") { Some(Verb::DeallocateAll) } else { name(what).map(Verb::Deallocate) }
+}
+
+/// The name of a prepared statement.
+fn name(token: &Token<'_>) -> Option<Box<[u8]>> {
+    match token {
+        // Identifiers without quotes are folded to lower case.
+        Token::Word(word) => Some(word.to_ascii_lowercase().into()),
+        Token::Quoted(word) => Some(unquoted(word)),
+        _ => None,
+    }
 }
 
 /// A doubled quote is one.
@@ -380,7 +395,7 @@ mod tests {
             "update t set reset = 1",
         ] {
             let effects = of(sql);
-            assert_eq!(effects, Effects { verb: Verb::Other, ..Effects::default() }, "{sql}");
+            assert!(effects.is_harmless(), "{sql}: {effects:?}");
         }
     }
 
@@ -449,11 +464,19 @@ mod tests {
     }
 
     #[test]
-    fn verbs_alone() {
-        assert_eq!(of("DEALLOCATE PREPARE \"A\"\"b\"").verb, Verb::Deallocate(b"A\"b"[..].into()));
-        assert_eq!(of("deallocate Foo;").verb, Verb::Deallocate(b"foo"[..].into()));
-        assert_eq!(of("deallocate all").verb, Verb::DeallocateAll);
-        assert_eq!(of("execute foo(1)").verb, Verb::Execute(b"foo"[..].into()));
-        assert_eq!(of("deallocate a; deallocate b").verb, Verb::Other);
+    fn verbs() {
+        let deallocate = |name: &str| Verb::Deallocate(name.as_bytes().into());
+        assert_eq!(of("DEALLOCATE PREPARE \"A\"\"b\"").verbs, [deallocate("A\"b")]);
+        assert_eq!(of("deallocate Foo;").verbs, [deallocate("foo")]);
+        assert_eq!(of("deallocate all").verbs, [Verb::DeallocateAllAlone]);
+        assert_eq!(of("prepare Foo (int) as select $1").verbs, [Verb::Prepare(b"foo"[..].into())]);
+        assert_eq!(of("execute foo(1)").verbs, [Verb::Execute(b"foo"[..].into())]);
+        assert_eq!(of("deallocate a; deallocate all").verbs, [deallocate("a"), Verb::DeallocateAll]);
+        for sql in ["deallocate all", "DEALLOCATE PREPARE ALL", "select 1; deallocate all", "discard all"] {
+            assert!(of(sql).clears, "{sql}");
+        }
+        for sql in ["deallocate \"all\"", "deallocate allegro", "discard plans", "discard temp"] {
+            assert!(!of(sql).clears, "{sql}");
+        }
     }
 }

@@ -18,7 +18,7 @@ mod trace;
 
 pub use cache::{Found, StatementCache};
 pub use changes::{Moment, Sequence};
-pub use client::{ClientStatements, Known};
+pub use client::{ClientStatements, Known, tail};
 pub use parts::{BindParts, ParseParts, close, named, parse, renamed_bind};
 pub use server::{Place, ServerStatements};
 pub use statement::{SERVER_NAME_PREFIX, Statement};

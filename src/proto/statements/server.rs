@@ -115,10 +115,11 @@ impl ServerStatements {
     /// Messages were not run.
     pub fn void(&mut self, voided: Voided) {
         let by_id = &mut self.by_id;
-        self.changes.void(voided.through, |id, before, _| match before {
+        let restore = |id, before| match before {
             Some(prepared) => drop(by_id.insert(id, prepared)),
             None => drop(by_id.remove(&id)),
-        });
+        };
+        self.changes.void(voided.through, |_, _| false, restore);
     }
 }
 

@@ -51,6 +51,8 @@ pub struct ProxyOptions {
     pub limits_extra: Vec<String>,
     /// More lines for `[timeouts]`.
     pub timeouts_extra: Vec<String>,
+    /// Whole sections, as they stand in the file.
+    pub sections: Vec<String>,
 }
 
 /// A database of the proxy.
@@ -119,6 +121,7 @@ impl ProxyOptions {
         }
         self.databases.iter().for_each(|database| database.write(&mut text));
         self.write_users(&mut text);
+        write_lines(&mut text, &self.sections);
         if let (Some(bound), Some(database)) = (self.max_server_connections, self.databases.first()) {
             let _ = writeln!(text, "[upstreams.\"127.0.0.1:{}\"]\nmax_connections = {bound}", database.port);
         }
