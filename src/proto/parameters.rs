@@ -99,10 +99,12 @@ impl Parameters {
 
     /// Those that decide how the text of a statement is read, in one text; None if there is none.
     pub fn reading(&self) -> Option<String> {
+        // As whom it is prepared decides which schemas of the search path there are. One that is set for a transaction only is
+        // let pass: a statement for each such transaction would be worse.
+        let decides =
+            |name: &str| !name.contains('.') && decides_reading(name.as_bytes()) || is_identity(name);
         let mut reading = String::new();
-        for (name, value) in
-            self.iter().filter(|(name, _)| !name.contains('.') && decides_reading(name.as_bytes()))
-        {
+        for (name, value) in self.iter().filter(|(name, _)| decides(name)) {
             for part in [name, "=", value, "\n"] {
                 reading.push_str(part);
             }
