@@ -261,6 +261,13 @@ impl Desk<'_> {
                 self.settled(name)?;
             }
         }
+        if let [Verb::Deallocate(name)] = verbs
+            && self.is_of_nobody(name)
+            && frame.whole
+            && is_alone(out.body(frame))
+        {
+            return Ok(Some("DEALLOCATE pgc_"));
+        }
         // Those that are executed come first: the others are noted with the number of their batch.
         for verb in verbs {
             if let Verb::Execute(name) = verb
@@ -723,4 +730,10 @@ fn custom_name(value: &[u8]) -> Option<&str> {
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.$".contains(byte) || *byte >= 0x80;
     let name = std::str::from_utf8(value).ok()?;
     (name.contains('.') && name.len() <= LONGEST_NAME && value.iter().all(is_name)).then_some(name)
+}
+
+/// There is nothing in a Query message's text but one statement. False for some where that is so.
+fn is_alone(body: &[u8]) -> bool {
+    let text = body.strip_suffix(b"\0").unwrap_or(body);
+    text.split(|byte| *byte == b';').filter(|part| !part.trim_ascii().is_empty()).count() == 1
 }
