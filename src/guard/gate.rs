@@ -163,7 +163,7 @@ impl Gate {
                 Err(reason) => reason,
             },
         };
-        self.pools[pool.index()].keys.get_mut(caller.key).trend.shed();
+        self.pools[pool.index()].keys.shed(caller.key);
         Arrival::Shed(reason, self.retry_after(now, pool, caller.key, reason))
     }
 
@@ -451,7 +451,7 @@ impl Gate {
         let Some(waiter) = self.leave(ticket) else { return };
         let waited = now.saturating_duration_since(waiter.arrived);
         let retry_after = self.retry_after(now, waiter.pool, waiter.key, reason);
-        self.pools[waiter.pool.index()].keys.get_mut(waiter.key).trend.shed();
+        self.pools[waiter.pool.index()].keys.shed(waiter.key);
         actions.push(Action::Shed { ticket, reason, waited, retry_after });
     }
 

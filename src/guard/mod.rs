@@ -67,7 +67,7 @@ pub use gate::Gate;
 pub use keys::{EXACT_KEYS, KeyId, KeyTerms, SHARED_KEYS};
 pub use login::{Comer, LoginArrival, LoginQueue, LoginTicket};
 pub use queue::Ticket;
-pub use snapshot::{Breaker, GroupSnapshot, PoolSnapshot, UpstreamSnapshot};
+pub use snapshot::{Breaker, FunctionSnapshot, GroupSnapshot, PoolSnapshot, UpstreamSnapshot};
 pub use terms::{
     Action, Admission, Arrival, Caller, DialCause, FAIL_FAST_AFTER, GateParams, GroupId, Home,
     LOCALITY_SLACK, Placement, PoolId, PoolLimits, RECLAIM_AFTER, ShedReason,

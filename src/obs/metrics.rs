@@ -137,8 +137,8 @@ mod tests {
     use super::*;
     use crate::obs::table::TABLE;
     use crate::obs::{
-        CancelResult, DestroyReason, DialResult, Kept, LoginResult, PoolGauges, Readiness, Refusal, Shed,
-        UpstreamGauges, WaitOutcome,
+        CancelResult, DestroyReason, DialResult, FunctionGauges, Kept, LoginResult, PoolGauges, Readiness,
+        Refusal, Shed, UpstreamGauges, WaitOutcome,
     };
 
     struct Standing;
@@ -152,6 +152,7 @@ mod tests {
                 active: 3,
                 limit: 20,
                 oldest_wait_seconds: 0.25,
+                functions: vec![FunctionGauges { name: "checkout".into(), ..FunctionGauges::default() }],
                 ..PoolGauges::default()
             }]
         }
