@@ -2,6 +2,7 @@ import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.SQLException;
 import java.time.Duration;
+import java.util.Properties;
 import java.util.Set;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.function.BiConsumer;
@@ -17,6 +18,13 @@ public final class Jdbc {
     private static final long FIRST_PAUSE_MS = 100;
     private static final long LONGEST_PAUSE_MS = 5000;
     private static final Pattern ADVICE = Pattern.compile("\\bretry_after_ms=(\\d+)");
+
+    /** Without it pgjdbc runs a query at the end of its login, and closes the connection if that is refused. */
+    private static final Properties PROPERTIES = new Properties();
+
+    static {
+        PROPERTIES.setProperty("assumeMinServerVersion", "12");
+    }
 
     /** A transaction. */
     public interface Work<T> { T run(Connection connection) throws SQLException; }
@@ -56,7 +64,7 @@ public final class Jdbc {
     private <T> T attempt(Work<T> work) throws SQLException {
         // Not for an error of the transaction: only a connection that is gone is opened again.
         if (connection == null || connection.isClosed()) {
-            connection = DriverManager.getConnection(url);
+            connection = DriverManager.getConnection(url, PROPERTIES);
             connection.setAutoCommit(false);
         }
         try {

@@ -29,10 +29,9 @@ class Caller:
             try:
                 if connecting:
                     self.connection = None
-                    self.connection = psycopg.connect(self.dsn, autocommit=True)
+                    self.connection = psycopg.connect(self.dsn)
                     connecting = False
-                with self.connection.transaction():
-                    return work(self.connection)
+                return self.transaction(work)
             except psycopg.Error as error:
                 pause = pause_after(error, attempt, connecting or idempotent)
                 # Not for an error of the transaction: only a connection that is gone is opened again.
@@ -41,6 +40,18 @@ class Caller:
                 on_retry(error, pause)
             attempt += 1
             time.sleep(pause)
+
+    def transaction(self, work):
+        # Not connection.transaction(): behind a refused BEGIN it sends a ROLLBACK, which waits and is refused as well.
+        try:
+            result = work(self.connection)
+            self.connection.commit()
+            return result
+        except BaseException:
+            # Nothing is sent if no transaction was begun.
+            if not self.connection.closed:
+                self.connection.rollback()
+            raise
 
     def close(self):
         if self.connection:

@@ -114,7 +114,8 @@ impl Door {
         // At least half of the cores are left for those who are in.
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let derivations = Arc::new(Semaphore::new((cores / 2).max(1)));
-        let statements = StatementCache::new(params.statement_cache_entries, params.statement_cache_bytes);
+        let (entries, bytes) = (params.statement_cache_entries, params.statement_cache_bytes);
+        let statements = StatementCache::new(rand::random(), entries, bytes);
         let limits = Limits::new(&params.rate_limits, Instant::now(), rand::random());
         let rules = params.rate_limits.iter().map(|rule| (rule.name.as_str(), rule.mode.as_str()));
         let limit_metrics = metrics.clients().limits(rules);

@@ -49,7 +49,8 @@ pub(super) async fn serve(connection: Connection, stream: Stream, home: Home) {
 async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Box<Session>, Vec<u8>)> {
     let handshake = door.metrics.clients().accepted();
     let address = stream.peer_ip();
-    let mut greeter = Greeter { stream, address, received: vec![], door: Arc::clone(&door), home };
+    let door_of = Arc::clone(&door);
+    let mut greeter = Greeter { stream, address, received: vec![], tls_pending: false, door: door_of, home };
     let result = tokio::select! {
         biased;
         result = tokio::time::timeout(door.params.login_timeout, greeter.log_in()) => result,
@@ -87,6 +88,8 @@ struct Greeter {
     address: Option<IpAddr>,
     /// Bytes that have come and are not looked at yet.
     received: Vec<u8>,
+    /// The client has asked for TLS, may have it, and does not have it yet.
+    tls_pending: bool,
     door: Arc<Door>,
     home: Home,
 }
@@ -189,7 +192,12 @@ impl Greeter {
             let length = packet_length(&self.received)
                 .map_err(|violation| Failed::Refused(LoginResult::Protocol, violation.report()))?;
             match length {
-                Some(length) if self.received.len() >= length => return Ok(Some(self.take(length))),
+                Some(length) if self.received.len() >= length => {
+                    let packet = self.take(length);
+                    let asks = matches!(parse(&packet), Ok(FirstPacket::SslRequest));
+                    self.tls_pending = asks && self.door.tls.is_some();
+                    return Ok(Some(packet));
+                }
                 _ if self.receive().await? => {}
                 _ => return Ok(None),
             }
@@ -214,7 +222,10 @@ impl Greeter {
         let Some(tls) = self.door.tls.clone() else { return Err(Failed::Gone) };
         self.stream.write_all(b"S").await?;
         match self.stream.encrypt_as_server(&tls).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.tls_pending = false;
+                Ok(())
+            }
             Err(error) => {
                 tracing::debug!(%error, "TLS handshake failed");
                 self.door.metrics.clients().tls_failed();
@@ -353,6 +364,10 @@ impl Greeter {
     async fn last_word(&mut self, reason: &'static str, report: &Report) {
         self.door.login_failures.count(reason);
         tracing::debug!(reason, message = %report.message, "login failed");
+        // In plain text it would be nothing that the client may believe, and who asks for TLS expects one byte or TLS.
+        if self.tls_pending {
+            return;
+        }
         let mut message = vec![];
         messages::error_response(&mut message, report);
         let say = async {

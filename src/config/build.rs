@@ -1,7 +1,9 @@
 //! Puts the values of a file together into the parameters of the parts.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::defaults;
 use super::environment::Environment;
@@ -14,6 +16,7 @@ use super::quantity::print_size;
 use super::rate_limits;
 use super::reader::{Entry, Read};
 use crate::client::{ClientParams, ClientTls, ClientTlsMode, TlsIdentity};
+use crate::guard::KeyTerms;
 use crate::net::ListenAddress;
 use crate::proto::function::{FunctionRules, NamePattern};
 
@@ -23,12 +26,15 @@ pub(super) struct Context<'c> {
     pub(super) logins: &'c [Login],
     pub(super) environment: &'c dyn Environment,
     pub(super) faults: &'c Faults,
+    /// What single functions may have, in every pool.
+    pub(super) shares: Arc<HashMap<Box<str>, KeyTerms>>,
 }
 
 /// A configuration; to be used only if the faults stay empty.
 pub(super) fn build(file: &File, environment: &dyn Environment, faults: &Faults) -> Config {
     let logins = logins(file, faults);
-    let context = Context { file, logins: &logins, environment, faults };
+    let shares = file.shares.iter().map(|(name, terms)| (name.as_str().into(), *terms)).collect();
+    let context = Context { file, logins: &logins, environment, faults, shares: Arc::new(shares) };
     if file.databases.is_empty() {
         faults.add(&file.at, "there is no [databases.NAME]: nothing to serve");
     }

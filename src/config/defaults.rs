@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::model::Preflight;
 use crate::client::AuthMethod;
+use crate::guard::Admission;
 use crate::limits::{Mode, Prefixes};
 use crate::pool::{Abandoned, PoolMode, Reset};
 use crate::proto::pin::PinPolicy;
@@ -67,7 +68,10 @@ pub const CLIENT_LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 pub const QUERY_WAIT_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Four times as long, where it is of use: a burst of a few seconds is served whole.
-pub const BURST_WAIT: Duration = Duration::from_secs(6);
+pub const BURST_WAIT_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// What the proxy is for.
+pub const ADMISSION: Admission = Admission::Enforce;
 
 /// A server that takes longer than this to let one in is better treated as down.
 pub const SERVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -167,6 +171,9 @@ pub(super) const WAITING: RangeInclusive<usize> = 0..=1 << 20;
 pub(super) const DIALS: RangeInclusive<usize> = 1..=1024;
 
 /// The same, in a second.
+/// A function that weighs more than a thousand others is a pool of its own.
+pub(super) const WEIGHTS: RangeInclusive<usize> = 1..=1000;
+
 pub(super) const DIAL_RATES: RangeInclusive<usize> = 1..=10_000;
 
 /// The kernel keeps `somaxconn` in 16 bits on older Linux.

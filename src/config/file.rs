@@ -16,6 +16,7 @@ use super::reader::{Entry, Read, Reader, Section};
 use super::secrets;
 use super::url::UpstreamUrl;
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
+use crate::guard::{Admission, KeyTerms};
 use crate::net::ListenAddress;
 use crate::pool::{Abandoned, PoolMode, Reset};
 use crate::proto::function::NamePattern;
@@ -40,6 +41,7 @@ pub(super) struct File {
     pub(super) rate_limits: Vec<rate_limits::Keys>,
     /// Sorted by name.
     pub(super) databases: Vec<Database>,
+    pub(super) shares: Vec<(String, KeyTerms)>,
     pub(super) upstreams: Vec<Upstream>,
     /// Sorted by name.
     pub(super) users: Vec<User>,
@@ -68,6 +70,7 @@ pub(super) struct Limits {
 pub(super) struct Timeouts {
     pub(super) client_login_timeout: Read<Duration>,
     pub(super) query_wait_timeout: Read<Duration>,
+    pub(super) burst_wait_timeout: Read<Duration>,
     pub(super) server_connect_timeout: Read<Duration>,
     pub(super) server_lifetime: Read<Duration>,
     pub(super) server_idle_timeout: Read<Duration>,
@@ -132,6 +135,8 @@ pub(super) struct PoolKeys {
     pub(super) pool_mode: Read<PoolMode>,
     pub(super) max_waiting: Read<usize>,
     pub(super) query_wait_timeout: Read<Duration>,
+    pub(super) burst_wait_timeout: Read<Duration>,
+    pub(super) admission: Read<Admission>,
     pub(super) server_lifetime: Read<Duration>,
     pub(super) server_idle_timeout: Read<Duration>,
     pub(super) session: SessionKeys,
@@ -215,6 +220,7 @@ fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
         functions: root.section("functions", functions),
         rate_limits: root.named("rate_limits", rate_limits::read),
         databases: root.named("databases", |name, section| database(name, section, environment)),
+        shares: root.named("shares", share),
         upstreams: root.named("upstreams", upstream),
         users: root.named("users", |name, section| user(name, section, environment)),
     }
@@ -259,6 +265,7 @@ fn timeouts(section: &mut Section<'_, '_>) -> Timeouts {
     Timeouts {
         client_login_timeout: section.duration("client_login_timeout"),
         query_wait_timeout: section.duration("query_wait_timeout"),
+        burst_wait_timeout: section.duration("burst_wait_timeout"),
         server_connect_timeout: section.duration("server_connect_timeout"),
         server_lifetime: section.duration_or_zero("server_lifetime"),
         server_idle_timeout: section.duration_or_zero("server_idle_timeout"),
@@ -336,12 +343,15 @@ fn pool(section: &mut Section<'_, '_>) -> PoolKeys {
         ("session", PoolMode::Session),
         ("statement", PoolMode::Statement),
     ];
+    let admission = [("enforce", Admission::Enforce), ("observe", Admission::Observe)];
     PoolKeys {
         pool_size: section.count("pool_size", defaults::SERVER_CONNECTIONS),
         min_pool_size: section.count("min_pool_size", 0..=*defaults::SERVER_CONNECTIONS.end()),
         pool_mode: section.choice("pool_mode", &modes),
         max_waiting: section.count("max_waiting", defaults::WAITING),
         query_wait_timeout: section.duration("query_wait_timeout"),
+        burst_wait_timeout: section.duration("burst_wait_timeout"),
+        admission: section.choice("admission", &admission),
         server_lifetime: section.duration_or_zero("server_lifetime"),
         server_idle_timeout: section.duration_or_zero("server_idle_timeout"),
         session: session(section),
@@ -369,6 +379,19 @@ fn pins(section: &mut Section<'_, '_>) -> Vec<(PinReason, PinPolicy)> {
     // More settings than the proxy keeps are its own bound and no wish of the client: there is no policy for that.
     let reasons = PinReason::ALL.into_iter().filter(|reason| *reason != PinReason::SessionMode);
     reasons.filter_map(|reason| Some((reason, section.choice(reason.as_str(), &policies).value()?))).collect()
+}
+
+/// What is wrong is noted; the default is then as good as any.
+fn share(name: &str, section: &mut Section<'_, '_>) -> (String, KeyTerms) {
+    let default = KeyTerms::default();
+    let weight = section.count("weight", defaults::WEIGHTS).value();
+    let terms = KeyTerms {
+        weight: weight.map_or(default.weight, |weight| weight as f64),
+        min_share: section.fraction("min_share").or(default.min_share),
+        max_share: section.fraction("max_share").or(default.max_share),
+        reserved: section.boolean("reserved").or(default.reserved),
+    };
+    (name.to_owned(), terms)
 }
 
 fn upstream(name: &str, section: &mut Section<'_, '_>) -> Upstream {

@@ -27,6 +27,7 @@ impl File {
             functions: Functions::default(),
             rate_limits: Vec::new(),
             databases: Vec::new(),
+            shares: vec![],
             upstreams: Vec::new(),
             users: Vec::new(),
         }

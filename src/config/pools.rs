@@ -17,7 +17,6 @@ use super::reader::{Entry, Read};
 use super::sessions;
 use super::url::{UpstreamUrl, parse_address};
 use crate::client::{AuthMethod, UserSecret};
-use crate::guard::Admission;
 use crate::pool::PoolParams;
 use crate::server::{Credentials, ServerTls, TlsVerify, UpstreamParams};
 
@@ -167,9 +166,12 @@ fn pool(
             [&own.query_wait_timeout, &general.query_wait_timeout, &file.timeouts.query_wait_timeout],
             defaults::QUERY_WAIT_TIMEOUT,
         ),
-        burst_wait: defaults::BURST_WAIT,
-        admission: Admission::Enforce,
-        shares: Arc::default(),
+        burst_wait: first(
+            [&own.burst_wait_timeout, &general.burst_wait_timeout, &file.timeouts.burst_wait_timeout],
+            defaults::BURST_WAIT_TIMEOUT,
+        ),
+        admission: first([&own.admission, &general.admission], defaults::ADMISSION),
+        shares: Arc::clone(&context.shares),
         server_lifetime: first(
             [&own.server_lifetime, &general.server_lifetime, &file.timeouts.server_lifetime],
             defaults::SERVER_LIFETIME,

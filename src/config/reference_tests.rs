@@ -36,8 +36,10 @@ fn environment() -> Fake {
 
 fn keys_of(table: &DeTable<'_>, pattern: &str, keys: &mut BTreeSet<String>) {
     for (name, value) in table {
-        let names =
-            matches!(pattern, "databases." | "databases.*.users." | "rate_limits." | "upstreams." | "users.");
+        let names = matches!(
+            pattern,
+            "databases." | "databases.*.users." | "rate_limits." | "upstreams." | "users." | "shares."
+        );
         let name = if names { "*" } else { name.get_ref().as_ref() };
         if !names {
             keys.insert(format!("{pattern}{name}"));

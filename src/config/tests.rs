@@ -395,7 +395,7 @@ fn faults_of_keys_and_values() {
             &[
                 "c.toml:1:1: lissen: unknown key; did you mean `listen`?",
                 "c.toml:2:1: colour: unknown key; known here: listen, admin, threads, preflight, auth, limits, timeouts, \
-                 client_tls, functions, rate_limits, databases, upstreams, users",
+                 client_tls, functions, rate_limits, databases, shares, upstreams, users",
                 "c.toml:5:1: databases.app.poolsize: unknown key; did you mean `pool_size`?",
             ],
         ),

@@ -484,9 +484,17 @@ impl Gate {
 
     fn may_dial(&self, now: Instant, pool: PoolId) -> bool {
         self.wants_dial(pool)
+            && !self.yields(pool)
             && self.slots.held_up_by(pool).is_none()
             && self.dialer.budget(now, self.slots.upstream().counts.dialling) > 0
             && self.dialer.ready(now, pool, self.slots.pool(pool).counts.dialling)
+    }
+
+    /// Nobody waits for the dial, and somebody waits for room. With a reserve a waiter may be held up by two bounds, neither
+    /// within the other: what is closed for it in one must not be dialled again before the other has room.
+    fn yields(&self, pool: PoolId) -> bool {
+        let held_up = |other: &PoolId| self.need(*other) > 0 && self.slots.held_up_by(*other).is_some();
+        self.slots.has_reserve() && self.need(pool) == 0 && self.wanting.iter().any(held_up)
     }
 
     fn wants_dial(&self, pool: PoolId) -> bool {

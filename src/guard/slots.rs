@@ -256,19 +256,23 @@ impl Slots {
         }
     }
 
-    /// The shared bound that leaves the pool no room. The narrower one is named first, because a slot freed in the group
-    /// is free in the upstream, too.
+    /// The shared bound that leaves the pool no room. Each but the last is named before those in which a slot freed in it is
+    /// free, too; a slot freed for ordinary pools is not always one of the group, so that both may have to be waited for.
     pub(super) fn held_up_by(&self, pool: PoolId) -> Option<Shared> {
         let group = self.group_of(pool);
-        if self.groups[group.index()].full() {
-            Some(Shared::Group(group))
-        } else if self.reserved > 0 && !self.pools[pool.index()].privileged && self.ordinary.full() {
+        if self.has_reserve() && !self.pools[pool.index()].privileged && self.ordinary.full() {
             Some(Shared::Ordinary)
+        } else if self.groups[group.index()].full() {
+            Some(Shared::Group(group))
         } else if self.upstream.full() {
             Some(Shared::Upstream)
         } else {
             None
         }
+    }
+
+    pub(super) fn has_reserve(&self) -> bool {
+        self.reserved > 0
     }
 
     /// Does a bound that was lowered ask for one of this pool's servers?

@@ -377,6 +377,40 @@ mod tests {
         }
     }
 
+    /// The page with the table of reasons, and with the examples as they are run by the tests.
+    fn page_filled_in(page: &str) -> String {
+        let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
+        let mut page = page.to_owned();
+        let examples =
+            [("psycopg.py", "python"), ("node-postgres.js", "js"), ("pgx.go", "go"), ("Jdbc.java", "java")];
+        let examples = examples.map(|(file, language)| {
+            let text = std::fs::read_to_string(format!("{docs}/retry/{file}")).unwrap();
+            (format!("retry/{file}"), format!("```{language}\n{text}```\n"))
+        });
+        for (name, text) in examples.into_iter().chain([("reasons".to_owned(), markdown())]) {
+            let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->\n"));
+            let from = page.find(&begin).unwrap_or_else(|| panic!("no {begin}")) + begin.len();
+            let to = page.find(&end).unwrap_or_else(|| panic!("no {end}"));
+            page.replace_range(from..to, &text);
+        }
+        page
+    }
+
+    #[test]
+    fn overload_page_is_up_to_date() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/overload.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let filled_in = page_filled_in(&page);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &filled_in).unwrap();
+        } else {
+            assert!(
+                page == filled_in,
+                "docs/overload.md is out of date: run `UPDATE_DOCS=1 cargo test overload_page` and commit it"
+            );
+        }
+    }
+
     #[test]
     fn reasons_for_pins_have_the_words_of_the_configuration() {
         for pin in PinReason::ALL {

@@ -126,7 +126,6 @@ impl Pool {
                 }
                 (Some(Err(refused)), _) => {
                     self.metrics.waited(WaitOutcome::Shed, Duration::ZERO);
-                    self.metrics.shed(refused.reason);
                     return Checkout::Shed(refused);
                 }
                 // The books and the store disagree, which nothing does; the place must not be lost all the same.

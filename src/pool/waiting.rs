@@ -48,7 +48,6 @@ impl Waiting {
             }
             Outcome::Shed(refused) => {
                 self.pool.metrics.waited(WaitOutcome::Shed, refused.waited);
-                self.pool.metrics.shed(refused.reason);
                 WaitEnd::Shed(refused)
             }
             Outcome::Cancelled => {

@@ -12,6 +12,8 @@ mod abandoned;
 mod cancels;
 mod check;
 mod conformance;
+mod contract;
+mod corners;
 mod cuts;
 mod dialling;
 mod drivers;
@@ -21,10 +23,12 @@ mod limits;
 mod login;
 mod logins_gate;
 mod modes;
+mod pieces;
 mod pins;
 mod poolers;
 mod queue;
 mod regressions;
+mod retry_snippets;
 mod session_state;
 mod statements;
 mod storm;
@@ -51,6 +55,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(drivers::trials(&ground));
     for group in [
         login::trials,
+        contract::trials,
         logins_gate::trials,
         queue::trials,
         cancels::trials,
@@ -61,8 +66,11 @@ fn main() -> std::process::ExitCode {
         modes::trials,
         poolers::trials,
         regressions::trials,
+        retry_snippets::trials,
         session_state::trials,
         statements::trials,
+        corners::trials,
+        pieces::trials,
         pins::trials,
         timeouts::trials,
         abandoned::trials,

@@ -115,13 +115,14 @@ fn refused_login(text: &str) -> Option<(&str, &str)> {
 
 /// The SQLSTATE that PostgreSQL (`postinit.c`, `backend_startup.c`) and pgcorral send with these words; empty for others.
 fn sqlstate_of(message: &str) -> String {
-    const TEXTS: [(&str, &str); 8] = [
+    const TEXTS: [(&str, &str); 9] = [
         ("sorry, too many clients already", "53300"),
         ("remaining connection slots are reserved", "53300"),
         ("too many connections for", "53300"),
         ("the database server has no connection to spare", "53300"),
         ("the database system is", "57P03"),
         ("the proxy is shutting down", "57P03"),
+        ("too many requests", "53400"),
         ("the database server refuses the proxy's login", "08001"),
         ("cannot connect to the database server", "08001"),
     ];

@@ -255,7 +255,7 @@ fn a_gate_without_tokens_names_the_time_of_the_next() {
         let caller = caller(&mut gate, pool, Home(0));
         assert!(matches!(gate.arrive(now, pool, &caller, actions), Arrival::Queued(_)));
     }
-    assert_eq!(actions.drain(..).collect::<Vec<_>>(), [Action::Dial { pool, home: Home(0) }]);
+    assert_eq!(std::mem::take(actions), [Action::Dial { pool, home: Home(0) }]);
     for after in [250, 500] {
         let due = now + ms(after);
         // Queues are looked over more often than that.
@@ -263,7 +263,7 @@ fn a_gate_without_tokens_names_the_time_of_the_next() {
         gate.tick(earlier, actions);
         assert!(actions.is_empty() && earlier < due);
         gate.tick(due, actions);
-        assert_eq!(actions.drain(..).collect::<Vec<_>>(), [Action::Dial { pool, home: Home(0) }]);
+        assert_eq!(std::mem::take(actions), [Action::Dial { pool, home: Home(0) }]);
     }
     gate.tick(now + ms(750), actions);
     assert!(actions.is_empty(), "three dials for three waiters");

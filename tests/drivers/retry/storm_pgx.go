@@ -65,10 +65,11 @@ func serve(caller *Caller, number int) error {
 }
 
 // refused makes an error that no retry makes good.
-func (c *counts) refused(caller *Caller) {
+func (c *counts) refused() {
+	caller := &Caller{DSN: os.Getenv("PGDSN"), Idempotent: true}
+	defer caller.Close(context.Background())
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	caller.Idempotent = true
 	caller.OnRetry = func(error, time.Duration) { c.TriedAgain++ }
 	err := caller.Run(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "selec 1")
@@ -92,8 +93,6 @@ func main() {
 			defer caller.Close(context.Background())
 			if err := serve(caller, number); err != nil {
 				failed <- err
-			} else if number == 0 {
-				all.refused(caller)
 			}
 		}(number)
 	}
@@ -103,6 +102,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	default:
+		all.refused()
 		_ = json.NewEncoder(os.Stdout).Encode(&all)
 	}
 }
