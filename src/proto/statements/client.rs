@@ -167,9 +167,12 @@ impl ClientStatements {
     /// Messages were not run.
     pub fn void(&mut self, voided: Voided) {
         let mut changes = std::mem::take(&mut self.changes);
-        // A Parse without a name ends the unnamed statement even if it fails.
-        let ended = |name: &Box<[u8]>, sequence| name.is_empty() && voided.failed == Some(sequence);
-        changes.void(voided.through, ended, |name, before| drop(self.put(name, before)));
+        changes.void(
+            voided.through,
+            // A Parse without a name ends the unnamed statement even if it fails.
+            |name, sequence| name.is_empty() && voided.failed == Some(sequence),
+            |name, before| drop(self.put(name, before)),
+        );
         self.changes = changes;
     }
 }
