@@ -22,6 +22,7 @@ mod limits;
 mod login;
 mod logins_gate;
 mod modes;
+mod network;
 mod pins;
 mod poolers;
 mod queue;
@@ -62,6 +63,7 @@ fn main() -> std::process::ExitCode {
         faults::trials,
         limits::trials,
         modes::trials,
+        network::trials,
         poolers::trials,
         regressions::trials,
         retry_snippets::trials,
