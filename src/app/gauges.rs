@@ -39,6 +39,7 @@ impl Sources for Gauges {
     fn kept(&self) -> Kept {
         let statements = lock(&self.0.statements);
         Kept {
+            waiting_logins: self.0.waiting_logins(),
             spool_bytes: self.0.spool.bytes(),
             statements: statements.len(),
             statement_bytes: statements.bytes(),

@@ -1,6 +1,7 @@
 //! What all clients share: who may come in, and whether the house is open.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -12,11 +13,12 @@ use super::jitter::Jitter;
 use super::params::{ClientParams, TlsIdentity};
 use super::roster::Roster;
 use super::spool::Spool;
+use super::turns::LoginTurns;
 use crate::limits::Limits;
 use crate::net::tls::{TlsSetupError, server_config};
 use crate::obs::{LimitMetrics, Metrics, Refusal, SummaryLog};
 use crate::pool::{Database, Pool, Pools};
-use crate::proto::auth::{ClientSecret, Mock, Prepared};
+use crate::proto::auth::{ClientSecret, Mock, Prepared, Proven};
 use crate::proto::statements::StatementCache;
 use crate::proto::{ClientTlsMode, UserParams};
 
@@ -46,7 +48,10 @@ pub struct Door {
     pub(super) jitter: Jitter,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) mock: Mock,
-    pub(super) handshakes: Semaphore,
+    /// Whose turn it is to log in.
+    pub(super) turns: Arc<LoginTurns>,
+    /// Derivations of keys at once: they take whole cores.
+    pub(super) derivations: Arc<Semaphore>,
     /// Connections that were accepted and are not closed yet.
     pub connections: AtomicUsize,
     /// Clients that have said who they are, logged in or not.
@@ -64,6 +69,8 @@ pub(super) struct User {
     pub(super) clients: AtomicUsize,
     prepared: Prepared,
     derived: OnceLock<ClientSecret>,
+    /// The password that was right last, as far as it has to be known again.
+    pub(super) proven: Mutex<Proven>,
 }
 
 impl User {
@@ -97,13 +104,18 @@ impl Door {
         let user = |user: &UserParams| {
             let prepared = ClientSecret::prepare(params.auth, user, rand::random());
             let (clients, derived) = (AtomicUsize::new(0), OnceLock::new());
-            let user_state = User { max_clients: user.max_clients, clients, prepared, derived };
+            let proven = Mutex::new(Proven::new(rand::random()));
+            let user_state = User { max_clients: user.max_clients, clients, prepared, derived, proven };
             (user.name.clone(), Arc::new(user_state))
         };
         let users = params.users.iter().map(user).collect();
         let mock = Mock::new(rand::random(), params.users.iter());
-        let handshakes = Semaphore::new(params.max_handshakes);
-        let statements = StatementCache::new(params.statement_cache_entries, params.statement_cache_bytes);
+        let turns = Arc::new(LoginTurns::new(params.max_handshakes, params.max_clients));
+        // At least half of the cores are left for those who are in.
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let derivations = Arc::new(Semaphore::new((cores / 2).max(1)));
+        let (entries, bytes) = (params.statement_cache_entries, params.statement_cache_bytes);
+        let statements = StatementCache::new(rand::random(), entries, bytes);
         let limits = Limits::new(&params.rate_limits, Instant::now(), rand::random());
         let rules = params.rate_limits.iter().map(|rule| (rule.name.as_str(), rule.mode.as_str()));
         let limit_metrics = metrics.clients().limits(rules);
@@ -121,7 +133,8 @@ impl Door {
             jitter: Jitter::new(rand::random()),
             tls,
             mock,
-            handshakes,
+            turns,
+            derivations,
             connections: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
             users,
@@ -138,6 +151,11 @@ impl Door {
                 user.derived.get_or_init(|| ClientSecret::Verifier(derivation.verifier().into()));
             }
         }
+    }
+
+    /// Logins that wait for their turn.
+    pub fn waiting_logins(&self) -> usize {
+        self.turns.waiting()
     }
 
     pub(super) fn user(&self, name: &str) -> Option<&Arc<User>> {

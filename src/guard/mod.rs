@@ -49,6 +49,7 @@ mod dialer;
 mod gate;
 mod hold;
 mod keys;
+mod login;
 mod pace;
 mod queue;
 mod renewal;
@@ -64,6 +65,7 @@ mod trend;
 pub use adaptive::{Adaptive, AdaptiveParams, AdaptiveSnapshot, Verdict};
 pub use gate::Gate;
 pub use keys::{EXACT_KEYS, KeyId, KeyTerms, SHARED_KEYS};
+pub use login::{Comer, LoginArrival, LoginQueue, LoginTicket};
 pub use queue::Ticket;
 pub use snapshot::{Breaker, GroupSnapshot, PoolSnapshot, UpstreamSnapshot};
 pub use terms::{

@@ -40,6 +40,8 @@ pub struct UpstreamGauges {
 /// What is kept for clients in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Kept {
+    /// Logins that wait for their turn.
+    pub waiting_logins: usize,
     /// Bytes of replies that clients have not taken yet.
     pub spool_bytes: usize,
     /// Prepared statements that the proxy knows.
@@ -93,6 +95,7 @@ pub(super) fn families(sources: &dyn Sources, started: f64) -> Vec<MetricFamily>
     let clients = sources.clients().into_iter().map(|(state, count)| sample(&[state], count as f64));
     all.push(family(&table::CLIENTS, clients));
     let kept = sources.kept();
+    all.push(family(&table::LOGINS_WAITING, [sample(&[], kept.waiting_logins as f64)]));
     all.push(family(&table::SPOOL, [sample(&[], kept.spool_bytes as f64)]));
     all.push(family(&table::STATEMENTS, [sample(&[], kept.statements as f64)]));
     all.push(family(&table::STATEMENT_BYTES, [sample(&[], kept.statement_bytes as f64)]));

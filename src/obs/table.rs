@@ -205,6 +205,8 @@ table! {
         "Time from accept to ReadyForQuery, of the logins that succeeded.";
     HANDSHAKES = "pgcorral_handshakes_in_flight" Gauge "clients" []
         "Connections between accept and the end of their login.";
+    LOGINS_WAITING = "pgcorral_logins_waiting" Gauge "clients" []
+        "Logins that wait for their turn because max_handshakes others are under way.";
     CANCELS = "pgcorral_cancels_total" Counter "requests" [CANCEL]
         "CancelRequests received.";
     CLIENTS = "pgcorral_clients" Gauge "clients" [CLIENT_STATE]

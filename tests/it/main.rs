@@ -13,6 +13,7 @@ mod cancels;
 mod check;
 mod conformance;
 mod contract;
+mod corners;
 mod cuts;
 mod dialling;
 mod drivers;
@@ -23,6 +24,7 @@ mod login;
 mod logins_gate;
 mod modes;
 mod network;
+mod pieces;
 mod pins;
 mod poolers;
 mod queue;
@@ -69,6 +71,8 @@ fn main() -> std::process::ExitCode {
         retry_snippets::trials,
         session_state::trials,
         statements::trials,
+        corners::trials,
+        pieces::trials,
         pins::trials,
         timeouts::trials,
         abandoned::trials,
