@@ -23,6 +23,7 @@ mod limits;
 mod login;
 mod logins_gate;
 mod modes;
+mod network;
 mod pieces;
 mod pins;
 mod poolers;
@@ -64,6 +65,7 @@ fn main() -> std::process::ExitCode {
         faults::trials,
         limits::trials,
         modes::trials,
+        network::trials,
         poolers::trials,
         regressions::trials,
         retry_snippets::trials,
