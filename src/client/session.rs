@@ -75,8 +75,8 @@ pub struct Session {
     pub(super) home: Home,
     /// What the gate knows it by.
     pub(super) standing: Standing,
-    /// As what its transactions are counted, where there is a rate limit.
-    pub(super) counted: Option<Box<Counted>>,
+    /// As what its transactions are counted.
+    pub(super) counted: Counted,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     /// Its task can be woken by the roster.
@@ -151,7 +151,7 @@ impl Session {
             pool: Arc::clone(&seat.pool),
             login: Arc::clone(&wanted),
             standing,
-            counted: None,
+            counted: Counted::nothing(),
             wanted,
             pending: None,
             statements: None,
@@ -288,9 +288,7 @@ impl Session {
         }
         self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
-        if self.counted.is_some()
-            && let Some(report) = self.over_limit(now)
-        {
+        if let Some(report) = self.over_limit(now) {
             return Ok(Some(report));
         }
         let caller = self.caller();

@@ -28,7 +28,7 @@ impl PinSlot {
 
     /// Whether the pool's budget has a place left.
     pub fn is_there(pool: &Pool) -> bool {
-        let share = pool.params.size as f64 * pool.params.session.pins.budget;
+        let share = pool.settings.size.load(Ordering::Relaxed) as f64 * pool.params.session.pins.budget;
         pool.pinned.count() < (share as usize).max(1)
     }
 }
