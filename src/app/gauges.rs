@@ -75,13 +75,14 @@ fn gauges(pool: &Pool) -> PoolGauges {
         dialling: now.dialling,
         closing: now.closing,
         waiting: now.waiting,
-        max_waiting: pool.params.max_waiting,
+        max_waiting: pool.settings.max_waiting.load(Ordering::Relaxed),
         oldest_wait_seconds: now.oldest_wait.as_secs_f64(),
         standing_seconds: now.standing.as_secs_f64(),
         observed: now.observed,
         functions: functions(pool.functions()),
         limit: now.budget,
         pinned: pool.pinned.count(),
+        adaptive_limit: pool.adaptive.limit().map(|(mode, limit)| (mode.as_str(), limit)),
     }
 }
 

@@ -195,7 +195,11 @@ impl Session {
                 active.suspects.insert(again);
             }
             if ready {
-                self.pool.metrics.executed(now.saturating_duration_since(active.exec_since));
+                let exec = now.saturating_duration_since(active.exec_since);
+                self.pool.metrics.executed(exec);
+                if self.pool.adaptive.is_on() {
+                    self.pool.adaptive.executed(active.class, exec);
+                }
             }
             let status = active.lease.ledger.status();
             let warnings = std::mem::take(&mut active.warnings);

@@ -185,6 +185,14 @@ impl Keys {
         id
     }
 
+    /// New terms for the names that have a place of their own. What was held up to now was held under the old ones.
+    pub(super) fn set_terms(&mut self, now: Instant, terms_of: impl Fn(&str) -> KeyTerms) {
+        for key in self.keys.iter_mut().take(EXACT_KEYS) {
+            key.count(now);
+            key.terms = terms_of(&key.name);
+        }
+    }
+
     /// A client has left.
     pub(super) fn leave(&mut self, id: KeyId) {
         if let Some(key) = self.keys.get_mut(id.index()) {

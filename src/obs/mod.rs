@@ -17,8 +17,8 @@ pub mod table;
 
 pub use clients::{ClientMetrics, Handshake, LimitMetrics};
 pub use labels::{
-    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Shed, Timeout,
-    WaitOutcome,
+    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, ReloadResult,
+    Shed, Timeout, WaitOutcome,
 };
 pub use metrics::Metrics;
 pub use pool::PoolMetrics;

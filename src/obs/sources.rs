@@ -83,6 +83,8 @@ pub struct PoolGauges {
     pub limit: usize,
     /// Clients that keep a server connection beyond their transactions.
     pub pinned: usize,
+    /// `observe` or `enforce`, and the adaptive limit. None: it is off.
+    pub adaptive_limit: Option<(&'static str, usize)>,
 }
 
 /// One function of a pool.
@@ -138,7 +140,12 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
             .map(|(state, count)| sample(&[&pool.database, &pool.user, state], count as f64))
     });
     let info = pools.iter().map(|pool| sample(&[&pool.database, &pool.user, pool.mode], 1.0));
+    let adaptive = pools.iter().filter_map(|pool| {
+        let (mode, limit) = pool.adaptive_limit?;
+        Some(sample(&[&pool.database, &pool.user, mode], limit as f64))
+    });
     vec![
+        family(&table::ADAPTIVE_LIMIT, adaptive),
         family(&table::POOL_INFO, info),
         family(&table::SERVERS, servers),
         by_pool(&table::PINNED, |pool| pool.pinned as f64),

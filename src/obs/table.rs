@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 
 use super::labels::{
-    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Shed, Timeout,
-    WaitOutcome,
+    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, ReloadResult,
+    Shed, Timeout, WaitOutcome,
 };
 use crate::proto::pin::PinReason;
 
@@ -114,6 +114,10 @@ mod label {
     pub(super) const LOGIN: Label = label("result", "how the login ended", LoginResult::LABELS);
     pub(super) const REFUSAL: Label =
         label("reason", "as in the DETAIL of the FATAL error and in the log", Refusal::LABELS);
+    pub(super) const RELOAD: Label =
+        label("result", "what became of it: in force, or nothing has changed", ReloadResult::LABELS);
+    pub(super) const ADAPTIVE: Label =
+        label("mode", "whether the limit is in force or only watched", &["observe", "enforce"]);
     pub(super) const CANCEL: Label = label("result", "what became of it", CancelResult::LABELS);
 }
 
@@ -180,6 +184,8 @@ table! {
         "Server connections by what they do. Their sum never exceeds the limit.";
     POOL_LIMIT = "pgcorral_pool_limit" Gauge "connections" [DATABASE, USER]
         "Most server connections that the pool may have now.";
+    ADAPTIVE_LIMIT = "pgcorral_pool_adaptive_limit" Gauge "transactions" [DATABASE, USER, ADAPTIVE]
+        "Most transactions at once by the adaptive limit; absent where it is off.";
     QUEUE_DEPTH = "pgcorral_queue_depth" Gauge "clients" [DATABASE, USER]
         "Clients that wait for a server connection.";
     QUEUE_LIMIT = "pgcorral_queue_limit" Gauge "clients" [DATABASE, USER]
@@ -237,6 +243,8 @@ table! {
         "Bytes of prepared statements that the proxy or a client knows.";
 
     // The process.
+    RELOADS = "pgcorral_reloads_total" Counter "reloads" [RELOAD]
+        "Times that the configuration was read again (SIGHUP).";
     READY = "pgcorral_ready" Gauge "1" []
         "1 if /readyz says yes, else 0.";
     BUILD_INFO = "pgcorral_build_info" Gauge "1" [VERSION]
