@@ -224,10 +224,6 @@ impl Keys {
         &mut self.keys[id.index()]
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyId, &Key)> {
-        self.keys.iter().enumerate().map(|(at, key)| (KeyId(at as u16), key))
-    }
-
     pub(super) fn backlogged(&self) -> &[KeyId] {
         &self.backlogged
     }
