@@ -126,7 +126,7 @@ impl Diff {
             if let Some(upstream) = &mut same {
                 self.upstream(&mut upstream.params, params);
             }
-            let mut here = same.map_or(&mut [][..], |upstream| &mut upstream.databases);
+            let here = same.map_or(&mut [][..], |upstream| &mut upstream.databases);
             for database in databases {
                 let at = here.iter().position(|known| known.name == database.name);
                 match at.and_then(|at| here.get_mut(at)) {
@@ -136,7 +136,6 @@ impl Diff {
                     }
                     None => self.later.push(format!("databases.{} (new)", database.name)),
                 }
-                here = &mut *here;
             }
         }
     }
@@ -267,4 +266,77 @@ fn plain(secret: &Option<UserSecret>) -> Option<&str> {
             secret.reveal()
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ProcessEnvironment;
+
+    const BEFORE: &str = r#"
+        [limits]
+        max_clients = 100
+        [rate_limits.many]
+        what = "transactions"
+        rate = "9/s"
+        [databases.app]
+        upstream = "postgres://app:s3cret@db:5432/app"
+        pool_size = 4
+    "#;
+
+    fn config(text: &str) -> Config {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("write");
+        Config::from_file(file.path(), &ProcessEnvironment).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    /// What has changed, what would after a restart, and whether a second look finds the former once more.
+    fn diff(replaced: &[(&str, &str)]) -> (String, String) {
+        let after = replaced.iter().fold(BEFORE.to_owned(), |text, (from, to)| text.replace(from, to));
+        let mut running = config(BEFORE);
+        let Diff { changed, later } = Diff::take_over(&mut running, config(&after));
+        let again = Diff::take_over(&mut running, config(&after));
+        assert_eq!((again.changed, &again.later), (vec![], &later), "taken over, and still to come");
+        (changed.join(", "), later.join(", "))
+    }
+
+    #[test]
+    fn the_same_is_no_change() {
+        assert_eq!(diff(&[]), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn what_applies_at_once_is_told_with_its_values() {
+        let (changed, later) =
+            diff(&[("pool_size = 4", "pool_size = 6\nmax_clients = 9"), ("= 100", "= 50")]);
+        assert_eq!(later, "");
+        assert_eq!(
+            changed,
+            "max_clients 100 -> 50, max_connections of db:5432 4 -> 6, max_db_connections of database app 4 -> 6, \
+             max_clients of database app none -> 9, pool_size of app/app 4 -> 6"
+        );
+        assert_eq!(diff(&[("9/s", "10/s")]).0, "rate_limits");
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_without_secrets() {
+        let (changed, later) = diff(&[
+            ("[limits]", "listen = [\"127.0.0.1:1\"]\n[limits]\npkt_buf = \"32KiB\""),
+            ("s3cret", "0ther"),
+            ("pool_size = 4", "pool_size = 4\npool_mode = \"session\""),
+        ]);
+        assert_eq!(changed, "");
+        assert_eq!(
+            later,
+            "listen, pkt_buf, password of user app, upstream password of app/app, pool_mode of app/app"
+        );
+    }
+
+    #[test]
+    fn databases_come_and_go_with_a_restart() {
+        let (changed, later) = diff(&[("databases.app", "databases.new")]);
+        assert_eq!((changed.as_str(), later.as_str()), ("", "databases.app (gone), databases.new (new)"));
+        let (changed, later) = diff(&[("db:5432", "other:5432")]);
+        assert_eq!((changed.as_str(), later.as_str()), ("", "upstream of database app"));
+    }
 }
