@@ -65,8 +65,6 @@ pub(super) struct Active {
     pub(super) progress: bool,
     /// The batch that has reset settings is not answered yet.
     pub(super) reset_open: bool,
-    /// The batch that has reset settings.
-    pub(super) reset_batch: u32,
     /// Whether statements are being taken away, so that what is prepared is not known before that is answered.
     pub(super) clearing: Clearing,
     /// The transaction has bound what takes away all prepared statements when it is executed.
@@ -119,6 +117,8 @@ pub(super) struct Extra {
     pub(super) overflow: bool,
     /// There was an error instead of an answer.
     pub(super) failed: bool,
+    /// The batch that has reset settings last.
+    pub(super) reset_batch: u32,
     /// What PostgreSQL was asked and has not answered.
     pub(super) ask_again: Suspects,
     /// Something was sent that was not looked at to its end: the tags of its answers count.
@@ -147,7 +147,6 @@ impl Active {
             stalled: false,
             progress: false,
             reset_open: false,
-            reset_batch: 0,
             clearing: Clearing::No,
             binds_clearing: false,
             foreign,
@@ -216,6 +215,13 @@ impl Active {
         let batch = self.lease.ledger.batch();
         let is_it = |gone: &Option<Box<[u8]>>| gone.as_deref().is_none_or(|gone| gone == name);
         !name.is_empty() && extra.deallocating.iter().any(|(sent, gone)| *sent != batch && is_it(gone))
+    }
+
+    /// A batch before the one that is being sent has reset settings, and is not answered yet.
+    #[inline]
+    pub(super) fn was_reset(&self) -> bool {
+        let batch = self.lease.ledger.batch();
+        self.reset_open && self.extra.as_ref().is_some_and(|extra| extra.reset_batch != batch)
     }
 
     /// What few clients have.
