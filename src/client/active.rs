@@ -64,8 +64,6 @@ pub(super) struct Active {
     pub(super) progress: bool,
     /// The batch that has reset settings is not answered yet.
     pub(super) reset_open: bool,
-    /// The batch that has reset settings.
-    pub(super) reset_batch: u32,
     /// The server connection's sequences may have values of others.
     pub(super) foreign: bool,
     /// Something was sent that may have got the client a value of its own.
@@ -120,6 +118,8 @@ pub(super) struct Extra {
     pub(super) overflow: bool,
     /// There was an error instead of an answer.
     pub(super) failed: bool,
+    /// The batch that has reset settings last.
+    pub(super) reset_batch: u32,
     /// What PostgreSQL was asked and has not answered.
     pub(super) ask_again: Suspects,
     /// Something was sent that was not looked at to its end: the tags of its answers count.
@@ -147,7 +147,6 @@ impl Active {
             stalled: false,
             progress: false,
             reset_open: false,
-            reset_batch: 0,
             foreign,
             touched: false,
             resets: false,
@@ -230,6 +229,13 @@ impl Active {
     /// Whether what is executed may take away all prepared statements.
     pub(super) fn may_clear(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.binds_clearing)
+    }
+
+    /// A batch before the one that is being sent has reset settings, and is not answered yet.
+    #[inline]
+    pub(super) fn was_reset(&self) -> bool {
+        let batch = self.lease.ledger.batch();
+        self.reset_open && self.extra.as_ref().is_some_and(|extra| extra.reset_batch != batch)
     }
 
     /// What few clients have.

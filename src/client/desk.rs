@@ -110,8 +110,7 @@ impl Desk<'_> {
     /// A batch before this one has reset settings: what the client has logged in with is to be set again first.
     #[inline]
     fn waits_for_reset(&self) -> bool {
-        let Active { lease, reset_open, reset_batch, .. } = &*self.active;
-        *reset_open && self.logs_in_with && lease.ledger.batch() != *reset_batch
+        self.logs_in_with && self.active.was_reset()
     }
 
     /// A message before this one takes away all prepared statements: what this one needs is decided by its answer.
@@ -172,7 +171,8 @@ impl Desk<'_> {
         if effects.resets {
             self.active.resets = true;
             self.active.reset_open = true;
-            self.active.reset_batch = self.active.lease.ledger.batch();
+            let batch = self.active.lease.ledger.batch();
+            self.active.extra().reset_batch = batch;
         }
         if effects.suspects.contains(Suspects::SETTINGS) {
             self.active.lease.unsure = true;

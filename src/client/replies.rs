@@ -628,7 +628,9 @@ impl Session {
         };
         self.member.rests();
         self.idle_since = Instant::now();
-        self.goes_on = stalled;
+        if stalled {
+            self.state = State::GoesOn;
+        }
         if let Some(statements) = &mut self.statements {
             statements.leave_server();
         }
