@@ -136,14 +136,8 @@ fn silent(ground: &Ground) {
 fn other_pool(ground: &Ground) {
     let relay = Relay::start(address(ground.cluster()));
     let (mut pair, tally) = pair(ground, ("net_slow_pool", &relay), ("net_warm_pool", &relay));
-    // One connection of each pool is dialled at the start, to learn the greeting; that of the slow pool is taken away.
     eventually("the slow pool answers", || {
         pair.slow.attempt(Shape::Alone, Duration::ZERO).ending == Ending::Served
-    });
-    relay.inflict(Fault::Cut);
-    let slow = pair.slow.tenant().name.clone();
-    eventually("it has none", || {
-        ["idle", "active", "dialling", "closing"].iter().all(|state| servers(&pair.proxy, &slow, state) == 0)
     });
     std::thread::scope(|scope| {
         for caller in &mut pair.swift {
@@ -155,6 +149,13 @@ fn other_pool(ground: &Ground) {
         }
     });
     relay.arrivals(Arrival::Silent);
+    // What the slow pool has, or is dialling, since the proxy's start.
+    let slow = pair.slow.tenant().name.clone();
+    let mut root = ground.root("postgres");
+    eventually("the slow pool has none", || {
+        root.run(&format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{slow}'"));
+        ["idle", "active", "closing"].iter().all(|state| servers(&pair.proxy, &slow, state) == 0)
+    });
     pair.contend(&tally, &relay, Duration::from_secs(6));
     pair.recover(ground, &tally, &relay);
 }
