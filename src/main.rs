@@ -42,11 +42,13 @@ async fn run(command: Command) -> ExitCode {
 }
 
 async fn serve(flags: ServeFlags) -> ExitCode {
+    let has_file = flags.config.is_some();
     let config = match Config::from_flags(&flags, &ProcessEnvironment) {
         Ok(config) => config,
         Err(errors) => return misconfigured(&errors),
     };
-    match app::serve(config).await {
+    let reread = move || Config::from_flags(&flags, &ProcessEnvironment);
+    match app::serve(config, has_file.then_some(reread)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error.to_string()),
     }

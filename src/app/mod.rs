@@ -3,6 +3,7 @@
 mod check;
 mod gauges;
 mod preflight;
+mod reload;
 mod serve;
 mod threads;
 
@@ -26,6 +27,7 @@ use crate::net::{ListenAddress, Listener};
 use crate::obs::Metrics;
 use crate::pool::Pools;
 use gauges::Gauges;
+use reload::Reloader;
 use threads::IoThreads;
 
 /// How often it is looked for what takes too long: the grain of all timeouts of sessions. Ten thousand clients cost some
@@ -40,6 +42,8 @@ pub struct App {
     admin: Option<SocketAddr>,
     // Last: the threads end once nothing runs on them any more.
     threads: IoThreads,
+    /// The configuration in force.
+    config: Config,
 }
 
 /// Why the proxy cannot start.
@@ -82,21 +86,21 @@ impl App {
         let threads =
             IoThreads::start(config.threads, config.relay_buffer_bytes).map_err(StartError::Threads)?;
         let pools = pools(&config, &threads, &metrics).map_err(StartError::Tls)?;
-        let door = Door::new(config.clients, pools, metrics).map_err(StartError::Tls)?;
+        let door = Door::new(config.clients.clone(), pools, metrics).map_err(StartError::Tls)?;
         let door = Arc::new(door);
         // A millisecond for each user with a plain password, and only once.
         let deriving = Arc::clone(&door);
         let _ = tokio::task::spawn_blocking(move || deriving.derive_verifiers()).await;
-        let mut app = Self { door, listening: vec![], admin: None, threads };
-        app.listen(&config.listen)?;
-        if let Some(address) = config.admin {
+        let mut app = Self { door, listening: vec![], admin: None, threads, config };
+        app.listen()?;
+        if let Some(address) = app.config.admin {
             app.admin = Some(app.serve_admin(address).await?);
         }
         app.door.pools.start();
         if let Some(home) = app.threads.homes().first() {
             // What is refused otherwise has been asked before.
-            if config.preflight == Preflight::Warn {
-                home.spawn(preflight::warn(Arc::clone(&app.door), config.upstreams));
+            if app.config.preflight == Preflight::Warn {
+                home.spawn(preflight::warn(Arc::clone(&app.door), app.config.upstreams.clone()));
             }
             home.spawn(watch(Arc::downgrade(&app.door)));
         }
@@ -118,9 +122,14 @@ impl App {
         &self.door
     }
 
-    fn listen(&mut self, addresses: &[ListenAddress]) -> Result<(), StartError> {
+    /// The part that takes over other configurations, which is the caller's from then on.
+    fn reloader(&self) -> Reloader {
+        Reloader::new(Arc::clone(&self.door), self.threads.homes().first().cloned(), self.config.clone())
+    }
+
+    fn listen(&mut self) -> Result<(), StartError> {
         let spreader = Arc::new(Spreader::new(self.threads.homes().to_vec()));
-        for address in addresses {
+        for address in &self.config.listen {
             let failed = |error| StartError::Listen(address.to_string(), error);
             // On an I/O thread, so that a login needs no other.
             let Some(home) = self.threads.homes().first() else { continue };

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::reload::Reloader;
 use super::{App, StartError};
-use crate::config::Config;
+use crate::config::{Config, ConfigErrors};
 
 /// Files besides those of clients and servers: listeners, logs, cancel requests under way.
 const OTHER_FILES: usize = 100;
@@ -15,23 +16,29 @@ const OTHER_FILES: usize = 100;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs the proxy until SIGTERM or SIGINT; then lets transactions finish up to `drain_timeout`. A second signal ends it at
-/// once. The addresses are printed on standard output, with a line `ready` behind them.
+/// once. SIGHUP reads the configuration again, by `reread`; None: there is no file. The addresses are printed on standard
+/// output, with a line `ready` behind them.
 ///
 /// # Errors
 /// The proxy cannot start.
-pub async fn serve(config: Config) -> Result<(), StartError> {
-    let drain_timeout = config.clients.drain_timeout;
+pub async fn serve<F>(config: Config, reread: Option<F>) -> Result<(), StartError>
+where
+    F: Fn() -> Result<Config, ConfigErrors> + Send + 'static,
+{
     raise_open_files(&config);
     // Before anything runs: a signal that comes early is not lost.
     let mut signals = Signals::new().map_err(StartError::Threads)?;
     let app = App::start(config).await?;
     announce(&app);
-    signals.first(&app).await;
+    // A task of its own: a preflight may take seconds, in which a signal to end is heard.
+    tokio::spawn(reload_on(signals.hangup, app.reloader(), reread));
+    first(&mut signals.ends, &app).await;
+    let drain_timeout = app.door().drain_timeout.now();
     tracing::info!(clients = app.door().roster.len(), timeout = ?drain_timeout, "draining");
     app.door().drain();
     tokio::select! {
         biased;
-        () = signals.next() => tracing::warn!("stopped by a second signal"),
+        () = signals.ends.next() => tracing::warn!("stopped by a second signal"),
         clients = drained(&app, drain_timeout) => match clients {
             0 => tracing::info!("drained"),
             clients => tracing::warn!(clients, "stopped with clients still in a transaction"),
@@ -77,41 +84,66 @@ async fn drained(app: &App, limit: Duration) -> usize {
 }
 
 struct Signals {
+    ends: Ends,
+    hangup: Signal,
+}
+
+/// The signals that end the proxy.
+struct Ends {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            ends: Ends {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
             hangup: signal(SignalKind::hangup())?,
         })
     }
+}
 
+impl Ends {
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
     }
+}
 
-    /// Waits for the first signal, writing the logs' summaries meanwhile.
-    async fn first(&mut self, app: &App) {
-        let mut every_second = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            tokio::select! {
-                biased;
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => tracing::warn!("SIGHUP: the configuration is read at start only"),
-                _ = every_second.tick() => {
-                    app.door().login_failures.flush();
-                    app.door().sheds.flush();
+/// Waits for the first signal, writing the logs' summaries meanwhile.
+async fn first(signals: &mut Ends, app: &App) {
+    let mut every_second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            biased;
+            () = signals.next() => return,
+            _ = every_second.tick() => {
+                app.door().login_failures.flush();
+                app.door().sheds.flush();
+            }
+        }
+    }
+}
+
+/// Reads the configuration again for each SIGHUP; for several that come meanwhile, once.
+async fn reload_on(
+    mut hangup: Signal,
+    mut reloader: Reloader,
+    reread: Option<impl Fn() -> Result<Config, ConfigErrors>>,
+) {
+    while hangup.recv().await.is_some() {
+        match &reread {
+            Some(reread) => {
+                if reloader.reload(reread()).await {
+                    raise_open_files(reloader.config());
                 }
             }
+            None => tracing::warn!("SIGHUP: there is no configuration file to read again"),
         }
     }
 }

@@ -83,16 +83,12 @@ pub(super) struct Active {
     pub(super) unknown_names: bool,
     /// The transaction has set what decides how texts are read.
     pub(super) reshaped: bool,
-    /// Something was sent that was not looked at to its end: the tags of its answers count.
-    pub(super) opaque: bool,
     /// ReadyForQuery is held back until settings that were reset are as the client logged in with them.
     pub(super) held_ready: bool,
     /// PostgreSQL is being asked what the transaction has left behind.
     pub(super) auditing: Suspects,
     /// What the transaction may have left behind.
     pub(super) suspects: Suspects,
-    /// PostgreSQL has not answered what the client may have left behind.
-    pub(super) ask_again: Suspects,
     /// Why the client keeps its server connection.
     pub(super) pins: Pins,
     /// New pins that the client is to be warned of.
@@ -107,6 +103,8 @@ pub(super) struct Active {
     pub(super) audit_resets: bool,
     /// What ran was cancelled because it took too long.
     pub(super) timed_out: Option<Timeout>,
+    /// The class of the request that runs, where there is an adaptive limit.
+    pub(super) class: u32,
     extra: Option<Box<Extra>>,
 }
 
@@ -121,6 +119,10 @@ pub(super) struct Extra {
     pub(super) overflow: bool,
     /// There was an error instead of an answer.
     pub(super) failed: bool,
+    /// What PostgreSQL was asked and has not answered.
+    pub(super) ask_again: Suspects,
+    /// Something was sent that was not looked at to its end: the tags of its answers count.
+    pub(super) opaque: bool,
     /// Statements that are being deallocated (None: all), with the batch of the message that does it.
     pub(super) deallocating: VecDeque<(u32, Option<Box<[u8]>>)>,
     /// The text of the message that passes in pieces.
@@ -154,11 +156,9 @@ impl Active {
             wanted_before: None,
             unknown_names: false,
             reshaped: false,
-            opaque: false,
             held_ready: false,
             auditing: Suspects::NONE,
             suspects: Suspects::NONE,
-            ask_again: Suspects::NONE,
             pins: Pins::NONE,
             warnings: Pins::NONE,
             wants_slot_since: None,
@@ -166,6 +166,7 @@ impl Active {
             audited: false,
             audit_resets: false,
             timed_out: None,
+            class: 0,
             extra: None,
         }
     }
@@ -222,6 +223,16 @@ impl Active {
         self.extra.as_deref_mut()
     }
 
+    /// Something is sent that is not looked at to its end.
+    pub(super) fn is_opaque(&mut self) {
+        self.extra().opaque = true;
+    }
+
+    /// Everything that was sent was looked at to its end.
+    pub(super) fn is_clear(&self) -> bool {
+        self.extra.as_ref().is_none_or(|extra| !extra.opaque)
+    }
+
     /// A text passes that may do anything.
     pub(super) fn suspect_all(&mut self) {
         self.suspects = Suspects::ALL;
@@ -234,7 +245,7 @@ impl Active {
     pub(super) fn passes(&mut self, piece: &[u8]) {
         let Some(long) = self.extra.as_mut().and_then(|extra| extra.long.as_mut()) else { return };
         if long.is_suspicious(piece) {
-            self.opaque = true;
+            self.is_opaque();
             self.suspect_all();
         }
     }

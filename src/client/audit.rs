@@ -76,14 +76,14 @@ impl Session {
         let resets = std::mem::take(&mut active.resets) | std::mem::take(&mut active.audit_resets);
         let extra = active.extra();
         let (answer, overflow) = (std::mem::take(&mut extra.answer), std::mem::take(&mut extra.overflow));
+        let failed = std::mem::take(&mut extra.failed);
         extra.names.clear();
         let mut pins = answer.pins;
-        if std::mem::take(&mut extra.failed) {
+        if failed {
             // It may have left anything of this behind. It is asked again behind the client's next transaction.
+            extra.ask_again = asked;
             pins = pins.union(asked.reasons());
-            active.ask_again = asked;
         }
-        let failed = !active.ask_again.is_empty();
         if self.statements.as_ref().is_some_and(|all| all.are_on_server()) {
             pins.insert(PinReason::SqlPrepare);
         }

@@ -207,7 +207,7 @@ impl Desk<'_> {
     fn begins_long(&mut self, text: &[u8]) {
         let mut long = Box::new(LongText::default());
         if long.is_suspicious(text) {
-            self.active.opaque = true;
+            self.active.is_opaque();
             self.active.suspect_all();
         } else {
             self.active.extra().long = Some(long);
@@ -380,7 +380,9 @@ impl Desk<'_> {
                 self.prepare(out, frame, parts.name, statement)
             }
             _ => {
-                self.active.opaque |= !sql::effects(parts.text).is_harmless();
+                if !sql::effects(parts.text).is_harmless() {
+                    self.active.is_opaque();
+                }
                 self.keep_on_server(parts.name)
             }
         }
@@ -561,7 +563,7 @@ impl Desk<'_> {
                     self.active.has_unnamed(at);
                 }
             }
-            Some(Known::OnServer) if executes && self.active.opaque => self.active.suspect_all(),
+            Some(Known::OnServer) if executes && !self.active.is_clear() => self.active.suspect_all(),
             Some(Known::OnServer) => {}
             // Somebody else's may be there.
             None if name.is_empty() => self.active.lease.own_close(out.before(frame), b""),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
@@ -14,18 +14,23 @@ use super::params::{ClientParams, TlsIdentity};
 use super::roster::Roster;
 use super::spool::Spool;
 use super::turns::LoginTurns;
-use crate::limits::Limits;
+use crate::limits::{Limits, RateLimit};
+use crate::lock::lock;
 use crate::net::tls::{TlsSetupError, server_config};
 use crate::obs::{LimitMetrics, Metrics, Refusal, SummaryLog};
-use crate::pool::{Database, Pool, Pools};
+use crate::pool::{Database, LiveBound, LiveDuration, Pool, Pools};
 use crate::proto::auth::{ClientSecret, Mock, Prepared, Proven};
 use crate::proto::statements::StatementCache;
 use crate::proto::{ClientTlsMode, UserParams};
 
 /// What all clients share.
 pub struct Door {
-    /// Limits and log-in.
+    /// Limits and log-in, as the configuration said at the start. What of it may change is beside it.
     pub params: ClientParams,
+    /// Most clients, logged in or logging in.
+    max_clients: AtomicUsize,
+    /// How long a drain waits for transactions to finish.
+    pub drain_timeout: LiveDuration,
     /// Where logins are counted.
     pub metrics: Metrics,
     /// Where they may go.
@@ -41,9 +46,9 @@ pub struct Door {
     /// The same about transactions that were not admitted.
     pub sheds: SummaryLog,
     /// How many logins and transactions there may be in a time.
-    pub(super) limits: Limits,
-    /// What is over them.
-    pub(super) limit_metrics: LimitMetrics,
+    rules: Mutex<Arc<Rules>>,
+    /// Goes up when the rules are others.
+    rules_version: AtomicU32,
     /// When clients that are refused are to come back.
     pub(super) jitter: Jitter,
     pub(super) tls: Option<TlsAcceptor>,
@@ -61,10 +66,23 @@ pub struct Door {
     pub(super) drained: Notify,
 }
 
+/// Rate limits, and where it is counted what is over them.
+pub(super) struct Rules {
+    pub(super) limits: Limits,
+    pub(super) metrics: LimitMetrics,
+}
+
+impl Rules {
+    fn new(limits: Limits, params: &[RateLimit], metrics: &Metrics) -> Self {
+        let rules = params.iter().map(|rule| (rule.name.as_str(), rule.mode.as_str()));
+        Self { limits, metrics: metrics.clients().limits(rules) }
+    }
+}
+
 /// A user of the proxy.
 pub(super) struct User {
     /// Most clients over all databases.
-    pub(super) max_clients: Option<usize>,
+    pub(super) max_clients: LiveBound,
     /// Clients that are logged in.
     pub(super) clients: AtomicUsize,
     prepared: Prepared,
@@ -105,7 +123,8 @@ impl Door {
             let prepared = ClientSecret::prepare(params.auth, user, rand::random());
             let (clients, derived) = (AtomicUsize::new(0), OnceLock::new());
             let proven = Mutex::new(Proven::new(rand::random()));
-            let user_state = User { max_clients: user.max_clients, clients, prepared, derived, proven };
+            let max_clients = LiveBound::new(user.max_clients);
+            let user_state = User { max_clients, clients, prepared, derived, proven };
             (user.name.clone(), Arc::new(user_state))
         };
         let users = params.users.iter().map(user).collect();
@@ -117,11 +136,12 @@ impl Door {
         let (entries, bytes) = (params.statement_cache_entries, params.statement_cache_bytes);
         let statements = StatementCache::new(rand::random(), entries, bytes);
         let limits = Limits::new(&params.rate_limits, Instant::now(), rand::random());
-        let rules = params.rate_limits.iter().map(|rule| (rule.name.as_str(), rule.mode.as_str()));
-        let limit_metrics = metrics.clients().limits(rules);
+        let rules = Rules::new(limits, &params.rate_limits, &metrics);
         Ok(Self {
-            limits,
-            limit_metrics,
+            max_clients: AtomicUsize::new(params.max_clients),
+            drain_timeout: LiveDuration::new(params.drain_timeout),
+            rules: Mutex::new(Arc::new(rules)),
+            rules_version: AtomicU32::new(0),
             statements: Mutex::new(statements),
             spool: Spool::new(params.client_spool, params.max_spool),
             params,
@@ -141,6 +161,32 @@ impl Door {
             draining: AtomicBool::new(false),
             drained: Notify::new(),
         })
+    }
+
+    /// Takes over what of new parameters may change while the proxy runs.
+    pub fn reload(&self, params: &ClientParams) {
+        self.max_clients.store(params.max_clients, Ordering::Relaxed);
+        self.drain_timeout.set(params.drain_timeout);
+        for user in &params.users {
+            if let Some(known) = self.users.get(&user.name) {
+                known.max_clients.set(user.max_clients);
+            }
+        }
+        let mut rules = lock(&self.rules);
+        let limits = rules.limits.succeeded_by(&params.rate_limits, Instant::now());
+        *rules = Arc::new(Rules::new(limits, &params.rate_limits, &self.metrics));
+        self.rules_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// The rate limits now.
+    pub(super) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&lock(&self.rules))
+    }
+
+    /// Changes when the rate limits do.
+    #[inline]
+    pub(super) fn rules_version(&self) -> u32 {
+        self.rules_version.load(Ordering::Acquire)
     }
 
     /// Derives the verifiers of users with a plain password: about a millisecond of CPU each, so off the I/O threads and
@@ -214,7 +260,7 @@ pub(super) struct Presence(Arc<Door>);
 
 impl Presence {
     pub(super) fn take(door: &Arc<Door>) -> Result<Self, Full> {
-        let limit = door.params.max_clients;
+        let limit = door.max_clients.load(Ordering::Relaxed);
         let presence = Self(Arc::clone(door));
         let before = door.present.fetch_add(1, Ordering::SeqCst);
         if before >= limit { Err(Full { refusal: Refusal::MaxClients, limit }) } else { Ok(presence) }
@@ -250,9 +296,9 @@ impl Seat {
         pool: &Arc<Pool>,
     ) -> Result<Self, Full> {
         let counters = [
-            (&user.clients, user.max_clients, Refusal::MaxUserClients),
-            (&database.clients, database.max_clients, Refusal::MaxDatabaseClients),
-            (&pool.clients, pool.params.max_clients, Refusal::MaxUserClients),
+            (&user.clients, user.max_clients.now(), Refusal::MaxUserClients),
+            (&database.clients, database.max_clients.now(), Refusal::MaxDatabaseClients),
+            (&pool.clients, pool.settings.max_clients.now(), Refusal::MaxUserClients),
         ];
         for (taken, (counter, limit, refusal)) in counters.iter().enumerate() {
             let before = counter.fetch_add(1, Ordering::SeqCst);

@@ -1,9 +1,10 @@
 //! Rate limits on logins and transactions: where [`crate::limits`] is asked, and what becomes of its verdict.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::door::Door;
+use super::door::{Door, Rules};
 use super::failed::Failed;
 use super::function;
 use super::refusal;
@@ -13,10 +14,27 @@ use crate::obs::{LabelValue, Refusal, Shed};
 use crate::proto::messages::Report;
 use crate::proto::startup::StartupPacket;
 
-/// As what a client's transactions are counted; only where there is a rule for them.
+/// As what a client's transactions are counted.
 pub(super) struct Counted {
+    /// Where the client comes from.
     address: Option<IpAddr>,
+    /// Of which rules.
+    version: u32,
+    /// Only where there is a rule for transactions.
+    by: Option<Box<Keys>>,
+}
+
+/// A client's keys, and the rules that they are for.
+struct Keys {
+    rules: Arc<Rules>,
     keys: Box<[u64]>,
+}
+
+impl Counted {
+    /// Not counted yet.
+    pub(super) fn nothing() -> Self {
+        Self { address: None, version: 0, by: None }
+    }
 }
 
 /// A login, before or after the client has proved who it is.
@@ -29,15 +47,16 @@ pub(super) fn check_login(
     startup: &StartupPacket,
     address: Option<IpAddr>,
 ) -> Result<(), Failed> {
-    if !door.limits.has(stage) {
+    let Rules { limits, metrics } = &*door.rules();
+    if !limits.has(stage) {
         return Ok(());
     }
     let (user, database) = (&startup.user, &startup.database);
     let function = function::at_login(door, startup, address);
-    let keys = door.limits.keys(stage, &Who { user, database, function: &function, address });
-    let observed = |over: Over<'_>| door.limit_metrics.over(over.rule.index);
-    door.limits.check(stage, &keys, Instant::now(), observed).map_err(|over| {
-        door.limit_metrics.over(over.rule.index);
+    let keys = limits.keys(stage, &Who { user, database, function: &function, address });
+    let observed = |over: Over<'_>| metrics.over(over.rule.index);
+    limits.check(stage, &keys, Instant::now(), observed).map_err(|over| {
+        metrics.over(over.rule.index);
         let report = refusal::login(Refusal::RateLimited, &about(&over), door.jitter.beyond(over.wait));
         Failed::Limit(Refusal::RateLimited, report)
     })
@@ -52,33 +71,41 @@ impl Session {
     /// What its transactions are counted as. To be called when the session begins and when its function changes.
     pub(super) fn count_as(&mut self, address: Option<IpAddr>) {
         let door = self.seat.door();
-        if !door.limits.has(Stage::Transaction) {
-            return;
-        }
+        let (version, rules) = (door.rules_version(), door.rules());
         let pool = &self.pool.params;
         let who = Who { user: &pool.user, database: &pool.database, function: &self.function, address };
-        let keys = door.limits.keys(Stage::Transaction, &who);
-        self.counted = Some(Box::new(Counted { address, keys }));
+        let by = rules.limits.has(Stage::Transaction).then(|| {
+            let keys = rules.limits.keys(Stage::Transaction, &who);
+            Box::new(Keys { rules, keys })
+        });
+        self.counted = Counted { address, version, by };
     }
 
     /// Its function goes by another name.
     pub(super) fn count_anew(&mut self) {
-        if let Some(counted) = &self.counted {
-            self.count_as(counted.address);
-        }
+        self.count_as(self.counted.address);
     }
 
     /// What the client is to be told if one more transaction is too many.
-    pub(super) fn over_limit(&self, now: Instant) -> Option<Report> {
-        let counted = self.counted.as_ref()?;
+    #[inline]
+    pub(super) fn over_limit(&mut self, now: Instant) -> Option<Report> {
+        if self.counted.version != self.seat.door().rules_version() {
+            self.count_anew();
+        }
+        if self.counted.by.is_some() { self.count_one(now) } else { None }
+    }
+
+    fn count_one(&self, now: Instant) -> Option<Report> {
+        let Keys { rules, keys } = self.counted.by.as_deref()?;
         // It is to say ROLLBACK, in a transaction that the proxy has ended.
         if self.failed {
             return None;
         }
         let door = self.seat.door();
-        let observed = |over: Over<'_>| door.limit_metrics.over(over.rule.index);
-        let over = door.limits.check(Stage::Transaction, &counted.keys, now, observed).err()?;
-        door.limit_metrics.over(over.rule.index);
+        let Rules { limits, metrics } = &**rules;
+        let observed = |over: Over<'_>| metrics.over(over.rule.index);
+        let over = limits.check(Stage::Transaction, keys, now, observed).err()?;
+        metrics.over(over.rule.index);
         door.sheds.count(Shed::RateLimited.label());
         self.pool.metrics.shed(Shed::RateLimited);
         Some(refusal::rate_limited(&about(&over), door.jitter.beyond(over.wait)))

@@ -7,6 +7,7 @@
 mod accept;
 mod active;
 mod audit;
+mod class;
 mod desk;
 mod door;
 mod ending;

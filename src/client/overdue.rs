@@ -24,12 +24,13 @@ impl Session {
     /// The server begins to work.
     #[inline]
     pub(super) fn watch_running(&self, now: Instant) {
-        let params = &self.pool.params.session;
-        if params.query_timeout.is_zero() && params.transaction_timeout.is_zero() {
+        let settings = &self.pool.settings;
+        let (query, transaction) = (settings.query_timeout.now(), settings.transaction_timeout.now());
+        if query.is_zero() && transaction.is_zero() {
             return;
         }
         let State::Active(active) = &self.state else { return };
-        let due = [(now, params.query_timeout), (active.transaction_since, params.transaction_timeout)];
+        let due = [(now, query), (active.transaction_since, transaction)];
         let due = due.into_iter().filter(|(_, limit)| !limit.is_zero());
         self.member.look_at(due.filter_map(|(since, limit)| since.checked_add(limit)).min());
     }
@@ -37,7 +38,7 @@ impl Session {
     /// The client has no server connection any more.
     #[inline]
     pub(super) fn watch_idle(&self, now: Instant) {
-        if !self.pool.params.session.client_idle_timeout.is_zero() || self.stalled_since.is_some() {
+        if !self.pool.settings.client_idle_timeout.now().is_zero() || self.stalled_since.is_some() {
             self.watch(now);
         } else if self.member.is_watched() {
             self.member.look_at(None);
@@ -61,15 +62,16 @@ impl Session {
 
     /// What can be overdue in the state that the client is in, and when.
     fn deadlines(&self) -> [Option<(Instant, Timeout)>; 3] {
-        let params = &self.pool.params.session;
+        let settings = &self.pool.settings;
         let after = |since: Instant, limit: Duration, timeout| {
             (!limit.is_zero()).then(|| since.checked_add(limit)).flatten().map(|due| (due, timeout))
         };
-        let stall =
-            self.stalled_since.and_then(|since| after(since, params.client_stall_timeout, Timeout::Stall));
+        let stall = self
+            .stalled_since
+            .and_then(|since| after(since, settings.client_stall_timeout.now(), Timeout::Stall));
         match &self.state {
             State::Idle => {
-                [stall, after(self.idle_since, params.client_idle_timeout, Timeout::ClientIdle), None]
+                [stall, after(self.idle_since, settings.client_idle_timeout.now(), Timeout::ClientIdle), None]
             }
             State::Waiting(_) => [stall, None, None],
             State::Active(Active { timed_out: Some(timeout), exec_since, lease, .. }) => {
@@ -78,16 +80,20 @@ impl Session {
             }
             State::Active(active) if !active.lease.ledger.is_settled() => [
                 stall,
-                after(active.exec_since, params.query_timeout, Timeout::Query),
-                after(active.transaction_since, params.transaction_timeout, Timeout::Transaction),
+                after(active.exec_since, settings.query_timeout.now(), Timeout::Query),
+                after(active.transaction_since, settings.transaction_timeout.now(), Timeout::Transaction),
             ],
             State::Active(active) if active.lease.ledger.status() != Status::Idle => [
                 stall,
-                after(active.quiet_since, params.idle_in_transaction_timeout, Timeout::IdleInTransaction),
-                after(active.transaction_since, params.transaction_timeout, Timeout::Transaction),
+                after(
+                    active.quiet_since,
+                    settings.idle_in_transaction_timeout.now(),
+                    Timeout::IdleInTransaction,
+                ),
+                after(active.transaction_since, settings.transaction_timeout.now(), Timeout::Transaction),
             ],
             State::Active(active) if !active.pins.is_empty() => {
-                [stall, after(active.quiet_since, params.pins.timeout, Timeout::Pin), None]
+                [stall, after(active.quiet_since, settings.pin_timeout.now(), Timeout::Pin), None]
             }
             State::Active(_) => [stall, None, None],
         }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use super::active::{Active, Clearing};
+use super::class;
 use super::desk::{Desk, Taken};
 use super::ending::give_back;
 use super::outgoing::Outgoing;
@@ -54,7 +55,10 @@ impl Session {
             None if frames.is_passing() => vec![],
             None => self.request_begins(),
         };
-        let State::Active(active) = &self.state else { return Ok(()) };
+        let State::Active(active) = &mut self.state else { return Ok(()) };
+        if !continues && self.pool.adaptive.is_on() {
+            active.class = class::of(bytes);
+        }
         let ahead = active.lease.ledger.unanswered();
         if front.is_empty() {
             front = SCRATCH.take();

@@ -191,10 +191,15 @@ impl Session {
             if let Some(extra) = active.some_extra() {
                 // What was prepared to be deallocated, and was not.
                 extra.deallocating.clear();
+                let again = if ready { std::mem::take(&mut extra.ask_again) } else { Suspects::NONE };
+                active.suspects.insert(again);
             }
             if ready {
-                active.suspects.insert(std::mem::take(&mut active.ask_again));
-                self.pool.metrics.executed(now.saturating_duration_since(active.exec_since));
+                let exec = now.saturating_duration_since(active.exec_since);
+                self.pool.metrics.executed(exec);
+                if self.pool.adaptive.is_on() {
+                    self.pool.adaptive.executed(active.class, exec);
+                }
             }
             let status = active.lease.ledger.status();
             let warnings = std::mem::take(&mut active.warnings);
@@ -485,7 +490,7 @@ impl Session {
         // Where a backslash may hide a quote, be it half of a letter, texts are not cut as PostgreSQL cuts them.
         let is_utf8 = has("client_encoding").is_none_or(|value| same_value("client_encoding", value, "UTF8"));
         let is_standard = has("standard_conforming_strings").is_none_or(|value| value == "on");
-        let looked_at = !active.opaque && self.pool.params.session.statements.max_per_server > 0;
+        let looked_at = active.is_clear() && self.pool.params.session.statements.max_per_server > 0;
         looked_at && !active.suspects.contains(Suspects::SETTINGS) && is_utf8 && is_standard
     }
 

@@ -185,6 +185,13 @@ impl Roster {
         }
     }
 
+    /// Every client is to see what is due for it: its timeouts have changed.
+    pub fn look_at_all(&self) {
+        for entry in lock(&self.0).values() {
+            entry.due.store(1, Ordering::Relaxed);
+        }
+    }
+
     /// Wakes every client's task.
     pub fn wake_all(&self) {
         for entry in lock(&self.0).values() {

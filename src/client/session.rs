@@ -76,8 +76,8 @@ pub struct Session {
     pub(super) home: Home,
     /// What the gate knows it by.
     pub(super) standing: Standing,
-    /// As what its transactions are counted, where there is a rate limit.
-    pub(super) counted: Option<Box<Counted>>,
+    /// As what its transactions are counted.
+    pub(super) counted: Counted,
     /// The function is that of a tag.
     pub(super) is_tagged: bool,
     /// An error was reported; everything up to the next Sync is ignored.
@@ -156,7 +156,7 @@ impl Session {
             pool: Arc::clone(&seat.pool),
             login: Arc::clone(&wanted),
             standing,
-            counted: None,
+            counted: Counted::nothing(),
             is_tagged: false,
             wanted,
             pending: None,
@@ -306,9 +306,7 @@ impl Session {
         if !self.seat.door().params.functions.tags.is_empty() {
             self.look_for_tag(bytes);
         }
-        if self.counted.is_some()
-            && let Some(report) = self.over_limit(now)
-        {
+        if let Some(report) = self.over_limit(now) {
             return Ok(Some(report));
         }
         let caller = self.caller();

@@ -9,7 +9,7 @@ use super::model::Preflight;
 use crate::client::AuthMethod;
 use crate::guard::Admission;
 use crate::limits::{Mode, Prefixes};
-use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::pool::{Abandoned, AdaptiveLimit, PoolMode, Reset};
 use crate::proto::pin::PinPolicy;
 
 /// Loopback only: a proxy that answers the whole network must be asked to. 6432 is the port that PgBouncer made known.
@@ -72,6 +72,12 @@ pub const BURST_WAIT_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// What the proxy is for.
 pub const ADMISSION: Admission = Admission::Enforce;
+
+/// It is an experiment on a running database, which only who runs it may order.
+pub const ADAPTIVE_LIMIT: AdaptiveLimit = AdaptiveLimit::Off;
+
+/// The cores that count are those of the database's machine, which the proxy does not know; hardly one has fewer.
+pub const ADAPTIVE_MIN: usize = 4;
 
 /// A server that takes longer than this to let one in is better treated as down.
 pub const SERVER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -170,10 +176,10 @@ pub(super) const WAITING: RangeInclusive<usize> = 0..=1 << 20;
 /// More than this at once is the stampede that the proxy is there to prevent.
 pub(super) const DIALS: RangeInclusive<usize> = 1..=1024;
 
-/// The same, in a second.
 /// A function that weighs more than a thousand others is a pool of its own.
 pub(super) const WEIGHTS: RangeInclusive<usize> = 1..=1000;
 
+/// The same as of `DIALS`, in a second.
 pub(super) const DIAL_RATES: RangeInclusive<usize> = 1..=10_000;
 
 /// The kernel keeps `somaxconn` in 16 bits on older Linux.

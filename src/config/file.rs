@@ -18,7 +18,7 @@ use super::url::UpstreamUrl;
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
 use crate::guard::{Admission, KeyTerms};
 use crate::net::ListenAddress;
-use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::pool::{Abandoned, AdaptiveLimit, PoolMode, Reset};
 use crate::proto::function::NamePattern;
 use crate::proto::pin::{PinPolicy, PinReason};
 use crate::secret::Secret;
@@ -137,6 +137,8 @@ pub(super) struct PoolKeys {
     pub(super) query_wait_timeout: Read<Duration>,
     pub(super) burst_wait_timeout: Read<Duration>,
     pub(super) admission: Read<Admission>,
+    pub(super) adaptive_limit: Read<AdaptiveLimit>,
+    pub(super) adaptive_min: Read<usize>,
     pub(super) server_lifetime: Read<Duration>,
     pub(super) server_idle_timeout: Read<Duration>,
     pub(super) session: SessionKeys,
@@ -344,6 +346,8 @@ fn pool(section: &mut Section<'_, '_>) -> PoolKeys {
         ("statement", PoolMode::Statement),
     ];
     let admission = [("enforce", Admission::Enforce), ("observe", Admission::Observe)];
+    let adaptive = [AdaptiveLimit::Off, AdaptiveLimit::Observe, AdaptiveLimit::Enforce]
+        .map(|mode| (mode.as_str(), mode));
     PoolKeys {
         pool_size: section.count("pool_size", defaults::SERVER_CONNECTIONS),
         min_pool_size: section.count("min_pool_size", 0..=*defaults::SERVER_CONNECTIONS.end()),
@@ -352,6 +356,8 @@ fn pool(section: &mut Section<'_, '_>) -> PoolKeys {
         query_wait_timeout: section.duration("query_wait_timeout"),
         burst_wait_timeout: section.duration("burst_wait_timeout"),
         admission: section.choice("admission", &admission),
+        adaptive_limit: section.choice("adaptive_limit", &adaptive),
+        adaptive_min: section.count("adaptive_min", defaults::SERVER_CONNECTIONS),
         server_lifetime: section.duration_or_zero("server_lifetime"),
         server_idle_timeout: section.duration_or_zero("server_idle_timeout"),
         session: session(section),

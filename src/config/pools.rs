@@ -17,7 +17,7 @@ use super::reader::{Entry, Read};
 use super::sessions;
 use super::url::{UpstreamUrl, parse_address};
 use crate::client::{AuthMethod, UserSecret};
-use crate::pool::PoolParams;
+use crate::pool::{AdaptiveLimit, PoolMode, PoolParams};
 use crate::server::{Credentials, ServerTls, TlsVerify, UpstreamParams};
 
 /// A database whose URL could be read.
@@ -149,12 +149,13 @@ fn pool(
     let user = database.users.iter().find(|user| user.name == login.name);
     let own = user.map_or(&nothing, |user| &user.pool);
     let size = size(context, own, general, ceilings);
+    let mode = first([&own.pool_mode, &general.pool_mode], defaults::POOL_MODE);
     PoolParams {
         database: database.name.clone(),
         user: login.name.clone(),
         server_database: url.value.database.clone().unwrap_or_else(|| database.name.clone()),
         credentials: credentials(context, (database, url), login),
-        mode: first([&own.pool_mode, &general.pool_mode], defaults::POOL_MODE),
+        mode,
         size,
         reserved: login.reserved,
         min_idle: min_idle(context, own, general, size, &login.name),
@@ -171,6 +172,8 @@ fn pool(
             defaults::BURST_WAIT_TIMEOUT,
         ),
         admission: first([&own.admission, &general.admission], defaults::ADMISSION),
+        adaptive_limit: adaptive_limit(context, own, general, mode),
+        adaptive_min: first([&own.adaptive_min, &general.adaptive_min], defaults::ADAPTIVE_MIN).min(size),
         shares: Arc::clone(&context.shares),
         server_lifetime: first(
             [&own.server_lifetime, &general.server_lifetime, &file.timeouts.server_lifetime],
@@ -210,6 +213,22 @@ fn fitted(
             .add(&entry.at, format!("{} is more than {} = {}", entry.value, ceiling.key, ceiling.most));
     }
     lowest(entry.value)
+}
+
+/// Sessions that have a server connection do not run all the time, so their number says nothing about the database.
+fn adaptive_limit(
+    context: &Context<'_>,
+    own: &PoolKeys,
+    general: &PoolKeys,
+    mode: PoolMode,
+) -> AdaptiveLimit {
+    let Some(entry) = own.adaptive_limit.good().or(general.adaptive_limit.good()) else {
+        return defaults::ADAPTIVE_LIMIT;
+    };
+    if mode == PoolMode::Session && entry.value != AdaptiveLimit::Off {
+        context.faults.add(&entry.at, "is for pool_mode \"transaction\" and \"statement\" only");
+    }
+    entry.value
 }
 
 fn min_idle(context: &Context<'_>, own: &PoolKeys, general: &PoolKeys, size: usize, user: &str) -> usize {

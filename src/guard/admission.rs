@@ -18,7 +18,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::gate::Gate;
+use super::gate::{Gate, Pool};
 use super::keys::KeyId;
 use super::queue::{End, Ticket, Waiter};
 use super::terms::{Action, Admission, Caller, Home, PoolId, ShedReason};
@@ -86,9 +86,9 @@ impl Gate {
 
     /// How long the key's share of the pool takes for so many transactions of its usual length.
     fn time_for(&self, pool: PoolId, key: KeyId, transactions: usize) -> Duration {
-        let keys = &self.pools[pool.index()].keys;
+        let Pool { keys, active_limit, .. } = &self.pools[pool.index()];
         let Some(hold) = keys.get(key).hold.mean().or(keys.hold.mean()) else { return Duration::ZERO };
-        let live = self.slots.pool(pool).counts.live();
+        let live = self.slots.pool(pool).counts.live().min(active_limit.unwrap_or(usize::MAX));
         let share = keys.fair_share(key, keys.backlog_of_all(), live).max(1.0);
         hold.mul_f64(transactions as f64 / share)
     }

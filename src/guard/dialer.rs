@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::{Backoff, Pace, Tokens};
 use super::snapshot::Breaker;
-use super::terms::{DialCause, GateParams, PoolId, ShedReason};
+use super::terms::{DialCause, GateParams, PoolId, ShedReason, UpstreamLimits};
 use super::throttle::Throttle;
 
 #[derive(Debug, Default)]
@@ -236,8 +236,9 @@ impl Dialer {
         self.pools[pool.index()].backoff.not_before
     }
 
-    pub(super) fn set_max_dials(&mut self, max_dials: usize) {
-        self.max_dials = max_dials.max(1);
+    pub(super) fn set_limits(&mut self, now: Instant, limits: &UpstreamLimits) {
+        self.max_dials = limits.max_dials.max(1);
+        self.tokens.set(now, limits.dial_rate, limits.dial_burst);
     }
 
     fn hopeless(&self, now: Instant, since: Option<Instant>) -> bool {

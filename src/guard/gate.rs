@@ -15,7 +15,7 @@ use super::renewal::Renewal;
 use super::slots::{Slots, Step};
 use super::terms::{
     Action, Admission, Arrival, Caller, DialCause, GateParams, GroupId, Home, Placement, PoolId, PoolLimits,
-    ShedReason,
+    ShedReason, UpstreamLimits,
 };
 
 /// What the gate keeps of one pool beside its slots, waiters and dials.
@@ -26,7 +26,9 @@ pub(super) struct Pool {
     pub(super) max_wait: Duration,
     pub(super) burst_wait: Duration,
     pub(super) admission: Admission,
-    active_limit: Option<usize>,
+    pub(super) active_limit: Option<usize>,
+    /// Most active at once since it was last asked.
+    peak: usize,
     /// Its functions.
     pub(super) keys: Keys,
     /// Waiters that would have been refused early if that were enforced.
@@ -113,9 +115,10 @@ impl Gate {
             min_idle: limits.min_idle,
             max_waiting: limits.max_waiting,
             max_wait: limits.max_wait,
-            burst_wait: limits.burst_wait,
+            burst_wait: limits.burst_wait.max(limits.max_wait),
             admission: limits.admission,
             active_limit: limits.active_limit,
+            peak: 0,
             keys: Keys::new(self.seed),
             observed: 0,
             warm: None,
@@ -163,7 +166,7 @@ impl Gate {
                 Err(reason) => reason,
             },
         };
-        self.pools[pool.index()].keys.get_mut(caller.key).trend.shed();
+        self.pools[pool.index()].keys.shed(caller.key);
         Arrival::Shed(reason, self.retry_after(now, pool, caller.key, reason))
     }
 
@@ -257,6 +260,7 @@ impl Gate {
     ) {
         self.pools[pool.index()].keys.returned(now, key, held);
         self.shift(pool, Home(0), Step::Discard);
+        self.use_idle(now, pool, actions);
         self.settle(now, actions);
     }
 
@@ -320,12 +324,45 @@ impl Gate {
         known.min_idle = limits.min_idle;
         known.max_waiting = limits.max_waiting;
         known.max_wait = limits.max_wait;
-        known.burst_wait = limits.burst_wait;
+        known.burst_wait = limits.burst_wait.max(limits.max_wait);
         known.admission = limits.admission;
         known.active_limit = limits.active_limit;
         self.slots.set_pool_size(pool, limits.size);
         self.note(pool);
         self.trim(now, actions);
+        self.use_idle(now, pool, actions);
+    }
+
+    /// So many servers of the pool may be active at once; None: as many as there are. Nothing is closed.
+    pub fn set_active_limit(
+        &mut self,
+        now: Instant,
+        pool: PoolId,
+        limit: Option<usize>,
+        actions: &mut Vec<Action>,
+    ) {
+        self.pools[pool.index()].active_limit = limit;
+        self.use_idle(now, pool, actions);
+        self.settle(now, actions);
+    }
+
+    /// Most active servers of the pool at once since this was last asked.
+    pub fn take_peak(&mut self, pool: PoolId) -> usize {
+        let active = self.slots.pool(pool).counts.active;
+        std::mem::replace(&mut self.pools[pool.index()].peak, active)
+    }
+
+    /// New terms for the functions of a pool, by their names. Clients that come later bring theirs to
+    /// [`enter_key`](Self::enter_key).
+    pub fn set_key_terms(
+        &mut self,
+        now: Instant,
+        pool: PoolId,
+        terms_of: impl Fn(&str) -> KeyTerms,
+        actions: &mut Vec<Action>,
+    ) {
+        self.pools[pool.index()].keys.set_terms(now, terms_of);
+        self.use_idle(now, pool, actions);
     }
 
     /// A new bound for a group. As with [`resize_pool`](Self::resize_pool).
@@ -334,17 +371,10 @@ impl Gate {
         self.trim(now, actions);
     }
 
-    /// New bounds for the upstream: server connections, and dials under way. As with
-    /// [`resize_pool`](Self::resize_pool).
-    pub fn resize(
-        &mut self,
-        now: Instant,
-        max_connections: usize,
-        max_dials: usize,
-        actions: &mut Vec<Action>,
-    ) {
-        self.slots.set_upstream_max(max_connections);
-        self.dialer.set_max_dials(max_dials);
+    /// New bounds for the upstream: server connections, and dials. As with [`resize_pool`](Self::resize_pool).
+    pub fn resize(&mut self, now: Instant, limits: &UpstreamLimits, actions: &mut Vec<Action>) {
+        self.slots.set_upstream_max(limits.max_connections, limits.reserved_connections);
+        self.dialer.set_limits(now, limits);
         self.trim(now, actions);
     }
 
@@ -395,14 +425,24 @@ impl Gate {
 
     /// May a client of this key have a server that is idle?
     fn may_have_idle(&self, pool: PoolId, key: KeyId) -> bool {
-        let Pool { keys, active_limit, .. } = &self.pools[pool.index()];
-        let bound = self.slots.pool(pool);
-        active_limit.is_none_or(|limit| bound.counts.active < limit) && keys.below_cap(key, bound.max)
+        let keys = &self.pools[pool.index()].keys;
+        self.below_active_limit(pool) && keys.below_cap(key, self.slots.pool(pool).max)
+    }
+
+    fn below_active_limit(&self, pool: PoolId) -> bool {
+        let active = self.slots.pool(pool).counts.active;
+        self.pools[pool.index()].active_limit.is_none_or(|limit| active < limit)
     }
 
     fn take_from_store(&mut self, now: Instant, pool: PoolId, key: KeyId, from: Home) {
         self.shift(pool, from, Step::Grant);
+        self.note_granted(now, pool, key);
+    }
+
+    fn note_granted(&mut self, now: Instant, pool: PoolId, key: KeyId) {
+        let active = self.slots.pool(pool).counts.active;
         let known = &mut self.pools[pool.index()];
+        known.peak = known.peak.max(active);
         known.last_granted = Some(now);
         known.keys.granted(now, key);
     }
@@ -410,9 +450,7 @@ impl Gate {
     /// Idle servers for waiters that were kept from them by a limit which does not hold any more.
     fn use_idle(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
         while self.queue.waiting(pool) > 0
-            && self.pools[pool.index()]
-                .active_limit
-                .is_none_or(|limit| self.slots.pool(pool).counts.active < limit)
+            && self.below_active_limit(pool)
             && let Some(from) = self.slots.nearest_idle(pool, Home(0))
             && let Some((ticket, key)) = self.next_waiter(now, pool, from, actions)
         {
@@ -435,9 +473,7 @@ impl Gate {
             return Placement::Store;
         };
         self.shift(pool, home, Step::Hand);
-        let known = &mut self.pools[pool.index()];
-        known.last_granted = Some(now);
-        known.keys.granted(now, key);
+        self.note_granted(now, pool, key);
         Placement::Hand(ticket)
     }
 
@@ -451,7 +487,7 @@ impl Gate {
         let Some(waiter) = self.leave(ticket) else { return };
         let waited = now.saturating_duration_since(waiter.arrived);
         let retry_after = self.retry_after(now, waiter.pool, waiter.key, reason);
-        self.pools[waiter.pool.index()].keys.get_mut(waiter.key).trend.shed();
+        self.pools[waiter.pool.index()].keys.shed(waiter.key);
         actions.push(Action::Shed { ticket, reason, waited, retry_after });
     }
 
@@ -525,7 +561,10 @@ impl Gate {
     pub(super) fn need(&self, pool: PoolId) -> usize {
         let bound = self.slots.pool(pool);
         let first = usize::from(self.pools[pool.index()].warm.is_some() || self.probe == Some(pool));
-        let asked_for = self.queue.waiting(pool).max(first);
+        // What no waiter may have is not asked for.
+        let limit = self.pools[pool.index()].active_limit.unwrap_or(usize::MAX);
+        let usable = limit.saturating_sub(bound.counts.live());
+        let asked_for = self.queue.waiting(pool).min(usable).max(first);
         asked_for.saturating_sub(bound.counts.dialling).min(bound.room())
     }
 

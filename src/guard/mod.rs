@@ -28,12 +28,12 @@
 //! | [`Gate::renew`]      | idle servers are soon too old                  | how many have a successor     | `Dial`, `CloseIdle`  |
 //! | [`Gate::warm`]       | a login needs what a server says at its start  |                               | `Dial`, `CloseIdle`  |
 //! | [`Gate::tick`]       | time has passed ([`Gate::poll_timeout`])       |                               | all                  |
-//! | [`Gate::resize_pool`] and the like | a bound moved                    |                               | `Dial`, `CloseIdle`  |
+//! | [`Gate::resize_pool`] and the like | a bound moved                    |                               | `Dial`, `CloseIdle`, `Grant` |
 //! | [`Gate::drain`]      | the proxy is going down                        |                               | `Shed`, `CloseIdle`  |
 //!
 //! What holds after every event:
 //! - `idle + active + dialling + closing` never grows beyond the bound of a pool, a group or the upstream;
-//! - nothing waits while a server of its pool is idle;
+//! - nothing waits while a server of its pool is idle, unless an active limit or a `max_share` keeps it from it;
 //! - a ticket ends exactly once: handed a server, shed, or abandoned;
 //! - a waiter without a dial under way is held up by a bound, by `max_dials`, by a back-off or by the rate of dials, and
 //!   by nothing else.
@@ -67,8 +67,8 @@ pub use gate::Gate;
 pub use keys::{EXACT_KEYS, KeyId, KeyTerms, SHARED_KEYS};
 pub use login::{Comer, LoginArrival, LoginQueue, LoginTicket};
 pub use queue::Ticket;
-pub use snapshot::{Breaker, GroupSnapshot, PoolSnapshot, UpstreamSnapshot};
+pub use snapshot::{Breaker, FunctionSnapshot, GroupSnapshot, PoolSnapshot, UpstreamSnapshot};
 pub use terms::{
     Action, Admission, Arrival, Caller, DialCause, FAIL_FAST_AFTER, GateParams, GroupId, Home,
-    LOCALITY_SLACK, Placement, PoolId, PoolLimits, RECLAIM_AFTER, ShedReason,
+    LOCALITY_SLACK, Placement, PoolId, PoolLimits, RECLAIM_AFTER, ShedReason, UpstreamLimits,
 };

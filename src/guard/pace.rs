@@ -90,6 +90,14 @@ impl Tokens {
         Tokens { each: Duration::from_secs(1) / rate.max(1), burst: burst.max(1), full_at: None }
     }
 
+    /// Another rate and burst. The tokens that are missing go on missing, up to the burst.
+    pub(super) fn set(&mut self, now: Instant, rate: u32, burst: u32) {
+        let other = Tokens::new(rate, burst);
+        let missing = (self.burst as usize - self.available(now)).min(other.burst as usize) as u32;
+        let full_at = self.full_at.and_then(|_| now.checked_add(other.each * missing));
+        *self = Tokens { full_at, ..other };
+    }
+
     pub(super) fn available(&self, now: Instant) -> usize {
         let Some(full_at) = self.full_at else { return self.burst as usize };
         let missing = full_at.saturating_duration_since(now).as_nanos().div_ceil(self.each.as_nanos().max(1));
@@ -168,6 +176,21 @@ mod tests {
         assert_eq!((tokens.available(due - Duration::from_nanos(1)), tokens.available(due)), (0, 1));
         assert_eq!(tokens.available(now + Duration::from_millis(59)), 2);
         assert_eq!(tokens.available(now + Duration::from_secs(60)), 3, "no more than the burst");
+    }
+
+    #[test]
+    fn another_rate_keeps_what_is_missing() {
+        let now = Instant::now();
+        let mut tokens = Tokens::new(10, 4);
+        tokens.set(now, 20, 6);
+        assert_eq!((tokens.available(now), tokens.next()), (6, None));
+        tokens.spend(now);
+        tokens.spend(now);
+        tokens.set(now, 1, 3);
+        assert_eq!(tokens.available(now), 1);
+        assert_eq!(tokens.available(now + Duration::from_secs(1)), 2);
+        tokens.set(now, 1, 1);
+        assert_eq!((tokens.available(now), tokens.next()), (0, now.checked_add(Duration::from_secs(1))));
     }
 
     #[test]

@@ -360,9 +360,11 @@ impl Slots {
         self.groups[group.index()].max = max;
     }
 
-    pub(super) fn set_upstream_max(&mut self, max: usize) {
+    /// `reserved` of the `max` slots are for privileged pools alone.
+    pub(super) fn set_upstream_max(&mut self, max: usize, reserved: usize) {
         self.upstream.max = max;
-        self.ordinary.max = ordinary(max, self.reserved);
+        self.reserved = reserved;
+        self.ordinary.max = ordinary(max, reserved);
     }
 }
 

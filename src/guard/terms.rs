@@ -48,6 +48,21 @@ pub struct GateParams {
     pub seed: u64,
 }
 
+/// Limits of the upstream that may change while it runs; see [`GateParams`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamLimits {
+    /// Most server connections over all pools, in any state.
+    pub max_connections: usize,
+    /// Those of them that only some pools may use.
+    pub reserved_connections: usize,
+    /// Most dials under way at once, over all pools.
+    pub max_dials: usize,
+    /// Most dials in a second, over all pools, beyond `dial_burst`.
+    pub dial_rate: u32,
+    /// Dials that may start without regard to the rate after a time without any.
+    pub dial_burst: u32,
+}
+
 /// Whether waiters are refused before their time has run out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {

@@ -66,15 +66,31 @@ pub struct Over<'l> {
 impl Limits {
     /// Rules in which nobody is counted yet. `seed` keeps clients from choosing names that are counted as one.
     pub fn new(limits: &[RateLimit], start: Instant, seed: u64) -> Self {
-        let mut this =
-            Self { claims: vec![], logins: vec![], transactions: vec![], hash: FixedState::with_seed(seed) };
+        let hash = FixedState::with_seed(seed);
+        Self::build(limits, hash, |limit, index| Rule::new(limit, index, start))
+    }
+
+    /// Rules that take the place of these. One of the same name that counts the same goes on where it was, also if it now
+    /// observes or enforces; the others count anew.
+    #[must_use]
+    pub fn succeeded_by(&self, limits: &[RateLimit], now: Instant) -> Self {
+        Self::build(limits, self.hash.clone(), |limit, index| {
+            let mut known = self.rules(limit.stage()).iter();
+            known
+                .find_map(|rule| rule.successor(limit, index))
+                .unwrap_or_else(|| Rule::new(limit, index, now))
+        })
+    }
+
+    fn build(limits: &[RateLimit], hash: FixedState, rule: impl Fn(&RateLimit, usize) -> Rule) -> Self {
+        let mut this = Self { claims: vec![], logins: vec![], transactions: vec![], hash };
         for (index, limit) in limits.iter().enumerate() {
             let rules = match limit.stage() {
                 Stage::Claim => &mut this.claims,
                 Stage::Login => &mut this.logins,
                 Stage::Transaction => &mut this.transactions,
             };
-            rules.push(Rule::new(limit, index, start));
+            rules.push(rule(limit, index));
         }
         this
     }

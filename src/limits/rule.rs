@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use governor::clock::Clock;
@@ -29,7 +29,10 @@ pub struct Rule {
     parts: Vec<Per>,
     prefixes: Prefixes,
     start: Instant,
-    limiter: Mutex<Limiter>,
+    /// Shared with the rule that takes this one's place and counts the same.
+    limiter: Arc<Mutex<Limiter>>,
+    /// As it was configured.
+    limit: RateLimit,
 }
 
 type Limiter = RateLimiter<u64, Store, Told, NoOpMiddleware<Nanos>>;
@@ -59,8 +62,19 @@ impl Rule {
             parts: limit.per.clone(),
             prefixes: limit.prefixes,
             start,
-            limiter: Mutex::new(RateLimiter::new(quota(limit), store, Told::default())),
+            limiter: Arc::new(Mutex::new(RateLimiter::new(quota(limit), store, Told::default()))),
+            limit: limit.clone(),
         }
+    }
+
+    /// The rule that takes this one's place: with all that was counted, if nothing but the mode differs. None: it counts
+    /// something else.
+    pub(super) fn successor(&self, limit: &RateLimit, index: usize) -> Option<Self> {
+        let counts_the_same = RateLimit { mode: limit.mode, ..self.limit.clone() } == *limit;
+        counts_the_same.then(|| {
+            let limiter = Arc::clone(&self.limiter);
+            Self { start: self.start, limiter, ..Self::new(limit, index, self.start) }
+        })
     }
 
     /// As what somebody is counted: a hash, so that no name of a client is kept.

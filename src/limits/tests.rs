@@ -62,6 +62,21 @@ fn a_burst_and_then_the_rate() {
 }
 
 #[test]
+fn a_rule_that_counts_the_same_goes_on_where_it_was() {
+    let bench = Bench::new(&[transactions(&[], "1/min", 2)]);
+    assert_eq!(bench.begin(&WHO, 0), 0);
+    let observed = RateLimit { mode: Mode::Observe, ..transactions(&[], "1/min", 2) };
+    let after = |limits: &[RateLimit]| {
+        let limits = bench.limits.succeeded_by(limits, bench.start);
+        Bench { limits, start: bench.start }
+    };
+    assert_eq!(after(&[observed]).begin(&WHO, 1), 0, "counted");
+    assert_eq!(after(&[transactions(&[], "1/min", 2)]).begin(&WHO, 2), 59_998, "the burst is used up");
+    assert_eq!(after(&[transactions(&[], "1/min", 3)]).begin(&WHO, 2), 0, "another rule");
+    assert!(!after(&[]).limits.has(Stage::Transaction));
+}
+
+#[test]
 fn keys_are_counted_apart() {
     let bench = Bench::new(&[transactions(&[Per::User, Per::Function], "1/min", 1)]);
     assert_eq!(bench.begin(&WHO, 0), 0);

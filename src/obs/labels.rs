@@ -287,6 +287,16 @@ impl Refusal {
 }
 
 label_values! {
+    /// What became of a configuration that was read again.
+    ReloadResult {
+        /// It is in force, as far as it can be without a restart.
+        Ok = "ok",
+        /// It has faults, or asks for more than PostgreSQL allows; nothing has changed.
+        Failed = "failed",
+    }
+}
+
+label_values! {
     /// What became of a CancelRequest.
     CancelResult {
         /// Passed on to the server that runs this client's query.

@@ -13,10 +13,10 @@ use prometheus::{
 };
 
 use super::clients::ClientMetrics;
-use super::labels::LabelValue;
+use super::labels::{LabelValue, ReloadResult};
 use super::pool::{PoolMetrics, PoolVectors};
 use super::sources::{Sources, families};
-use super::table::{BUCKETS, Definition, Kind};
+use super::table::{BUCKETS, Definition, Kind, RELOADS};
 
 /// All counters, histograms and counted gauges. Cheap to clone.
 #[derive(Clone)]
@@ -26,6 +26,7 @@ struct Inner {
     registry: Registry,
     pools: PoolVectors,
     clients: ClientMetrics,
+    reloads: CounterBy<ReloadResult>,
     /// Seconds since 1970.
     started: f64,
 }
@@ -43,6 +44,7 @@ impl Metrics {
         Ok(Self(Arc::new(Inner {
             pools: PoolVectors::register(&registry)?,
             clients: ClientMetrics::register(&registry)?,
+            reloads: CounterBy::resolve(&counters(&registry, &RELOADS)?, &[]),
             started,
             registry,
         })))
@@ -57,6 +59,11 @@ impl Metrics {
     /// The handles for everything about clients before they have a pool.
     pub fn clients(&self) -> &ClientMetrics {
         &self.0.clients
+    }
+
+    /// The configuration was read again.
+    pub fn reloaded(&self, result: ReloadResult) {
+        self.0.reloads.inc(result);
     }
 
     /// The text of a scrape: what was counted, and how `sources` and the process stand now. Takes locks and reads
@@ -137,8 +144,8 @@ mod tests {
     use super::*;
     use crate::obs::table::TABLE;
     use crate::obs::{
-        CancelResult, DestroyReason, DialResult, Kept, LoginResult, PoolGauges, Readiness, Refusal, Shed,
-        UpstreamGauges, WaitOutcome,
+        CancelResult, DestroyReason, DialResult, FunctionGauges, Kept, LoginResult, PoolGauges, Readiness,
+        Refusal, Shed, UpstreamGauges, WaitOutcome,
     };
 
     struct Standing;
@@ -151,7 +158,9 @@ mod tests {
                 mode: "transaction",
                 active: 3,
                 limit: 20,
+                adaptive_limit: Some(("observe", 12)),
                 oldest_wait_seconds: 0.25,
+                functions: vec![FunctionGauges { name: "checkout".into(), ..FunctionGauges::default() }],
                 ..PoolGauges::default()
             }]
         }

@@ -17,11 +17,11 @@ pub mod table;
 
 pub use clients::{ClientMetrics, Handshake, LimitMetrics};
 pub use labels::{
-    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Shed, Timeout,
-    WaitOutcome,
+    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, ReloadResult,
+    Shed, Timeout, WaitOutcome,
 };
 pub use metrics::Metrics;
 pub use pool::PoolMetrics;
 pub use reason::Reason;
-pub use sources::{Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
+pub use sources::{FunctionGauges, Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
 pub use summary::{Line, Summary, SummaryLog};

@@ -73,10 +73,33 @@ pub struct PoolGauges {
     pub max_waiting: usize,
     /// Age of the longest wait; zero if nobody waits.
     pub oldest_wait_seconds: f64,
+    /// For how long the queue of a function has never been empty; the longest of all functions.
+    pub standing_seconds: f64,
+    /// Waiters that were served and would have been refused early if that were enforced.
+    pub observed: u64,
+    /// Its functions, a bounded number.
+    pub functions: Vec<FunctionGauges>,
     /// Most server connections.
     pub limit: usize,
     /// Clients that keep a server connection beyond their transactions.
     pub pinned: usize,
+    /// `observe` or `enforce`, and the adaptive limit. None: it is off.
+    pub adaptive_limit: Option<(&'static str, usize)>,
+}
+
+/// One function of a pool.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FunctionGauges {
+    /// Its name; `other` for all that have no line of their own.
+    pub name: String,
+    /// Server connections that it holds.
+    pub active: usize,
+    /// Its clients in the queue.
+    pub waiting: usize,
+    /// Connection-time that it has had.
+    pub held_seconds: f64,
+    /// Its transactions that were not admitted.
+    pub sheds: u64,
 }
 
 /// Whether a client that comes now would be served.
@@ -117,7 +140,12 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
             .map(|(state, count)| sample(&[&pool.database, &pool.user, state], count as f64))
     });
     let info = pools.iter().map(|pool| sample(&[&pool.database, &pool.user, pool.mode], 1.0));
+    let adaptive = pools.iter().filter_map(|pool| {
+        let (mode, limit) = pool.adaptive_limit?;
+        Some(sample(&[&pool.database, &pool.user, mode], limit as f64))
+    });
     vec![
+        family(&table::ADAPTIVE_LIMIT, adaptive),
         family(&table::POOL_INFO, info),
         family(&table::SERVERS, servers),
         by_pool(&table::PINNED, |pool| pool.pinned as f64),
@@ -125,7 +153,27 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
         by_pool(&table::QUEUE_DEPTH, |pool| pool.waiting as f64),
         by_pool(&table::QUEUE_LIMIT, |pool| pool.max_waiting as f64),
         by_pool(&table::QUEUE_OLDEST, |pool| pool.oldest_wait_seconds),
+        by_pool(&table::QUEUE_STANDING, |pool| pool.standing_seconds),
+        by_pool(&table::SHEDS_OBSERVED, |pool| pool.observed as f64),
+        by_function(&table::FUNCTION_HELD, pools, |function| function.held_seconds),
+        by_function(&table::FUNCTION_SHEDS, pools, |function| function.sheds as f64),
+        by_function(&table::FUNCTION_SERVERS, pools, |function| function.active as f64),
+        by_function(&table::FUNCTION_WAITING, pools, |function| function.waiting as f64),
     ]
+}
+
+fn by_function(
+    definition: &Definition,
+    pools: &[PoolGauges],
+    value: fn(&FunctionGauges) -> f64,
+) -> MetricFamily {
+    let of = |pool: &PoolGauges| {
+        let one = |function: &FunctionGauges| {
+            sample(&[&pool.database, &pool.user, &function.name], value(function))
+        };
+        pool.functions.iter().map(one).collect::<Vec<_>>()
+    };
+    family(definition, pools.iter().flat_map(of))
 }
 
 fn upstream_families(upstreams: &[UpstreamGauges]) -> [MetricFamily; 3] {

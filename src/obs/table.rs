@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 
 use super::labels::{
-    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, Shed, Timeout,
-    WaitOutcome,
+    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, ReloadResult,
+    Shed, Timeout, WaitOutcome,
 };
 use crate::proto::pin::PinReason;
 
@@ -73,6 +73,11 @@ mod label {
 
     pub(super) const DATABASE: Label = label("database", "the database as clients name it", &[]);
     pub(super) const USER: Label = label("user", "the user as clients name it", &[]);
+    pub(super) const FUNCTION: Label = label(
+        "function",
+        "the function by the tag or application_name of its clients; the 50 with most connection-time, the others together",
+        &[],
+    );
     pub(super) const MODE: Label =
         label("mode", "when a server connection goes back", &["transaction", "session", "statement"]);
     pub(super) const RULE: Label = label("rule", "the name of the rate limit in the configuration", &[]);
@@ -109,6 +114,10 @@ mod label {
     pub(super) const LOGIN: Label = label("result", "how the login ended", LoginResult::LABELS);
     pub(super) const REFUSAL: Label =
         label("reason", "as in the DETAIL of the FATAL error and in the log", Refusal::LABELS);
+    pub(super) const RELOAD: Label =
+        label("result", "what became of it: in force, or nothing has changed", ReloadResult::LABELS);
+    pub(super) const ADAPTIVE: Label =
+        label("mode", "whether the limit is in force or only watched", &["observe", "enforce"]);
     pub(super) const CANCEL: Label = label("result", "what became of it", CancelResult::LABELS);
 }
 
@@ -175,12 +184,26 @@ table! {
         "Server connections by what they do. Their sum never exceeds the limit.";
     POOL_LIMIT = "pgcorral_pool_limit" Gauge "connections" [DATABASE, USER]
         "Most server connections that the pool may have now.";
+    ADAPTIVE_LIMIT = "pgcorral_pool_adaptive_limit" Gauge "transactions" [DATABASE, USER, ADAPTIVE]
+        "Most transactions at once by the adaptive limit; absent where it is off.";
     QUEUE_DEPTH = "pgcorral_queue_depth" Gauge "clients" [DATABASE, USER]
         "Clients that wait for a server connection.";
     QUEUE_LIMIT = "pgcorral_queue_limit" Gauge "clients" [DATABASE, USER]
         "Most clients that may wait; one more is shed.";
     QUEUE_OLDEST = "pgcorral_queue_oldest_seconds" Gauge "seconds" [DATABASE, USER]
         "How long the client has waited that waits longest; zero if nobody waits.";
+    QUEUE_STANDING = "pgcorral_queue_standing_seconds" Gauge "seconds" [DATABASE, USER]
+        "For how long the queue of a function has never been empty, the longest of all functions: above query_wait_timeout it is an overload and no burst.";
+    SHEDS_OBSERVED = "pgcorral_sheds_observed_total" Counter "transactions" [DATABASE, USER]
+        "Transactions that were served and would have been shed early with admission = enforce.";
+    FUNCTION_HELD = "pgcorral_function_held_seconds_total" Counter "seconds" [DATABASE, USER, FUNCTION]
+        "Time for which the function has held server connections.";
+    FUNCTION_SHEDS = "pgcorral_function_sheds_total" Counter "transactions" [DATABASE, USER, FUNCTION]
+        "Transactions of the function that were not admitted.";
+    FUNCTION_SERVERS = "pgcorral_function_servers" Gauge "connections" [DATABASE, USER, FUNCTION]
+        "Server connections that the function holds.";
+    FUNCTION_WAITING = "pgcorral_function_waiting" Gauge "clients" [DATABASE, USER, FUNCTION]
+        "Clients of the function that wait for a server connection.";
 
     // The servers, over all pools.
     BUDGET = "pgcorral_upstream_budget" Gauge "connections" [UPSTREAM]
@@ -220,6 +243,8 @@ table! {
         "Bytes of prepared statements that the proxy or a client knows.";
 
     // The process.
+    RELOADS = "pgcorral_reloads_total" Counter "reloads" [RELOAD]
+        "Times that the configuration was read again (SIGHUP).";
     READY = "pgcorral_ready" Gauge "1" []
         "1 if /readyz says yes, else 0.";
     BUILD_INFO = "pgcorral_build_info" Gauge "1" [VERSION]

@@ -1,6 +1,6 @@
 //! A pool, and how a client gets a server connection from it.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,10 @@ use super::greeting::Greeting;
 use super::pins::Pinned;
 use super::store::{Held, Store};
 use super::upstream::{MAINTENANCE, Upstream};
-use super::{Lease, PoolMode, PoolParams, Waiting};
+use super::{Adaptive, Lease, PoolMode, PoolParams, Settings, Waiting};
 use crate::guard::{
-    Arrival, Caller, Home, KeyId, KeyTerms, Placement, PoolId, PoolLimits, PoolSnapshot, ShedReason,
+    Arrival, Caller, FunctionSnapshot, Home, KeyId, KeyTerms, Placement, PoolId, PoolLimits, PoolSnapshot,
+    ShedReason,
 };
 use crate::lock::lock;
 use crate::obs::{DestroyReason, PoolMetrics, WaitOutcome};
@@ -24,8 +25,12 @@ const OWN_KEY: &str = "pgcorral";
 
 /// The server connections of one (database, user).
 pub struct Pool {
-    /// What the configuration says.
+    /// What the configuration said at the start. What of it may change is in `settings`.
     pub params: PoolParams,
+    /// What may change while the pool runs, as it is now.
+    pub settings: Settings,
+    /// The limit that it finds for itself.
+    pub adaptive: Adaptive,
     /// Where its transactions are counted.
     pub metrics: PoolMetrics,
     /// What clients are greeted with.
@@ -78,6 +83,8 @@ impl Pool {
         let enter = |books: &mut Books| books.gate.enter_key(id, OWN_KEY, KeyTerms::default());
         let own_key = upstream.with_books(enter);
         Self {
+            settings: Settings::new(&params),
+            adaptive: Adaptive::new(&params),
             params,
             metrics,
             greeting,
@@ -151,7 +158,7 @@ impl Pool {
 
     /// The key of a client of this function, until [`Pool::leave_function`].
     pub fn enter_function(&self, name: &str) -> KeyId {
-        let terms = self.params.shares.get(name).copied().unwrap_or_default();
+        let terms = self.settings.terms(name);
         self.upstream.with_books(|books| books.gate.enter_key(self.id, name, terms))
     }
 
@@ -172,15 +179,45 @@ impl Pool {
         self.upstream.wake_ticker();
     }
 
-    /// Changes how many server connections there may be. Those that are too many are closed as they become free.
-    pub fn resize(&self, size: usize) {
+    /// Takes over what of new parameters may change while the pool runs. Server connections that are too many are closed
+    /// as they become free.
+    pub(super) fn reload(&self, params: &PoolParams) {
         for store in &self.stores {
-            store.resize(size);
+            store.grow(params.size);
         }
-        let limits = PoolLimits { size, min_idle: self.params.min_idle.min(size), ..self.params.limits() };
+        self.settings.set(params);
+        self.adaptive.set(params);
+        let limits = PoolLimits { active_limit: self.adaptive.enforced(), ..params.limits() };
         self.upstream.with_books(|books| {
-            books.gate.resize_pool(Instant::now(), self.id, limits, &mut books.actions);
+            let now = Instant::now();
+            books.gate.resize_pool(now, self.id, limits, &mut books.actions);
+            let terms = |name: &str| params.shares.get(name).copied().unwrap_or_default();
+            books.gate.set_key_terms(now, self.id, terms, &mut books.actions);
         });
+    }
+
+    /// Moves the adaptive limit, if that is on and it is time.
+    pub(super) fn adapt(&self, now: Instant) {
+        if !self.adaptive.is_on() {
+            return;
+        }
+        let peak = self.upstream.with_books(|books| books.gate.take_peak(self.id));
+        let Some(found) = self.adaptive.evaluate(now, peak) else { return };
+        let (limit, reason, slowness) = (found.limit, found.verdict.as_str(), found.slowness);
+        let enforced = self.adaptive.enforced();
+        tracing::info!(
+            pool = self.name(),
+            limit,
+            reason,
+            slowness,
+            enforced = enforced.is_some(),
+            "adaptive limit"
+        );
+        if enforced.is_some() {
+            self.upstream.with_books(|books| {
+                books.gate.set_active_limit(now, self.id, enforced, &mut books.actions);
+            });
+        }
     }
 
     /// Why there is no server connection, if the last dial failed.
@@ -191,6 +228,11 @@ impl Pool {
     /// How the pool stands.
     pub fn snapshot(&self) -> PoolSnapshot {
         self.upstream.with_books(|books| books.gate.snapshot(Instant::now(), self.id))
+    }
+
+    /// How its functions stand.
+    pub fn functions(&self) -> Vec<FunctionSnapshot> {
+        self.upstream.with_books(|books| books.gate.functions(Instant::now(), self.id))
     }
 
     /// Longest time for a server to take a cancel request.
@@ -229,7 +271,8 @@ impl Pool {
     /// successors.
     pub(super) fn look_over_idle(self: &Arc<Self>, now: Instant) {
         let mut replaced = self.renew(now);
-        let PoolParams { server_idle_timeout, min_idle, .. } = self.params;
+        let server_idle_timeout = self.settings.server_idle_timeout.now();
+        let min_idle = self.settings.min_idle.load(Ordering::Relaxed);
         for (index, store) in self.stores.iter().enumerate() {
             let home = Home(index as u16);
             let mut closing = vec![];

@@ -8,6 +8,7 @@
 //! The gate alone decides; a connection is always in a store, in a [`Lease`], being dialled or being closed, and the gate's
 //! books count it in exactly that place.
 
+mod adaptive;
 mod books;
 mod checkout;
 mod greeting;
@@ -15,10 +16,12 @@ mod lease;
 mod params;
 mod pins;
 mod registry;
+mod settings;
 mod store;
 mod upstream;
 mod waiting;
 
+pub use adaptive::{Adaptive, AdaptiveLimit};
 pub use books::Refused;
 pub use checkout::{Checkout, Pool};
 pub use greeting::{Greeting, Terms};
@@ -26,5 +29,6 @@ pub use lease::Lease;
 pub use params::{Abandoned, PinParams, PoolMode, PoolParams, Reset, SessionParams, StatementParams};
 pub use pins::{PinSlot, Pinned};
 pub use registry::{Database, Pools};
+pub use settings::{LiveBound, LiveDuration, Settings};
 pub use upstream::Upstream;
 pub use waiting::{WaitCanceller, WaitEnd, Waiting};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::AdaptiveLimit;
 use crate::guard::{Admission, KeyTerms, PoolLimits};
 use crate::proto::pin::PinPolicies;
 use crate::server::Credentials;
@@ -57,6 +58,10 @@ pub struct PoolParams {
     pub burst_wait: Duration,
     /// Whether waiters are refused early when the queue shows that waiting is of no use.
     pub admission: Admission,
+    /// Whether it looks for a limit of its own below its size.
+    pub adaptive_limit: AdaptiveLimit,
+    /// That limit is never lower.
+    pub adaptive_min: usize,
     /// What single functions may have of the pool, by their names. All others have the default.
     pub shares: Arc<HashMap<Box<str>, KeyTerms>>,
     /// A server connection this old is replaced when it is next idle; up to a tenth earlier, so that they do not all go

@@ -43,7 +43,7 @@ impl PinSlot {
 
     /// Takes one of the places that the pool's budget has left, if there is one.
     pub fn within_budget(pool: &Arc<Pool>) -> Option<Self> {
-        let share = pool.params.size as f64 * pool.params.session.pins.budget;
+        let share = pool.settings.size.load(Ordering::Relaxed) as f64 * pool.params.session.pins.budget;
         let most = (share as usize).max(1);
         let more = |count: usize| (count < most).then_some(count + 1);
         pool.pinned.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;

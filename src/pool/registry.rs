@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicUsize;
 
 use tokio::runtime::Handle;
 
-use super::{Pool, PoolParams, Upstream};
-use crate::guard::Home;
+use super::{LiveBound, Pool, PoolParams, Upstream};
+use crate::guard::{GroupId, Home};
 use crate::net::tls::TlsSetupError;
 use crate::obs::Metrics;
 use crate::server::{Connector, Dialler, UpstreamParams};
@@ -23,13 +23,27 @@ pub struct Pools {
 #[derive(Debug)]
 pub struct Database {
     /// Most clients over all its users.
-    pub max_clients: Option<usize>,
+    pub max_clients: LiveBound,
     /// Clients that are logged in to it.
     pub clients: AtomicUsize,
     pools: HashMap<String, Arc<Pool>>,
+    upstream: Arc<Upstream>,
+    group: GroupId,
 }
 
 impl Database {
+    /// Other bounds: most server connections, most clients. And what of its pools' parameters may change; pools that it
+    /// does not have are passed over.
+    pub fn reload(&self, max_connections: usize, max_clients: Option<usize>, pools: &[PoolParams]) {
+        self.max_clients.set(max_clients);
+        self.upstream.resize_group(self.group, max_connections);
+        for params in pools {
+            if let Some(pool) = self.pools.get(&params.user) {
+                pool.reload(params);
+            }
+        }
+    }
+
     /// The pool of one user; None if that user may not use this database.
     pub fn pool(&self, user: &str) -> Option<&Arc<Pool>> {
         self.pools.get(user)
@@ -74,7 +88,13 @@ impl Pools {
                 all.push(Arc::downgrade(&pool));
                 by_user.insert(params.user.clone(), pool);
             }
-            let database = Database { max_clients, clients: AtomicUsize::new(0), pools: by_user };
+            let database = Database {
+                max_clients: LiveBound::new(max_clients),
+                clients: AtomicUsize::new(0),
+                pools: by_user,
+                upstream: Arc::clone(&upstream),
+                group,
+            };
             self.databases.insert(name.to_owned(), Arc::new(database));
         }
         upstream.set_pools(all);
@@ -95,6 +115,14 @@ impl Pools {
     /// A database by the name that clients give.
     pub fn database(&self, name: &str) -> Option<&Arc<Database>> {
         self.databases.get(name)
+    }
+
+    /// Takes over what of an upstream's parameters may change while it runs.
+    pub fn reload_upstream(&self, params: &UpstreamParams) {
+        for upstream in self.upstreams.iter().filter(|upstream| *upstream.address() == params.address) {
+            upstream.reload(params);
+            upstream.wake_ticker();
+        }
     }
 
     /// Every pool.

@@ -96,8 +96,11 @@ impl Store {
         count
     }
 
-    /// Changes how many connections there may be.
-    pub(super) fn resize(&self, size: usize) {
-        self.0.resize(size);
+    /// There may be so many connections. It never shrinks: deadpool would drop idle ones behind the gate's back, and it is the
+    /// gate that keeps the bound.
+    pub(super) fn grow(&self, size: usize) {
+        if size > self.0.status().max_size {
+            self.0.resize(size);
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::Pool;
 use super::books::{Books, Chores, Outcome};
 use crate::guard::{
     DialCause, FAIL_FAST_AFTER, Gate, GateParams, GroupId, Home, LOCALITY_SLACK, Placement, PoolId,
-    PoolLimits, RECLAIM_AFTER, Ticket, UpstreamSnapshot,
+    PoolLimits, RECLAIM_AFTER, Ticket, UpstreamLimits, UpstreamSnapshot,
 };
 use crate::lock::lock;
 use crate::net::UpstreamAddress;
@@ -85,6 +85,22 @@ impl Upstream {
 
     pub(super) fn let_use_reserve(&self, pool: PoolId) {
         lock(&self.books).gate.let_use_reserve(pool);
+    }
+
+    /// Takes over what of new parameters may change while it runs.
+    pub(super) fn reload(&self, params: &UpstreamParams) {
+        let limits = UpstreamLimits {
+            max_connections: params.max_connections,
+            reserved_connections: params.reserved_connections,
+            max_dials: params.max_dials,
+            dial_rate: params.dial_rate,
+            dial_burst: params.dial_burst,
+        };
+        self.with_books(|books| books.gate.resize(Instant::now(), &limits, &mut books.actions));
+    }
+
+    pub(super) fn resize_group(&self, group: GroupId, max: usize) {
+        self.with_books(|books| books.gate.resize_group(Instant::now(), group, max, &mut books.actions));
     }
 
     /// How the server stands.
@@ -270,6 +286,7 @@ async fn maintain(upstream: Weak<Upstream>) {
             let now = pool.snapshot();
             tell_budget(&mut told, Some(pool.id), &pool.name(), now.budget, now.size);
             pool.look_over_idle(Instant::now());
+            pool.adapt(Instant::now());
         }
         this.wake_ticker();
     }

@@ -238,7 +238,7 @@ fn gives_up(ground: &Ground) {
 /// A verifier whose derivation takes a while, for clear-text passwords.
 fn derived_once(ground: &Ground) {
     let tenant = ground.tenant("derived_once");
-    let verifier = crate::support::verifier::scram(&tenant.password, &[7; 16], 400_000);
+    let verifier = crate::support::verifier::scram(&tenant.password, &[7; 16], 100_000);
     let database = Database {
         users: vec![(tenant.name.clone(), verifier)],
         upstream_login: Some((tenant.name.clone(), tenant.password.clone())),

@@ -29,6 +29,7 @@ mod pins;
 mod poolers;
 mod queue;
 mod regressions;
+mod reload;
 mod retry_snippets;
 mod session_state;
 mod statements;
@@ -59,6 +60,7 @@ fn main() -> std::process::ExitCode {
         contract::trials,
         logins_gate::trials,
         queue::trials,
+        reload::trials,
         cancels::trials,
         storm::trials,
         dialling::trials,

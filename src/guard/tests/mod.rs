@@ -5,6 +5,7 @@ mod adaptive;
 mod dialling;
 mod failing;
 mod growing;
+mod limiting;
 mod properties;
 mod renewal;
 mod reserve;

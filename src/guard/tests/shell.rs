@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::caller;
 use crate::guard::{
     Action, Arrival, DialCause, Gate, GateParams, GroupId, Home, Placement, PoolId, PoolLimits, ShedReason,
-    Ticket,
+    Ticket, UpstreamLimits,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,8 +258,17 @@ impl Shell {
 
     pub(super) fn resize(&mut self, max_connections: usize) {
         self.params.max_connections = max_connections;
+        self.resize_upstream();
+    }
+
+    /// The upstream's limits are those of `params` from now on.
+    pub(super) fn resize_upstream(&mut self) {
+        let GateParams { max_connections, reserved_connections, max_dials, dial_rate, dial_burst, .. } =
+            self.params;
+        let limits =
+            UpstreamLimits { max_connections, reserved_connections, max_dials, dial_rate, dial_burst };
         let mut actions = Vec::new();
-        self.gate.resize(self.now, max_connections, self.params.max_dials, &mut actions);
+        self.gate.resize(self.now, &limits, &mut actions);
         self.obey(actions);
     }
 
@@ -332,7 +341,11 @@ impl Shell {
     fn obey(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Grant { .. } => panic!("nothing kept the waiter from it before"),
+                Action::Grant { ticket, pool, from } => {
+                    take(&mut self.idle, (pool, from));
+                    self.end(ticket, End::Handed);
+                    self.active.push((pool, from));
+                }
                 Action::Shed { ticket, reason, waited, .. } => {
                     let arrived =
                         self.waiting.iter().find(|waiter| waiter.ticket == ticket).expect("waits").arrived;
@@ -375,8 +388,19 @@ impl Shell {
             let seen = self.gate.snapshot(self.now, pool);
             assert_eq!([seen.idle, seen.active, seen.dialling, seen.closing], self.counts(pool), "{pool:?}");
             assert_eq!(seen.waiting, self.waiting_for(pool), "{pool:?}");
-            assert!(seen.waiting == 0 || seen.idle == 0, "{pool:?}: a waiter beside an idle server");
+            let limited = self.limits_are_met(pool, seen.active);
+            assert!(
+                seen.waiting == 0 || seen.idle == 0 || limited,
+                "{pool:?}: a waiter beside an idle server"
+            );
         }
+    }
+}
+
+impl Shell {
+    /// An active limit keeps waiters from servers that are idle.
+    fn limits_are_met(&self, pool: PoolId, active: usize) -> bool {
+        self.pools[pool.index()].2.active_limit.is_some_and(|limit| active >= limit)
     }
 }
 

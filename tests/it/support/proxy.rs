@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::ground::eventually;
 use super::wire::{PATIENCE, Wire};
 
 /// The binary under test: this build's, or another one (a release build) that `PGCORRAL_BINARY` names.
@@ -204,7 +205,7 @@ pub struct Proxy {
     child: Child,
     log: Arc<Mutex<String>>,
     collector: Option<JoinHandle<()>>,
-    _config: tempfile::NamedTempFile,
+    config: tempfile::NamedTempFile,
 }
 
 impl Proxy {
@@ -225,6 +226,11 @@ impl Proxy {
         Self::launch(command, config)
     }
 
+    /// Starts it by a command line of one's own.
+    pub fn start_command(command: Command) -> Self {
+        Self::launch(command, tempfile::NamedTempFile::new().expect("a file"))
+    }
+
     fn launch(mut command: Command, config: tempfile::NamedTempFile) -> Self {
         let mut child = command
             .stdin(Stdio::null())
@@ -236,7 +242,7 @@ impl Proxy {
         let collector = Some(collect(child.stderr.take().expect("piped"), Arc::clone(&log)));
         let lines = lines_of(child.stdout.take().expect("piped"));
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut proxy = Self { address: nowhere, admin: nowhere, child, log, collector, _config: config };
+        let mut proxy = Self { address: nowhere, admin: nowhere, child, log, collector, config };
         proxy.wait_until_ready(&lines);
         proxy
     }
@@ -293,6 +299,16 @@ impl Proxy {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let ticks: u64 = [11, 12].iter().map(|at| fields[*at].parse::<u64>().expect("ticks")).sum();
         Duration::from_millis(ticks * 10)
+    }
+
+    /// Gives it another configuration, and waits until it has looked at it. Whether it was taken over.
+    pub fn reload(&self, toml: &str) -> bool {
+        let count = |result: &str| self.metric(&format!("pgcorral_reloads_total{{result=\"{result}\"}}"));
+        let before = (count("ok"), count("failed"));
+        std::fs::write(self.config.path(), toml).expect("write the configuration");
+        self.signal(Signal::HUP);
+        eventually("it has looked at it", || (count("ok"), count("failed")) != before);
+        count("ok") > before.0
     }
 
     /// Sends a signal.
