@@ -140,17 +140,12 @@ impl Stage {
     }
 
     fn proxy_is_at_rest(&self) {
-        let busy = [
-            "pgcorral_clients{",
-            "pgcorral_queue_depth{",
-            "pgcorral_servers{database=\"NAME\",state=\"active\"",
-            "pgcorral_servers{database=\"NAME\",state=\"dialling\"",
-            "pgcorral_servers{database=\"NAME\",state=\"closing\"",
-            "pgcorral_handshakes_in_flight",
-        ];
-        for prefix in busy {
-            let prefix = prefix.replace("NAME", &self.tenant.name);
-            eventually(&format!("nothing is left of {prefix}"), || self.proxy.metric(&prefix) == 0.0);
+        for prefix in ["pgcorral_clients{", "pgcorral_queue_depth{", "pgcorral_handshakes_in_flight"] {
+            eventually(&format!("nothing is left of {prefix}"), || self.proxy.metric(prefix) == 0.0);
+        }
+        for state in ["active", "dialling", "closing"] {
+            let name = &self.tenant.name;
+            eventually(&format!("nothing is {state}"), || servers(&self.proxy, name, state) == 0);
         }
     }
 
@@ -169,6 +164,17 @@ impl Stage {
             count.parse::<usize>().expect("a number") <= self.pool_size && busy == "0"
         });
     }
+}
+
+/// Server connections of this tenant's pool that are in this state.
+fn servers(proxy: &Proxy, tenant: &str, state: &str) -> usize {
+    let (_, metrics) = proxy.get("/metrics");
+    let labels = [("database", tenant), ("user", tenant), ("state", state)];
+    let labels = labels.map(|(label, value)| format!("{label}=\"{value}\""));
+    let line = metrics.lines().find(|line| {
+        line.starts_with("pgcorral_servers{") && labels.iter().all(|label| line.contains(label))
+    });
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect("a gauge for each state")
 }
 
 /// Says that it is over when it goes.

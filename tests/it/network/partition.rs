@@ -3,7 +3,7 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::Stage;
+use super::{Stage, servers};
 use crate::Test;
 use crate::support::ground::{Ground, eventually};
 use crate::support::relay::{Arrival, BOTH, Fault, Way};
@@ -83,8 +83,7 @@ fn never_heals(ground: &Ground) {
 }
 
 fn active(stage: &Stage) -> usize {
-    let prefix = format!("pgcorral_servers{{database=\"{}\",state=\"active\"", stage.tenant.name);
-    stage.proxy.metric(&prefix) as usize
+    servers(&stage.proxy, &stage.tenant.name, "active")
 }
 
 /// Whether its cancel request arrives or not. The client cannot know what has become of its query, only that it is over.
