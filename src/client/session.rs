@@ -76,7 +76,7 @@ pub struct Session {
     /// What the gate knows it by.
     pub(super) standing: Standing,
     /// As what its transactions are counted.
-    pub(super) counted: Counted,
+    pub(super) counted: Box<Counted>,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
     /// Its task can be woken by the roster.
@@ -151,7 +151,7 @@ impl Session {
             pool: Arc::clone(&seat.pool),
             login: Arc::clone(&wanted),
             standing,
-            counted: Counted::nothing(),
+            counted: Box::new(Counted::nothing()),
             wanted,
             pending: None,
             statements: None,

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::DatabaseParams;
 use crate::guard::Admission;
 use crate::net::UpstreamAddress;
-use crate::pool::{Abandoned, PinParams, PoolMode, Reset, SessionParams, StatementParams};
+use crate::pool::{Abandoned, AdaptiveLimit, PinParams, PoolMode, Reset, SessionParams, StatementParams};
 use crate::proto::pin::PinPolicies;
 use crate::server::{Credentials, ServerTls, UpstreamParams};
 
@@ -26,6 +26,8 @@ fn pool(server_database: &str, role: &str, size: usize) -> PoolParams {
         max_wait: Duration::ZERO,
         burst_wait: Duration::from_secs(6),
         admission: Admission::Enforce,
+        adaptive_limit: AdaptiveLimit::Off,
+        adaptive_min: 1,
         shares: Default::default(),
         server_lifetime: Duration::ZERO,
         server_idle_timeout: Duration::ZERO,
