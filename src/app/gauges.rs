@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::client::Door;
+use crate::guard::FunctionSnapshot;
 use crate::lock::lock;
-use crate::obs::{Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
+use crate::obs::{FunctionGauges, Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
 use crate::pool::{Pool, Upstream};
 
 /// The running parts, read when somebody asks.
@@ -39,6 +40,7 @@ impl Sources for Gauges {
     fn kept(&self) -> Kept {
         let statements = lock(&self.0.statements);
         Kept {
+            waiting_logins: self.0.waiting_logins(),
             spool_bytes: self.0.spool.bytes(),
             statements: statements.len(),
             statement_bytes: statements.bytes(),
@@ -75,8 +77,36 @@ fn gauges(pool: &Pool) -> PoolGauges {
         waiting: now.waiting,
         max_waiting: pool.settings.max_waiting.load(Ordering::Relaxed),
         oldest_wait_seconds: now.oldest_wait.as_secs_f64(),
+        standing_seconds: now.standing.as_secs_f64(),
+        observed: now.observed,
+        functions: functions(pool.functions()),
         limit: now.budget,
         pinned: pool.pinned.count(),
         adaptive_limit: pool.adaptive.limit().map(|(mode, limit)| (mode.as_str(), limit)),
     }
+}
+
+/// Functions with a line of their own in a scrape; the others are one. However clients call themselves, there are no more.
+const MOST_FUNCTIONS: usize = 50;
+
+/// Those that have had most of the pool's time, and the rest together.
+fn functions(mut all: Vec<FunctionSnapshot>) -> Vec<FunctionGauges> {
+    all.sort_by(|a, b| b.held.total_cmp(&a.held));
+    let mut gauges: Vec<FunctionGauges> = vec![];
+    for (at, function) in all.into_iter().enumerate() {
+        let name = if at < MOST_FUNCTIONS { function.name } else { "other".to_owned() };
+        let one = match gauges.iter().position(|known| known.name == name) {
+            Some(known) => &mut gauges[known],
+            None => {
+                gauges.push(FunctionGauges { name, ..FunctionGauges::default() });
+                let last = gauges.len() - 1;
+                &mut gauges[last]
+            }
+        };
+        one.active += function.active;
+        one.waiting += function.waiting;
+        one.held_seconds += function.held;
+        one.sheds += function.sheds;
+    }
+    gauges
 }

@@ -9,7 +9,9 @@ use crate::pool::{Lease, PinSlot, Pool};
 use crate::proto::audit::{Answer, Suspects};
 use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
+use crate::proto::sql::LongText;
 use crate::proto::statements::{Moment, Sequence};
+use crate::server::Sequences;
 
 /// Most custom settings of one transaction that are asked about; the names of others are overlooked.
 const MOST_NAMES: usize = 64;
@@ -25,6 +27,15 @@ pub(super) enum MayPin {
     No,
     /// It is to be asked again.
     Later,
+}
+
+/// Whether a message that takes away all prepared statements is not answered yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clearing {
+    No,
+    Sent,
+    /// The server was asked for its answer, too: without a Sync it would keep it.
+    Flushed,
 }
 
 /// A client with a server connection.
@@ -44,6 +55,8 @@ pub(super) struct Active {
     pub(super) unnamed_here: bool,
     /// When that was sent.
     unnamed_at: Moment,
+    /// A message is not answered yet that may change tables.
+    pub(super) altering: bool,
     /// The transaction has changed tables.
     pub(super) changed_schema: bool,
     /// A message waits for the answer to one before it, which decides what it means.
@@ -54,8 +67,14 @@ pub(super) struct Active {
     pub(super) reset_open: bool,
     /// The batch that has reset settings.
     pub(super) reset_batch: u32,
-    /// Others have used the server connection since this client did.
+    /// Whether statements are being taken away, so that what is prepared is not known before that is answered.
+    pub(super) clearing: Clearing,
+    /// The transaction has bound what takes away all prepared statements when it is executed.
+    pub(super) binds_clearing: bool,
+    /// The server connection's sequences may have values of others.
     pub(super) foreign: bool,
+    /// Something was sent that may have got the client a value of its own.
+    pub(super) touched: bool,
     /// Settings may be as the server has them by default, and not as the client logged in with them.
     pub(super) resets: bool,
     /// The client's settings as they were when its transaction began, if it has changed some.
@@ -85,7 +104,7 @@ pub(super) struct Active {
     /// What ran was cancelled because it took too long.
     pub(super) timed_out: Option<Timeout>,
     /// The class of the request that runs, where there is an adaptive limit.
-    pub(super) class: u32,
+    pub(super) class: u8,
     extra: Option<Box<Extra>>,
 }
 
@@ -98,14 +117,22 @@ pub(super) struct Extra {
     pub(super) answer: Answer,
     /// The answer did not fit.
     pub(super) overflow: bool,
+    /// There was an error instead of an answer.
+    pub(super) failed: bool,
+    /// What PostgreSQL was asked and has not answered.
+    pub(super) ask_again: Suspects,
+    /// Something was sent that was not looked at to its end: the tags of its answers count.
+    pub(super) opaque: bool,
     /// Statements that are being deallocated (None: all), with the batch of the message that does it.
     pub(super) deallocating: VecDeque<(u32, Option<Box<[u8]>>)>,
+    /// The text of the message that passes in pieces.
+    pub(super) long: Option<Box<LongText>>,
 }
 
 impl Active {
     pub(super) fn new(lease: Lease, now: Instant, client: i32) -> Self {
         let mut lease = lease;
-        let foreign = std::mem::replace(&mut lease.last_client, client) != client;
+        let foreign = lease.sequences.used_by(client);
         Self {
             lease,
             exec_since: now,
@@ -115,12 +142,16 @@ impl Active {
             discarded: false,
             unnamed_here: false,
             unnamed_at: Moment { sequence: 0, batch: 0 },
+            altering: false,
             changed_schema: false,
             stalled: false,
             progress: false,
             reset_open: false,
             reset_batch: 0,
+            clearing: Clearing::No,
+            binds_clearing: false,
             foreign,
+            touched: false,
             resets: false,
             wanted_before: None,
             unknown_names: false,
@@ -140,6 +171,21 @@ impl Active {
         }
     }
 
+    /// A command is done (the body of its CommandComplete): if it has taken away the values of sequences, what there is from
+    /// now on is the client's.
+    #[inline]
+    pub(super) fn note_discarded(&mut self, tag: &[u8], client: i32) {
+        if matches!(tag, b"DISCARD SEQUENCES\0" | b"DISCARD ALL\0") {
+            self.lease.sequences = Sequences::Of(client);
+            self.foreign = false;
+        }
+    }
+
+    /// Something has failed: if that was what takes others' values away, they are still there.
+    pub(super) fn keep_guard(&mut self) {
+        self.foreign |= self.lease.sequences == Sequences::Mixed;
+    }
+
     pub(super) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_with(Box::default)
     }
@@ -157,9 +203,9 @@ impl Active {
         self.unnamed_here && is_open && !ledger.is_copying_in()
     }
 
-    /// Messages behind this one were not run.
-    pub(super) fn were_not_run(&mut self, answered: Sequence) {
-        if self.unnamed_at.is_behind(answered) {
+    /// Messages behind the first of these and up to the second were not run.
+    pub(super) fn were_not_run(&mut self, answered: Sequence, through: Sequence) {
+        if self.unnamed_at.is_behind(answered) && !self.unnamed_at.is_behind(through) {
             self.unnamed_here = false;
         }
     }
@@ -175,6 +221,33 @@ impl Active {
     /// What few clients have.
     pub(super) fn some_extra(&mut self) -> Option<&mut Extra> {
         self.extra.as_deref_mut()
+    }
+
+    /// Something is sent that is not looked at to its end.
+    pub(super) fn is_opaque(&mut self) {
+        self.extra().opaque = true;
+    }
+
+    /// Everything that was sent was looked at to its end.
+    pub(super) fn is_clear(&self) -> bool {
+        self.extra.as_ref().is_none_or(|extra| !extra.opaque)
+    }
+
+    /// A text passes that may do anything.
+    pub(super) fn suspect_all(&mut self) {
+        self.suspects = Suspects::ALL;
+        self.unknown_names = true;
+        self.reshaped = true;
+        self.lease.unsure = true;
+    }
+
+    /// More of a message that passes in pieces.
+    pub(super) fn passes(&mut self, piece: &[u8]) {
+        let Some(long) = self.extra.as_mut().and_then(|extra| extra.long.as_mut()) else { return };
+        if long.is_suspicious(piece) {
+            self.is_opaque();
+            self.suspect_all();
+        }
     }
 
     /// A custom setting may have been set.
@@ -209,13 +282,29 @@ impl Active {
         }
     }
 
-    /// Whether the client may do what would keep its server connection.
+    /// The client is to keep its server connection if the budget has a place for it.
+    pub(super) fn pin_within_budget(&mut self, reason: PinReason) {
+        if self.has_slot() {
+            self.pin(reason);
+        }
+    }
+
+    /// Whether it has a place in the budget; takes one if there is one.
+    fn has_slot(&mut self) -> bool {
+        if self.slot.is_none() {
+            self.slot = PinSlot::within_budget(self.lease.pool());
+        }
+        self.slot.is_some()
+    }
+
+    /// Whether the client may do what would keep its server connection. If so, it has a place in the budget from then on, until
+    /// PostgreSQL has said that there is nothing to keep it for.
     pub(super) fn may_pin(&mut self, reason: PinReason) -> MayPin {
         let pool = self.lease.pool();
         if pool.params.session.pins.policies.of(reason) == PinPolicy::Reject {
             return MayPin::No;
         }
-        if self.slot.is_some() || PinSlot::is_there(pool) || reason == PinReason::SequenceValue {
+        if reason == PinReason::SequenceValue || self.has_slot() {
             self.wants_slot_since = None;
             return MayPin::Yes;
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Instant;
 
 use super::active::Active;
 use super::refusal;
@@ -9,7 +10,7 @@ use super::session::{Session, State, Step};
 use crate::proto::audit::{Suspects, question};
 use crate::proto::ledger::Status;
 use crate::proto::messages;
-use crate::proto::parameters::Parameters;
+use crate::proto::parameters::{Parameters, same_value};
 use crate::proto::pin::PinReason;
 use crate::server::columns;
 
@@ -42,13 +43,20 @@ impl Session {
         let server = &mut *active.lease;
         // A server that is gone is noticed by the read that follows.
         let _ = server.outbox.write(&mut server.stream, cx, &message);
+        self.watch(Instant::now());
     }
 
     /// A row of the answer.
     pub(super) fn audit_row(active: &mut Active, body: &[u8], whole: bool) {
+        let lease = &active.lease;
+        let encoding = lease.parameters.get("client_encoding").or(lease.base.get("client_encoding"));
+        let in_utf8 = encoding.is_none_or(|encoding| same_value("client_encoding", encoding, "UTF8"));
         let extra = active.extra();
         let row = columns(body).filter(|_| whole);
-        extra.overflow |= !row.is_some_and(|row| extra.answer.row(&row));
+        // Text in another encoding than the proxy's own is not to be sent again from there.
+        let is_foreign = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_ascii());
+        let foreign = !in_utf8 && row.as_ref().is_some_and(|row| row.iter().any(is_foreign));
+        extra.overflow |= foreign || !row.is_some_and(|row| extra.answer.row(&row));
         extra.overflow |= extra.answer.settings.len() > MOST_SETTINGS;
     }
 
@@ -58,7 +66,7 @@ impl Session {
             pool = active.lease.pool().name(),
             "cannot find out what a transaction has left behind"
         );
-        active.extra().overflow = true;
+        active.extra().failed = true;
     }
 
     /// The answer is complete.
@@ -68,8 +76,14 @@ impl Session {
         let resets = std::mem::take(&mut active.resets) | std::mem::take(&mut active.audit_resets);
         let extra = active.extra();
         let (answer, overflow) = (std::mem::take(&mut extra.answer), std::mem::take(&mut extra.overflow));
+        let failed = std::mem::take(&mut extra.failed);
         extra.names.clear();
         let mut pins = answer.pins;
+        if failed {
+            // It may have left anything of this behind. It is asked again behind the client's next transaction.
+            extra.ask_again = asked;
+            pins = pins.union(asked.reasons());
+        }
         if self.statements.as_ref().is_some_and(|all| all.are_on_server()) {
             pins.insert(PinReason::SqlPrepare);
         }
@@ -81,7 +95,9 @@ impl Session {
         for reason in warnings.iter() {
             messages::notice_response(&mut words, &refusal::pinned(reason));
         }
-        if overflow || answer.settings.size() > MOST_BYTES {
+        if failed && !asked.contains(Suspects::SETTINGS) {
+            // What was known of its settings holds.
+        } else if failed || overflow || answer.settings.size() > MOST_BYTES {
             active.pin(PinReason::SessionMode);
         } else if asked.contains(Suspects::SETTINGS) {
             self.follow(&answer.settings, resets, &mut words);
@@ -100,7 +116,10 @@ impl Session {
         active.unpin(PinReason::SessionMode);
         let lease = &mut active.lease;
         let base = Arc::clone(&lease.base);
-        let has = settings.iter().filter(|(name, value)| base.get(name) != Some(value));
+        // What is set to its default stays set for a client that has logged in with something else.
+        let has = settings
+            .iter()
+            .filter(|(name, value)| base.get(name) != Some(value) || self.login.get(name).is_some());
         let has = Arc::new(Parameters::collect(has));
         // A setting whose name is not known is taken back before the next use.
         lease.unsure = std::mem::take(&mut active.unknown_names);

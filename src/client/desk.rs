@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use super::active::{Active, MayPin};
+use super::active::{Active, Clearing, MayPin};
 use super::outgoing::Outgoing;
 use crate::lock::lock;
 use crate::pool::{Pool, PoolMode};
@@ -12,22 +12,32 @@ use crate::proto::audit::Suspects;
 use crate::proto::ledger::{OwnAnswer, Refused, Status};
 use crate::proto::parameters::Parameters;
 use crate::proto::pin::{PinPolicy, PinReason};
-use crate::proto::sql::{self, Effects, Verb};
+use crate::proto::sql::{self, Effects, LongText, Verb};
 use crate::proto::statements::{
-    BindParts, ClientStatements, Found, Known, ParseParts, Place, Statement, StatementCache, close, named,
-    parse, renamed_bind,
+    BindParts, ClientStatements, Found, Known, NameBuffer, ParseParts, Place, Statement, StatementCache,
+    close, is_server_name, named, parse, tail,
 };
 use crate::server::query;
 use crate::wire::{Frame, tag};
 
 /// The name of the statement that is deallocated in place of all of them.
 const SACRIFICE: &[u8] = b"pgc_0";
+/// A whole Flush message.
+const FLUSH: [u8; 5] = [tag::FLUSH, 0, 0, 0, 4];
+/// The name of no statement: in place of a client's that may be one of the proxy's own.
+const NOBODY: &[u8] = b"pgc_";
 /// A Parse message's types if there are none.
 const NO_TYPES: &[u8] = &[0, 0];
 /// Most statements under clients' names that wait for being closed, before messages that would make more have to wait.
 const MOST_DEBRIS: usize = 100;
 /// Longest name of a custom setting that is looked for among a statement's parameters.
 const LONGEST_NAME: usize = 128;
+/// Takes away the values that sequences have given.
+pub(super) const DISCARD_SEQUENCES: &str = "DISCARD SEQUENCES";
+/// The same, unless the transaction has used a sequence: it has it locked then.
+const DISCARD_UNLESS_USED: &str = "DO $$BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_locks AS l \
+    JOIN pg_catalog.pg_class AS c ON c.oid = l.relation WHERE l.pid = pg_catalog.pg_backend_pid() \
+    AND l.mode = 'RowExclusiveLock' AND c.relkind = 'S') THEN DISCARD SEQUENCES; END IF; END$$";
 /// In place of what is refused: it fails, and so does the transaction, as it should.
 const REFUSED: &str = "pgcorral refuses this statement";
 
@@ -64,10 +74,15 @@ impl Desk<'_> {
     pub(super) fn take(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Taken {
         // What follows an error is ignored up to the Sync, so it changes nothing.
         let looked_at = self.pool.params.mode != PoolMode::Session && !self.active.lease.ledger.is_skipping();
-        if looked_at && self.waits_for_reset() {
+        if looked_at && (self.waits_for_reset() || self.waits_for_clearing(out, frame)) {
             return Taken::Stall;
         }
         let result = match frame.tag {
+            tag::EXECUTE if looked_at && self.active.binds_clearing => {
+                self.active.clearing = Clearing::Sent;
+                self.pass(out, frame);
+                Ok(())
+            }
             tag::QUERY if looked_at => self.query(out, frame),
             tag::PARSE | tag::BIND | tag::DESCRIBE | tag::CLOSE if looked_at && self.names_statements() => {
                 match frame.tag {
@@ -97,6 +112,25 @@ impl Desk<'_> {
     fn waits_for_reset(&self) -> bool {
         let Active { lease, reset_open, reset_batch, .. } = &*self.active;
         *reset_open && self.logs_in_with && lease.ledger.batch() != *reset_batch
+    }
+
+    /// A message before this one takes away all prepared statements: what this one needs is decided by its answer.
+    #[inline]
+    fn waits_for_clearing(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> bool {
+        self.active.clearing != Clearing::No
+            && matches!(frame.tag, tag::PARSE | tag::BIND | tag::DESCRIBE | tag::CLOSE)
+            && self.is_clearing(out, frame)
+    }
+
+    fn is_clearing(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> bool {
+        if self.active.lease.ledger.is_copying_in() {
+            return false;
+        }
+        if self.active.clearing == Clearing::Sent {
+            self.active.clearing = Clearing::Flushed;
+            out.before(frame).extend_from_slice(&FLUSH);
+        }
+        true
     }
 
     fn names_statements(&self) -> bool {
@@ -132,6 +166,7 @@ impl Desk<'_> {
         self.active.suspects.insert(effects.suspects);
         self.active.reshaped |= effects.reshapes;
         self.active.unknown_names |= effects.unknown_names;
+        self.active.altering |= effects.alters;
         if effects.resets {
             self.active.resets = true;
             self.active.reset_open = true;
@@ -144,35 +179,62 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// A value that a sequence gave somebody else is not to be seen. Only before the transaction has done anything: then,
-    /// it may be the client's own.
+    /// A value that a sequence gave somebody else is not to be seen, and one that it has given the client itself is. Once
+    /// anybody in the pool asks for such values, others' are taken away in front of everything else
+    /// ([`Session::start`](super::session::Session)).
     fn guard_sequences(&mut self, out: &mut Outgoing<'_>, frame: Frame, text: &[u8], effects: &Effects) {
+        let active = &mut *self.active;
         if !effects.reads_sequence {
-            // Whatever else it does may have got it a value of its own.
-            self.active.foreign = self.active.foreign && sql::is_transaction_begin(text);
+            active.touched |= active.foreign && !sql::is_transaction_begin(text);
             return;
         }
-        if std::mem::take(&mut self.active.foreign) {
+        self.pool.pinned.note_read_of_sequence();
+        if active.foreign && !(active.touched && active.lease.ledger.wants_sync()) {
+            active.foreign = false;
             // In a transaction that has failed meanwhile it fails, too; then nobody gets a value either.
-            self.active.lease.ledger.sent_spoil();
-            query(out.before(frame), "DISCARD SEQUENCES");
-            self.active.unnamed_here = false;
+            active.lease.ledger.sent_spoil();
+            let sql = if active.touched { DISCARD_UNLESS_USED } else { DISCARD_SEQUENCES };
+            query(out.before(frame), sql);
+            active.unnamed_here = false;
         }
-        self.active.pin(PinReason::SequenceValue);
+        // With others' values among its own it is not to stay.
+        if !active.touched {
+            active.pin_within_budget(PinReason::SequenceValue);
+        }
+    }
+
+    /// A text goes on in pieces: what of it is still to come is looked at as it passes.
+    fn begins_long(&mut self, text: &[u8]) {
+        let mut long = Box::new(LongText::default());
+        if long.is_suspicious(text) {
+            self.active.is_opaque();
+            self.active.suspect_all();
+        } else {
+            self.active.extra().long = Some(long);
+        }
     }
 
     fn query(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let body = out.body(frame);
         let text = body.strip_suffix(b"\0").unwrap_or(body);
-        let effects = sql::effects(text);
+        let mut effects = sql::effects(text);
+        if !frame.whole {
+            // What is alone in this piece need not be alone in the text.
+            for verb in effects.verbs.iter_mut().filter(|verb| **verb == Verb::DeallocateAllAlone) {
+                *verb = Verb::DeallocateAll;
+            }
+            self.begins_long(text);
+        }
         let mut instead = None;
         if !effects.is_harmless() {
             self.look_at(&effects)?;
-            instead = self.about_statements(out, frame, &effects.verb)?;
+            instead = self.about_statements(out, frame, &effects.verbs)?;
         }
         self.guard_sequences(out, frame, text, &effects);
-        if let Some(sql) = instead {
-            query(out.instead(frame), sql);
+        match instead {
+            Some(sql) => query(out.instead(frame), sql),
+            None if effects.clears => self.active.clearing = Clearing::Sent,
+            None => {}
         }
         self.active.unnamed_here = false;
         if let Some(statements) = self.statements {
@@ -188,38 +250,65 @@ impl Desk<'_> {
         &mut self,
         out: &mut Outgoing<'_>,
         frame: Frame,
-        verb: &Verb,
+        verbs: &[Verb],
     ) -> Result<Option<&'static str>, Stop> {
-        if *verb == Verb::Other || !self.names_statements() {
+        if !self.names_statements() {
             return Ok(None);
         }
-        if let Verb::Deallocate(name) | Verb::Execute(name) = verb {
-            self.settled(name)?;
+        // First of all, since a message that has to wait is looked at again from the start.
+        for verb in verbs {
+            if let Verb::Prepare(name) | Verb::Deallocate(name) | Verb::Execute(name) = verb {
+                self.settled(name)?;
+            }
         }
-        let known = |name: &[u8]| self.statements.as_ref().and_then(|all| all.get(name)).cloned();
-        match verb {
-            Verb::DeallocateAll if !self.active.pins.contains(PinReason::SqlPrepare) => {
-                self.deallocates(None);
-                let out = out.before(frame);
-                self.active.lease.own_close(out, SACRIFICE);
-                self.active.lease.own_parse(out, SACRIFICE, b"", NO_TYPES);
-                return Ok(Some("DEALLOCATE pgc_0"));
-            }
-            Verb::DeallocateAll => self.deallocates(None),
-            Verb::Deallocate(name) => {
-                if let Some(Known::Shared(..)) = known(name) {
-                    self.stand_in(out, frame, name, b"", NO_TYPES);
-                }
-                self.deallocates(Some(name.clone()));
-            }
-            Verb::Execute(name) => {
-                if let Some(Known::Shared(statement, _)) = known(name) {
-                    self.stand_in(out, frame, name, statement.text(), statement.types());
-                }
-            }
-            Verb::Other => {}
+        if let [Verb::Deallocate(name)] = verbs
+            && self.is_of_nobody(name)
+            && frame.whole
+            && is_alone(out.body(frame))
+        {
+            return Ok(Some("DEALLOCATE pgc_"));
         }
-        Ok(None)
+        // Those that are executed come first: the others are noted with the number of their batch.
+        for verb in verbs {
+            if let Verb::Execute(name) = verb
+                && let Some(statement) = self.shared_under(name)
+            {
+                self.stand_in(out, frame, name, Some(&statement));
+            }
+        }
+        let is_executed = |name: &[u8]| verbs.iter().any(|verb| *verb == Verb::Execute(name.into()));
+        let mut instead = None;
+        for verb in verbs {
+            match verb {
+                Verb::DeallocateAllAlone if !self.active.pins.contains(PinReason::SqlPrepare) => {
+                    self.deallocates(None);
+                    let out = out.before(frame);
+                    self.active.lease.own_close(out, SACRIFICE);
+                    self.active.lease.own_parse(out, SACRIFICE, b"", NO_TYPES);
+                    instead = Some("DEALLOCATE pgc_0");
+                }
+                Verb::DeallocateAllAlone | Verb::DeallocateAll => self.deallocates(None),
+                // That there is one already, or that there is one to be taken away, is for PostgreSQL to find.
+                Verb::Prepare(name) | Verb::Deallocate(name) => {
+                    if !is_executed(name) && self.shared_under(name).is_some() {
+                        self.stand_in(out, frame, name, None);
+                    }
+                    if matches!(verb, Verb::Deallocate(_)) {
+                        self.deallocates(Some(name.clone()));
+                    }
+                }
+                Verb::Execute(_) => {}
+            }
+        }
+        Ok(instead)
+    }
+
+    /// The statement that a name stands for, if the server has it under another one.
+    fn shared_under(&self, name: &[u8]) -> Option<Arc<Statement>> {
+        match self.statements.as_ref()?.get(name)? {
+            Known::Shared(statement, _) => Some(Arc::clone(statement)),
+            _ => None,
+        }
     }
 
     fn deallocates(&mut self, name: Option<Box<[u8]>>) {
@@ -227,21 +316,34 @@ impl Desk<'_> {
         self.active.extra().deallocating.push_back((batch, name));
     }
 
-    /// Prepares something under a client's name, to be closed before the server connection is used again.
-    fn stand_in(&mut self, out: &mut Outgoing<'_>, frame: Frame, name: &[u8], text: &[u8], types: &[u8]) {
+    /// Prepares a statement, or just something, under a client's name, to be closed before the server connection is used
+    /// again.
+    fn stand_in(&mut self, out: &mut Outgoing<'_>, frame: Frame, name: &[u8], statement: Option<&Statement>) {
         let lease = &mut self.active.lease;
         let out = out.before(frame);
         // There may be one of an earlier message; a Parse that fails would take the client's message with it.
         lease.own_close(out, name);
-        lease.own_parse(out, name, text, types);
+        match statement {
+            // It fails in a failed transaction, and where its tables are gone.
+            Some(statement) if frame.tag == tag::QUERY => {
+                lease.tried_parse(out, name, statement.text(), statement.types());
+            }
+            Some(statement) => drop(lease.own_parse(out, name, statement.text(), statement.types())),
+            None => drop(lease.own_parse(out, name, b"", NO_TYPES)),
+        }
         lease.debris.push(name.into());
     }
 
     fn parse(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let body = out.body(frame);
         if !frame.whole {
-            let name = memchr::memchr(0, body).and_then(|end| body.get(..end)).unwrap_or_default();
-            return self.keep_on_server(name);
+            // A name that does not end within what is looked at is one all the same.
+            let name = memchr::memchr(0, body).and_then(|end| body.get(..end)).unwrap_or(body);
+            let text = body.get(name.len() + 1..).unwrap_or_default();
+            self.look_at(&sql::effects(text))?;
+            self.keep_on_server(name)?;
+            self.begins_long(text);
+            return Ok(());
         }
         let Some(parts) = ParseParts::of(body) else {
             self.pass(out, frame);
@@ -257,9 +359,15 @@ impl Desk<'_> {
         }
         if self.statements.as_ref().is_some_and(|all| all.get(parts.name).is_some()) {
             // PostgreSQL is to say so, in its own words and at its own time.
-            self.stand_in(out, frame, parts.name, b"", NO_TYPES);
+            self.stand_in(out, frame, parts.name, None);
             self.pass(out, frame);
             return Ok(());
+        }
+        if self.active.pins.contains(PinReason::SqlPrepare) {
+            // One of SQL's PREPARE may have the name: then PostgreSQL says so, and nothing behind it is run.
+            let out = out.before(frame);
+            self.active.lease.own_parse(out, parts.name, b"", NO_TYPES);
+            self.active.lease.own_close(out, parts.name);
         }
         let strip = self.pool.params.session.statements.strip_trace_comments;
         let found = if self.active.reshaped {
@@ -271,7 +379,12 @@ impl Desk<'_> {
             Found::Statement(statement) if self.statements.as_ref().is_none_or(|all| !all.is_full()) => {
                 self.prepare(out, frame, parts.name, statement)
             }
-            _ => self.keep_on_server(parts.name),
+            _ => {
+                if !sql::effects(parts.text).is_harmless() {
+                    self.active.is_opaque();
+                }
+                self.keep_on_server(parts.name)
+            }
         }
     }
 
@@ -330,15 +443,28 @@ impl Desk<'_> {
         let schema = self.pool.schema.load(Ordering::Relaxed);
         let place = match self.place(&statement)? {
             // Prepared anew, as far as this client can tell, so tables have to be as they are now.
-            Place::Prepared if !self.active.lease.statements.is_under(&statement, schema) => Place::Outdated,
+            Place::Prepared
+                if self.active.altering || !self.active.lease.statements.is_under(&statement, schema) =>
+            {
+                Place::Outdated
+            }
             place => place,
         };
         // Whether it can be prepared may depend on what is being set.
         let sets = self.active.suspects.contains(Suspects::SETTINGS);
+        let ends = statement.ends_transaction;
         let ledger = &mut self.active.lease.ledger;
-        if place == Place::Prepared && ledger.status() != Status::Failed && !sets {
+        let failed = ledger.status() == Status::Failed;
+        if place == Place::Prepared && failed && !ends && ledger.unanswered() == 0 {
+            // It fails before its name is looked at. Were it closed first, it could not be prepared again before ROLLBACK.
             let at = ledger.next_moment();
-            let ends = statement.ends_transaction;
+            ledger.sent_parse(at);
+            statement.parse(out.instead(frame));
+            self.known().set(at, name, shared(statement));
+            return Ok(());
+        }
+        if place == Place::Prepared && (!failed || ends && ledger.unanswered() == 0) && !sets {
+            let at = ledger.next_moment();
             let answer = if ends { OwnAnswer::ParseCompleteAlways } else { OwnAnswer::ParseComplete };
             ledger.answers(answer, at);
             out.instead(frame);
@@ -416,7 +542,7 @@ impl Desk<'_> {
                     return Err(Stop::Refuse(Refused::Outdated));
                 }
                 // First of all, since a message that has to wait is looked at again from the start.
-                let place = self.place(&statement)?;
+                let (statement, place) = self.readable(name, statement)?;
                 if executes {
                     self.will_execute(out, frame, statement.text(), &statement.effects)?;
                 }
@@ -437,12 +563,36 @@ impl Desk<'_> {
                     self.active.has_unnamed(at);
                 }
             }
+            Some(Known::OnServer) if executes && !self.active.is_clear() => self.active.suspect_all(),
             Some(Known::OnServer) => {}
             // Somebody else's may be there.
             None if name.is_empty() => self.active.lease.own_close(out.before(frame), b""),
             None => {}
         }
         Ok(None)
+    }
+
+    /// A statement as it may be prepared here. One that others have, too, is not to be prepared under settings under which it
+    /// would mean something else: the client has one of its own from then on.
+    fn readable(&mut self, name: &[u8], statement: Arc<Statement>) -> Result<(Arc<Statement>, Place), Stop> {
+        let place = self.place(&statement)?;
+        let reshaped = self.active.reshaped;
+        let is_alike = statement.is_alone() || !reshaped && statement.is_read_under(self.wanted);
+        if place == Place::Prepared || is_alike {
+            return Ok((statement, place));
+        }
+        let strip = self.pool.params.session.statements.strip_trace_comments;
+        let parts = statement.as_parse();
+        let found = if reshaped {
+            lock(self.cache).alone(&parts)
+        } else {
+            lock(self.cache).find(&parts, self.wanted.reading().as_deref(), strip, false)
+        };
+        // Its driver prepares it again.
+        let Found::Statement(other) = found else { return Err(Stop::Refuse(Refused::Outdated)) };
+        self.known().replace(name, &other);
+        let place = self.place(&other)?;
+        Ok((other, place))
     }
 
     fn will_execute(
@@ -454,8 +604,9 @@ impl Desk<'_> {
     ) -> Result<(), Stop> {
         if !effects.is_harmless() {
             self.look_at(effects)?;
+            self.active.binds_clearing |= effects.clears;
             // What was prepared as DEALLOCATE ALL does what it says, and so to the other clients' statements here.
-            self.about_statements_prepared(out, frame, &effects.verb)?;
+            self.about_statements_prepared(out, frame, &effects.verbs)?;
         }
         self.guard_sequences(out, frame, text, effects);
         Ok(())
@@ -465,12 +616,12 @@ impl Desk<'_> {
         &mut self,
         out: &mut Outgoing<'_>,
         frame: Frame,
-        verb: &Verb,
+        verbs: &[Verb],
     ) -> Result<(), Stop> {
-        match verb {
-            Verb::DeallocateAll => self.deallocates(None),
-            verb => {
-                self.about_statements(out, frame, verb)?;
+        match verbs {
+            [Verb::DeallocateAllAlone] => self.deallocates(None),
+            verbs => {
+                self.about_statements(out, frame, verbs)?;
             }
         }
         Ok(())
@@ -479,32 +630,51 @@ impl Desk<'_> {
     #[inline]
     fn bind(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         let Some(parts) = BindParts::of(out.body(frame)) else {
+            // Whatever it executes, PostgreSQL is asked what it has done.
+            self.active.suspect_all();
             self.pass(out, frame);
             return Ok(());
         };
-        if let Some(statement) = self.statement_of(out, frame, parts.statement, true)? {
-            if statement.effects.unknown_names {
-                parts.values().filter_map(custom_name).for_each(|name| self.active.note_name(name));
-            }
-            let mut name = [0; 16];
-            let name = statement.short_name(&mut name);
-            let total = out.total(frame);
-            renamed_bind(out.instead(frame), &parts, total, name);
+        let statement = self.statement_of(out, frame, parts.statement, true)?;
+        // Of this statement or of one before it.
+        if self.active.unknown_names {
+            parts.values().filter_map(custom_name).for_each(|name| self.active.note_name(name));
         }
-        self.pass(out, frame);
+        if let Some(statement) = statement {
+            let mut name = NameBuffer::default();
+            let name = statement.short_name(&mut name);
+            out.rename_bind(frame, &parts, name);
+            self.active.lease.ledger.sent_bind(tail(parts.statement));
+        } else if self.is_of_nobody(parts.statement) {
+            out.rename_bind(frame, &parts, NOBODY);
+            self.active.lease.ledger.sent_bind(tail(parts.statement));
+        } else {
+            self.pass(out, frame);
+        }
         Ok(())
     }
 
     fn describe(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
         self.active.lease.replay.describes = true;
-        if let Some((b'S', name)) = named(out.body(frame))
-            && let Some(statement) = self.statement_of(out, frame, name, false)?
-        {
-            let mut name = [0; 16];
-            close(out.instead(frame), tag::DESCRIBE, statement.short_name(&mut name));
+        if let Some((b'S', name)) = named(out.body(frame)) {
+            if let Some(statement) = self.statement_of(out, frame, name, false)? {
+                let mut name = NameBuffer::default();
+                close(out.instead(frame), tag::DESCRIBE, statement.short_name(&mut name));
+            } else if self.is_of_nobody(name) {
+                close(out.instead(frame), tag::DESCRIBE, NOBODY);
+            }
         }
         self.pass(out, frame);
         Ok(())
+    }
+
+    /// The client has no statement of this name, and a proxy may: it is not to be had by asking for it.
+    #[inline]
+    fn is_of_nobody(&self, name: &[u8]) -> bool {
+        is_server_name(name)
+            && self.statements.as_ref().is_none_or(|all| all.get(name).is_none())
+            // It may have prepared one by SQL.
+            && !self.active.pins.contains(PinReason::SqlPrepare)
     }
 
     fn close(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> Result<(), Stop> {
@@ -562,4 +732,10 @@ fn custom_name(value: &[u8]) -> Option<&str> {
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.$".contains(byte) || *byte >= 0x80;
     let name = std::str::from_utf8(value).ok()?;
     (name.contains('.') && name.len() <= LONGEST_NAME && value.iter().all(is_name)).then_some(name)
+}
+
+/// There is nothing in a Query message's text but one statement. False for some where that is so.
+fn is_alone(body: &[u8]) -> bool {
+    let text = body.strip_suffix(b"\0").unwrap_or(body);
+    text.split(|byte| *byte == b';').filter(|part| !part.trim_ascii().is_empty()).count() == 1
 }

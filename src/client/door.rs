@@ -1,6 +1,7 @@
 //! What all clients share: who may come in, and whether the house is open.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -12,12 +13,13 @@ use super::jitter::Jitter;
 use super::params::{ClientParams, TlsIdentity};
 use super::roster::Roster;
 use super::spool::Spool;
+use super::turns::LoginTurns;
 use crate::limits::{Limits, RateLimit};
 use crate::lock::lock;
 use crate::net::tls::{TlsSetupError, server_config};
 use crate::obs::{LimitMetrics, Metrics, Refusal, SummaryLog};
 use crate::pool::{Database, LiveBound, LiveDuration, Pool, Pools};
-use crate::proto::auth::{ClientSecret, Mock, Prepared};
+use crate::proto::auth::{ClientSecret, Mock, Prepared, Proven};
 use crate::proto::statements::StatementCache;
 use crate::proto::{ClientTlsMode, UserParams};
 
@@ -51,7 +53,10 @@ pub struct Door {
     pub(super) jitter: Jitter,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) mock: Mock,
-    pub(super) handshakes: Semaphore,
+    /// Whose turn it is to log in.
+    pub(super) turns: Arc<LoginTurns>,
+    /// Derivations of keys at once: they take whole cores.
+    pub(super) derivations: Arc<Semaphore>,
     /// Connections that were accepted and are not closed yet.
     pub connections: AtomicUsize,
     /// Clients that have said who they are, logged in or not.
@@ -82,6 +87,8 @@ pub(super) struct User {
     pub(super) clients: AtomicUsize,
     prepared: Prepared,
     derived: OnceLock<ClientSecret>,
+    /// The password that was right last, as far as it has to be known again.
+    pub(super) proven: Mutex<Proven>,
 }
 
 impl User {
@@ -115,14 +122,19 @@ impl Door {
         let user = |user: &UserParams| {
             let prepared = ClientSecret::prepare(params.auth, user, rand::random());
             let (clients, derived) = (AtomicUsize::new(0), OnceLock::new());
-            let user_state =
-                User { max_clients: LiveBound::new(user.max_clients), clients, prepared, derived };
+            let proven = Mutex::new(Proven::new(rand::random()));
+            let max_clients = LiveBound::new(user.max_clients);
+            let user_state = User { max_clients, clients, prepared, derived, proven };
             (user.name.clone(), Arc::new(user_state))
         };
         let users = params.users.iter().map(user).collect();
         let mock = Mock::new(rand::random(), params.users.iter());
-        let handshakes = Semaphore::new(params.max_handshakes);
-        let statements = StatementCache::new(params.statement_cache_entries, params.statement_cache_bytes);
+        let turns = Arc::new(LoginTurns::new(params.max_handshakes, params.max_clients));
+        // At least half of the cores are left for those who are in.
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let derivations = Arc::new(Semaphore::new((cores / 2).max(1)));
+        let (entries, bytes) = (params.statement_cache_entries, params.statement_cache_bytes);
+        let statements = StatementCache::new(rand::random(), entries, bytes);
         let limits = Limits::new(&params.rate_limits, Instant::now(), rand::random());
         let rules = Rules::new(limits, &params.rate_limits, &metrics);
         Ok(Self {
@@ -141,7 +153,8 @@ impl Door {
             jitter: Jitter::new(rand::random()),
             tls,
             mock,
-            handshakes,
+            turns,
+            derivations,
             connections: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
             users,
@@ -184,6 +197,11 @@ impl Door {
                 user.derived.get_or_init(|| ClientSecret::Verifier(derivation.verifier().into()));
             }
         }
+    }
+
+    /// Logins that wait for their turn.
+    pub fn waiting_logins(&self) -> usize {
+        self.turns.waiting()
     }
 
     pub(super) fn user(&self, name: &str) -> Option<&Arc<User>> {

@@ -11,6 +11,7 @@ use super::refusal;
 use super::session::{End, Session, State};
 use crate::obs::{DestroyReason, Phase};
 use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::proto::audit::Suspects;
 use crate::proto::ledger::Status;
 use crate::proto::messages::{self, Report};
 use crate::proto::pin::PinReason;
@@ -55,7 +56,7 @@ impl Session {
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
             mid_reply = active.lease.is_mid_reply();
             self.member.rests();
-            give_back(active, owed, !self.inbox.frames.at_boundary());
+            give_back(active, owed, self.inbox.frames.is_passing());
         }
         match end {
             End::ClientLeft | End::MidMessage | End::Stalled => {}
@@ -96,9 +97,12 @@ impl Session {
 }
 
 /// Brings a server connection that its client does not need any more back into order, in a task of its own.
-pub(super) fn give_back(active: Active, owed: Owed, mid_message: bool) {
+pub(super) fn give_back(mut active: Active, owed: Owed, mid_message: bool) {
     let soil = active.soil();
+    // What was found out inside a transaction is no longer true once that is rolled back.
+    active.lease.unsure |= active.suspects.contains(Suspects::SETTINGS);
     let pool = active.lease.pool();
+    let query_timeout = pool.params.session.query_timeout;
     let reset = if pool.params.mode == PoolMode::Session {
         Some(RESET.to_owned())
     } else if !soil.is_empty() || pool.params.session.reset == Reset::Always {
@@ -111,8 +115,12 @@ pub(super) fn give_back(active: Active, owed: Owed, mid_message: bool) {
     if reset.is_none() && !mid_message && lease.is_free() {
         return lease.release(Instant::now());
     }
+    let limit = match owed {
+        Owed::Cancel => Some(SETTLE),
+        Owed::Finish => Some(query_timeout).filter(|limit| !limit.is_zero()),
+    };
     lease.run(move |mut lease| async move {
-        let settled = lease.settle(owed, mid_message, reset.as_deref(), SETTLE).await;
+        let settled = lease.settle(owed, mid_message, reset.as_deref(), limit).await;
         drop(slot);
         match settled {
             // What was loaded cannot be taken back.

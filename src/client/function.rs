@@ -12,6 +12,8 @@ use crate::pool::Pool;
 use crate::proto::function;
 use crate::proto::parameters::{Parameters, application_name};
 use crate::proto::startup::StartupPacket;
+use crate::proto::statements::tag as trace_tag;
+use crate::wire::{Header, Side, header, tag};
 
 const APPLICATION_NAME: &str = "application_name";
 
@@ -61,14 +63,41 @@ impl Session {
     pub(super) fn wants(&mut self, wanted: Arc<Parameters>) {
         let changed = |name| self.wanted.get(name) != wanted.get(name);
         if changed(APPLICATION_NAME) {
-            self.function = name(self.seat.door(), &wanted, &self.pool.params.user);
-            self.standing.leave(&self.pool);
-            self.standing = Standing::of(&self.pool, &self.function, &wanted);
-            self.count_anew();
+            let function = name(self.seat.door(), &wanted, &self.pool.params.user);
+            self.is_tagged = false;
+            self.belongs_to(function, &wanted);
         } else if changed(DEADLINE) || changed(STATEMENT_TIMEOUT) {
             self.standing.patience_ms = patience_ms(&wanted);
         }
         self.wanted = wanted;
+    }
+
+    fn belongs_to(&mut self, function: Arc<str>, wanted: &Parameters) {
+        self.function = function;
+        self.standing.leave(&self.pool);
+        self.standing = Standing::of(&self.pool, &self.function, wanted);
+        self.count_anew();
+    }
+
+    /// A transaction begins with this message, which may say by a tag which function it is of.
+    #[cold]
+    pub(super) fn look_for_tag(&mut self, message: &[u8]) {
+        let functions = &self.seat.door().params.functions;
+        let tag = text_of(message).and_then(|text| trace_tag(text, &functions.tags));
+        let (application_name, user) = (None, self.pool.params.user.as_str());
+        let function = match &tag {
+            Some(tag) => {
+                let tag = Some(tag.as_str());
+                functions.name(&function::Caller { tag, application_name, user, address: None }).into()
+            }
+            None if self.is_tagged => name(self.seat.door(), &self.wanted, user),
+            None => return,
+        };
+        self.is_tagged = tag.is_some();
+        if self.function != function {
+            let wanted = Arc::clone(&self.wanted);
+            self.belongs_to(function, &wanted);
+        }
     }
 
     /// Who asks for a server connection.
@@ -80,6 +109,17 @@ impl Session {
         let number = self.member.process_id as u32;
         let lot = number.wrapping_mul(0x9E37_79B9).rotate_left(15).wrapping_mul(0x85EB_CA6B);
         Caller { home: self.home, key, lot, patience }
+    }
+}
+
+/// The text of a Query or Parse message; None if it is another one, or has not all come.
+fn text_of(message: &[u8]) -> Option<&[u8]> {
+    let Header { tag, total } = header(Side::Client, message).ok()??;
+    let body = message.get(Header::SIZE..total)?;
+    match tag {
+        tag::QUERY => body.strip_suffix(b"\0"),
+        tag::PARSE => body.split(|byte| *byte == 0).nth(1),
+        _ => None,
     }
 }
 
@@ -112,6 +152,20 @@ fn milliseconds(value: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_messages() {
+        for (message, text) in [
+            (&b"Q\0\0\0\x0dselect 1\0"[..], Some(&b"select 1"[..])),
+            (b"Q\0\0\0\x0dselect 1\0Q\0", Some(b"select 1")),
+            (b"Q\0\0\0\x0dselect", None),
+            (b"P\0\0\0\x11a\0select 1\0\0\0", Some(b"select 1")),
+            (b"S\0\0\0\x04", None),
+            (b"", None),
+        ] {
+            assert_eq!(text_of(message), text, "{message:?}");
+        }
+    }
 
     #[test]
     fn a_deadline_is_the_clients_own_or_its_statement_timeout() {

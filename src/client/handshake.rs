@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::door::{Connection, Door, Presence, Seat};
+use super::door::{Connection, Door, Full, Presence, Seat};
 use super::failed::Failed;
 use super::limited::check_login;
 use super::refusal;
 use super::roster::{Cancel, Member};
 use super::session::Session;
 use super::terms::settle_terms;
+use super::turns::Turn;
 use crate::guard::Home;
 use crate::limits::Stage;
+use crate::lock::lock;
 use crate::net::Stream;
 use crate::obs::{CancelResult, LabelValue, LoginResult, Refusal};
-use crate::proto::auth::{ClientAuth, ClientStep, RefusalCause};
+use crate::proto::auth::{ClientAuth, ClientAwaitsKeys, ClientStep, Derivation, RefusalCause};
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
 use crate::proto::startup::{
@@ -97,8 +99,7 @@ impl Greeter {
         let Some(first) = self.packet().await? else { return Err(Failed::NoLogin) };
         // Taken once the client has spoken: silence must not keep others out.
         let door = Arc::clone(&self.door);
-        let is_cancel = matches!(parse(&first), Ok(FirstPacket::CancelRequest { .. }));
-        let _turn = if is_cancel { None } else { door.handshakes.acquire().await.ok() };
+        let _turn = self.turn(&first).await?;
         let Some(startup) = self.startup(first).await? else { return Err(Failed::NoLogin) };
         if door.is_draining() {
             return Err(Failed::by(Refusal::Draining, &door));
@@ -110,6 +111,38 @@ impl Greeter {
         }
         let accept = self.prove(&startup).await?;
         self.greet(startup, accept, presence).await
+    }
+
+    /// Waits for its turn to log in. A cancel request needs none: it is over at once, and who is to be cancelled may be in
+    /// everybody's way.
+    async fn turn(&mut self, first: &[u8]) -> Result<Option<Turn>, Failed> {
+        let user = match parse(first) {
+            Ok(FirstPacket::CancelRequest { .. }) => return Ok(None),
+            Ok(FirstPacket::Startup(startup)) => Some(startup.user),
+            _ => None,
+        };
+        let Some(mut turn) = self.door.turns.arrive(self.address, user.as_deref()) else {
+            let limit = self.door.params.max_clients;
+            let full = Failed::full(Full { refusal: Refusal::MaxClients, limit }, &self.door);
+            // Who asks for TLS gets no word in plain text.
+            return Err(if user.is_some() { full } else { Failed::Gone });
+        };
+        tokio::select! {
+            biased;
+            () = turn.granted() => Ok(Some(turn)),
+            () = self.gone() => Err(Failed::Gone),
+        }
+    }
+
+    /// Ready once the client has closed or is cut off. What it sends meanwhile is kept. Cancel safe.
+    async fn gone(&mut self) {
+        while self.received.len() < LONGEST {
+            if !matches!(self.receive().await, Ok(true)) {
+                return;
+            }
+        }
+        // It sends more than belongs to a login; its end does not show behind that.
+        std::future::pending().await
     }
 
     /// The packets before the login itself; None if it was a cancel request.
@@ -229,8 +262,7 @@ impl Greeter {
                     next.handle(kind, &body)
                 }
                 ClientStep::Derive { derivation, next } => {
-                    let keys = tokio::task::spawn_blocking(move || derivation.run()).await;
-                    next.keys(&keys.map_err(|_| Failed::Gone)?)
+                    self.derive(&startup.user, derivation, next).await?
                 }
                 ClientStep::Accept { message } => return Ok(message),
                 ClientStep::Refuse(refused) => {
@@ -243,6 +275,40 @@ impl Greeter {
                 }
             }
         }
+    }
+
+    /// Has the keys of a password derived, unless it was right before.
+    async fn derive(
+        &mut self,
+        user: &str,
+        derivation: Derivation,
+        next: ClientAwaitsKeys,
+    ) -> Result<ClientStep, Failed> {
+        let door = Arc::clone(&self.door);
+        let proven = door.user(user).map(|user| &user.proven);
+        let is_known = || proven.is_some_and(|proven| lock(proven).knows(&derivation));
+        if is_known() {
+            return Ok(next.known());
+        }
+        let permit = tokio::select! {
+            biased;
+            permit = Arc::clone(&door.derivations).acquire_owned() => permit.map_err(|_| Failed::Gone)?,
+            () = self.gone() => return Err(Failed::Gone),
+        };
+        // The one before may have been the same.
+        if is_known() {
+            return Ok(next.known());
+        }
+        let work = derivation.clone();
+        let keys = tokio::task::spawn_blocking(move || {
+            let _until_it_has_run = permit;
+            work.run()
+        });
+        let step = next.keys(&keys.await.map_err(|_| Failed::Gone)?);
+        if let (ClientStep::Accept { .. }, Some(proven)) = (&step, proven) {
+            lock(proven).remember(&derivation);
+        }
+        Ok(step)
     }
 
     /// One message of the login.
@@ -280,7 +346,11 @@ impl Greeter {
         check_login(&door, Stage::Login, &startup, self.address)?;
         let seat = Seat::take(presence, user, database, pool).map_err(|full| Failed::full(full, &door))?;
         let long_key = startup.served_minor() >= 2;
-        let terms = settle_terms(&door, pool, startup, self.home).await?;
+        let terms = tokio::select! {
+            biased;
+            terms = settle_terms(&door, pool, startup, self.home) => terms?,
+            () = self.gone() => return Err(Failed::Gone),
+        };
         let member = door.roster.enter(long_key);
         reply.extend_from_slice(&terms.statuses);
         messages::backend_key_data(&mut reply, member.process_id, member.secret());

@@ -26,6 +26,7 @@ mod roster;
 mod session;
 mod spool;
 mod terms;
+mod turns;
 
 pub use crate::proto::{AuthMethod, ClientTlsMode, UserParams, UserSecret};
 pub use accept::{Spreader, accept};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::active::Active;
 use super::ending::give_back;
 use super::refusal::{self, Timeout};
-use super::session::{End, Session, State, Step};
+use super::session::{End, LOOK, Session, State, Step};
 use crate::obs::LabelValue;
 use crate::proto::ledger::Status;
 use crate::proto::messages;
@@ -50,8 +50,14 @@ impl Session {
         if matches!(&self.state, State::Active(Active { wants_slot_since: Some(_), .. })) {
             return self.member.look_at(Some(now));
         }
-        let due = self.deadlines().into_iter().flatten().map(|(due, _)| due).min();
+        let look = self.does_not_read().then(|| now + LOOK);
+        let due = self.deadlines().into_iter().flatten().map(|(due, _)| due).chain(look).min();
         self.member.look_at(due.map(|due| due.max(now)));
+    }
+
+    /// The client is not read: its end does not show until what it has sent can go on.
+    fn does_not_read(&self) -> bool {
+        matches!(&self.state, State::Active(active) if active.stalled || !active.auditing.is_empty())
     }
 
     /// What can be overdue in the state that the client is in, and when.
@@ -98,6 +104,9 @@ impl Session {
         if let State::Active(Active { wants_slot_since: Some(_), progress, .. }) = &mut self.state {
             *progress = true;
         }
+        if self.does_not_read() && self.stream.is_read_closed() {
+            return Err(End::ClientLeft);
+        }
         // What can go on does not take too long.
         if let Poll::Ready(step) = self.poll_spool(cx) {
             step?;
@@ -139,7 +148,7 @@ impl Session {
     }
 
     /// The client's transaction is rolled back, and its server connection is free. It hears of it with its next message.
-    fn end_transaction(&mut self, cx: &mut Context<'_>, timeout: Timeout, now: Instant) -> Step {
+    pub(super) fn end_transaction(&mut self, cx: &mut Context<'_>, timeout: Timeout, now: Instant) -> Step {
         self.pending = Some(Box::new(refusal::timeout(timeout)));
         self.take_transaction(cx, now)
     }
@@ -158,8 +167,9 @@ impl Session {
             if let Some(statements) = &mut self.statements {
                 statements.released();
             }
+            self.goes_on = active.stalled;
             self.settings_are_undone(cx, active.wanted_before.take(), &Arc::clone(&active.lease.base))?;
-            let mid_message = !self.inbox.frames.at_boundary();
+            let mid_message = self.inbox.frames.is_passing();
             give_back(active, Owed::Cancel, mid_message);
         }
         self.idle_since = now;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use super::active::Active;
+use super::active::{Active, Clearing};
 use super::class;
 use super::desk::{Desk, Taken};
 use super::ending::give_back;
@@ -20,7 +20,7 @@ use crate::wire::{Header, Next, Violation, tag};
 
 /// Longest message that is looked into; a longer one passes in pieces. The least `pkt_buf`.
 const LONGEST: usize = 16 * 1024;
-/// Longest names at the beginning of a longer message that are looked for.
+/// How much of the beginning of a longer message is looked at; longer names are not found.
 const LONGEST_NAMES: usize = 8 * 1024;
 /// A buffer for rewritten messages that has become larger than this is not kept.
 const MOST_KEPT: usize = 64 * 1024;
@@ -36,7 +36,8 @@ pub(super) fn needs_more(Header { tag, total }: Header, part: &[u8]) -> bool {
     match tag {
         tag::QUERY | tag::PARSE | tag::DESCRIBE | tag::CLOSE if total <= LONGEST => true,
         tag::BIND => part.len() < LONGEST_NAMES && BindParts::of(part).is_none(),
-        tag::PARSE => part.len() < LONGEST_NAMES && memchr::memchr(0, part).is_none(),
+        // Enough to see what it begins with.
+        tag::QUERY | tag::PARSE => part.len() < LONGEST_NAMES,
         _ => false,
     }
 }
@@ -47,8 +48,11 @@ impl Session {
     pub(super) fn forward(&mut self, cx: &mut Context<'_>, bytes: &[u8], front: Option<Vec<u8>>) -> Step {
         let settled = matches!(&self.state, State::Active(active) if active.lease.ledger.is_settled());
         let continues = front.is_none() && !settled;
+        let frames = self.inbox.frames;
         let mut front = match front {
             Some(front) => front,
+            // Nothing goes into the middle of a message, not even of one that PostgreSQL does not answer.
+            None if frames.is_passing() => vec![],
             None => self.request_begins(),
         };
         let State::Active(active) = &mut self.state else { return Ok(()) };
@@ -60,13 +64,20 @@ impl Session {
             front = SCRATCH.take();
         }
         let before = front.len();
-        let mut out = Outgoing::new(bytes, front);
-        let (at, broken) = self.look_through(&mut out, bytes);
+        let mut out = Outgoing::new(bytes, frames, front);
+        let broken = self.look_through(&mut out).err();
+        self.inbox.frames = out.frames();
         let State::Active(Active { lease, stalled, .. }) = &mut self.state else { return Ok(()) };
         // What the ledger has noted has to be sent, also in front of a violation.
         let server = &mut **lease;
-        let message = out.up_to(at);
-        if !*stalled && !continues && broken.is_none() {
+        let passing = out.frames().is_passing();
+        let message = out.sent();
+        debug_assert_eq!(
+            frames.passed(message).map(|to| to.is_passing()),
+            Some(passing),
+            "what is sent is no messages"
+        );
+        if !*stalled && !continues && !passing && broken.is_none() {
             server.replay.keep(&server.ledger, ahead, message.get(before..).unwrap_or_default());
         }
         // A server that is gone is noticed by the read that follows, which may still bring its last words.
@@ -76,49 +87,48 @@ impl Session {
             return Err(violation.into());
         }
         self.answer_alone(cx)?;
-        let State::Active(Active { lease, wants_slot_since, .. }) = &self.state else { return Ok(()) };
-        if wants_slot_since.is_some() {
+        let State::Active(Active { lease, stalled, .. }) = &self.state else { return Ok(()) };
+        if *stalled {
             self.watch(Instant::now());
         }
         // Without a Sync or the end of a COPY before its Terminate, there is nothing to wait for.
         if self.leaving && !lease.ledger.is_running() { Err(End::Terminated) } else { Ok(()) }
     }
 
-    /// Looks at each message of a chunk, which are sent up to the place returned.
-    fn look_through(&mut self, out: &mut Outgoing<'_>, bytes: &[u8]) -> (usize, Option<Violation>) {
-        let mut at = self.inbox.frames.resume(bytes);
-        let State::Active(active) = &mut self.state else { return (at, None) };
+    /// Looks at each message of a chunk: what is to be sent is behind that in `out`.
+    fn look_through(&mut self, out: &mut Outgoing<'_>) -> Result<(), Violation> {
+        let State::Active(active) = &mut self.state else { return Ok(()) };
         active.lease.replay.begin();
+        if !out.piece().is_empty() {
+            active.passes(out.piece());
+        }
         let cache = &self.seat.door().statements;
         let statements = &mut self.statements;
         let (wanted, logs_in_with) = (&self.wanted, !self.login.is_empty());
         let mut desk = Desk { active, statements, pool: &self.pool, cache, wanted, logs_in_with };
         loop {
-            let before = self.inbox.frames;
-            match self.inbox.frames.next_unless(bytes, at, needs_more) {
+            match out.next(needs_more)? {
                 // PostgreSQL, too, looks at it only once it has done what came before.
-                Ok(Next::Frame(frame)) if frame.tag == tag::TERMINATE => {
+                Next::Frame(frame) if frame.tag == tag::TERMINATE => {
                     self.leaving = true;
-                    return (at, None);
+                    return Ok(());
                 }
-                Ok(Next::Frame(frame)) if frame.tag == tag::PASSWORD => {
-                    return (at, Some(Violation::UnknownType(tag::PASSWORD)));
+                Next::Frame(frame) if frame.tag == tag::PASSWORD => {
+                    return Err(Violation::UnknownType(tag::PASSWORD));
                 }
-                Ok(Next::Frame(frame)) => {
+                Next::Frame(frame) => {
                     if desk.take(out, frame) == Taken::Stall {
                         desk.active.stalled = true;
-                        self.inbox.frames = before;
-                        self.inbox.keep(bytes.get(frame.start..).unwrap_or_default());
-                        return (at, None);
+                        self.inbox.keep(out.put_back(frame));
+                        return Ok(());
                     }
-                    at = frame.end;
+                    out.passed(frame);
                 }
-                Ok(Next::End) => return (at, None),
-                Ok(Next::Keep(from)) => {
-                    self.inbox.keep(bytes.get(from..).unwrap_or_default());
-                    return (at, None);
+                Next::End => return Ok(()),
+                Next::Keep(from) => {
+                    self.inbox.keep(out.left(from));
+                    return Ok(());
                 }
-                Err(violation) => return (at, Some(violation)),
             }
         }
     }
@@ -128,7 +138,11 @@ impl Session {
         let mut front = vec![];
         let State::Active(active) = &mut self.state else { return front };
         let lease = &mut active.lease;
-        if !lease.ledger.is_settled() {
+        if lease.ledger.unanswered() == 0 {
+            active.clearing = Clearing::No;
+        }
+        // In the middle of a batch a simple query would end its implicit transaction.
+        if !lease.ledger.is_settled() || lease.ledger.wants_sync() {
             return front;
         }
         let now = Instant::now();
@@ -247,7 +261,7 @@ impl Session {
     /// Gives the server connection back if its transaction is over and has left nothing behind. True if it did.
     pub(super) fn settle_between_transactions(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let State::Active(active) = &mut self.state else { return false };
-        let free = active.lease.is_free() && self.inbox.frames.at_boundary();
+        let free = active.lease.is_free() && !self.inbox.frames.is_passing();
         if !free || self.leaving || !self.pool.gives_back_after_transaction() {
             return false;
         }

@@ -1,6 +1,7 @@
 //! What the server says: passed on, kept back, or the end of the connection.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -14,8 +15,9 @@ use crate::pool::PoolMode;
 use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
+use crate::proto::parameters::{Parameters, same_value};
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
-use crate::proto::statements::SERVER_NAME_PREFIX;
+use crate::proto::statements::{NameBuffer, SERVER_NAME_PREFIX};
 use crate::server::{Fate, Used};
 use crate::wire::{Frame, Next, tag};
 
@@ -168,7 +170,7 @@ impl Session {
         let (voided, answered) = (active.lease.ledger.take_voided(), active.lease.ledger.answered());
         if let Some(voided) = voided {
             active.lease.statements.void(voided);
-            active.were_not_run(answered);
+            active.were_not_run(answered, voided.through);
         }
         active.lease.statements.confirm(answered);
         if let Some(statements) = &mut self.statements {
@@ -189,12 +191,14 @@ impl Session {
             if let Some(extra) = active.some_extra() {
                 // What was prepared to be deallocated, and was not.
                 extra.deallocating.clear();
+                let again = if ready { std::mem::take(&mut extra.ask_again) } else { Suspects::NONE };
+                active.suspects.insert(again);
             }
             if ready {
                 let exec = now.saturating_duration_since(active.exec_since);
                 self.pool.metrics.executed(exec);
                 if self.pool.adaptive.is_on() {
-                    self.pool.adaptive.executed(active.class, exec);
+                    self.pool.adaptive.executed(u32::from(active.class), exec);
                 }
             }
             let status = active.lease.ledger.status();
@@ -202,6 +206,8 @@ impl Session {
             if status == Status::Idle && std::mem::take(&mut active.changed_schema) {
                 self.pool.schema.fetch_add(1, Ordering::Relaxed);
             }
+            active.altering = false;
+            active.binds_clearing &= status != Status::Idle;
             active.reshaped &= status != Status::Idle || !active.suspects.is_empty();
             if status != Status::Idle && self.pool.params.mode == PoolMode::Statement {
                 self.write_up_to(cx, &mut incoming, at)?;
@@ -231,6 +237,7 @@ impl Session {
         let in_transaction = active.lease.ledger.status() != Status::Idle;
         // A reset inside a transaction is to bring back what the client has logged in with, and not only behind it.
         if in_transaction
+            && !self.inbox.frames.is_passing()
             && active.resets
             && active.lease.ledger.status() != Status::Failed
             && !self.login.is_empty()
@@ -243,8 +250,14 @@ impl Session {
         if let Some(timeout) = active.timed_out.take().filter(|_| in_transaction)
             && timeout == Timeout::Transaction
         {
+            let failed = active.lease.ledger.status() == Status::Failed;
             self.write_up_to(cx, incoming, at)?;
-            return self.take_transaction(cx, now);
+            // What ran may have been done before it could be cancelled; then nobody has told the client.
+            return if failed {
+                self.take_transaction(cx, now)
+            } else {
+                self.end_transaction(cx, timeout, now)
+            };
         }
         self.watch(now);
         Ok(())
@@ -284,7 +297,11 @@ impl Session {
                 lease.swallowing = !frame.whole;
                 match frame.tag {
                     tag::PARSE_COMPLETE | tag::CLOSE_COMPLETE => self.note_answered(),
-                    tag::COMMAND_COMPLETE => lease.note_completed(body),
+                    tag::COMMAND_COMPLETE => {
+                        lease.note_completed(body);
+                        active.note_discarded(body, self.member.process_id);
+                    }
+                    tag::ERROR_RESPONSE => active.keep_guard(),
                     _ => {}
                 }
                 Meaning::Keep
@@ -327,7 +344,8 @@ impl Session {
         }
         let ledger = &active.lease.ledger;
         let audits = active.suspects.contains(Suspects::SETTINGS) && ledger.status() != Status::Failed;
-        if active.resets && audits && ledger.is_settled() && !self.login.is_empty() {
+        let may_ask = ledger.is_settled() && !self.inbox.frames.is_passing();
+        if active.resets && audits && may_ask && !self.login.is_empty() {
             // The client hears of it once settings are as it logged in with them.
             active.held_ready = true;
             return Meaning::Keep;
@@ -348,13 +366,14 @@ impl Session {
     }
 
     fn error(&mut self, body: &[u8]) -> Meaning {
+        self.note_answered();
         if self.is_outdated(body) {
             return Meaning::SendAgain;
         }
-        self.note_answered();
         self.pool.metrics.server_error();
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
         active.lease.replay.armed = false;
+        active.keep_guard();
         let failed = active.lease.ledger.answering();
         if let Some(extra) = active.some_extra() {
             extra.deallocating.retain(|(batch, _)| *batch != failed);
@@ -378,11 +397,16 @@ impl Session {
 
     /// The error with the client's name for the statement in it; None if none is named.
     fn in_clients_words(&self, body: &[u8]) -> Option<Vec<u8>> {
-        let at = memchr::memmem::find(body, SERVER_NAME_PREFIX)? + SERVER_NAME_PREFIX.len();
-        let digits = body.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let id = std::str::from_utf8(body.get(at..at + digits)?).ok()?.parse().ok()?;
-        let name = self.statements.as_ref()?.name_of(id)?;
-        let parts = [body.get(..at - SERVER_NAME_PREFIX.len())?, name, body.get(at + digits..)?];
+        let at = server_name_at(body)?;
+        let digits = body.get(at.start + SERVER_NAME_PREFIX.len()..at.end)?;
+        let id = std::str::from_utf8(digits).ok()?.parse().ok()?;
+        let State::Active(Active { lease, .. }) = &self.state else { return None };
+        let name = match lease.ledger.failed_bind() {
+            // It may be another one by now, which leaves no trace.
+            Some(0) => b"",
+            bound => self.statements.as_ref()?.name_of(id, bound)?,
+        };
+        let parts = [body.get(..at.start)?, name, body.get(at.end..)?];
         let length = 4 + parts.iter().map(|part| part.len()).sum::<usize>();
         let mut message = vec![tag::ERROR_RESPONSE];
         message.extend_from_slice(&u32::try_from(length).ok()?.to_be_bytes());
@@ -399,27 +423,26 @@ impl Session {
             Some(b"0A000") if routine == Some(b"RevalidateCachedQuery") => {
                 lease.replay.used.iter().for_each(|used| used.statement.outdate());
             }
-            Some(b"26000")
-                if lease.replay.armed && memchr::memmem::find(body, SERVER_NAME_PREFIX).is_some() =>
-            {
-                lease.statements.clear();
-            }
+            // Somebody has deallocated what was not his, this one or all.
+            Some(b"26000") if server_name_at(body).is_some() => lease.statements.distrust(),
             _ => return false,
         }
-        std::mem::take(&mut lease.replay.armed) && lease.ledger.swallow_sync()
+        // Under other settings it would become another statement for everybody who has it.
+        let is_alike = |used: &Used| used.statement.is_read_under(&self.wanted);
+        std::mem::take(&mut lease.replay.armed)
+            && lease.replay.used.iter().all(is_alike)
+            && lease.ledger.swallow_sync()
     }
 
     /// The batch that has just failed is sent again, behind what prepares its statements anew.
     fn send_again(&mut self, cx: &mut Context<'_>) {
-        self.note_answered();
         self.pool.metrics.reprepared();
         let State::Active(Active { lease, .. }) = &mut self.state else { return };
         let mut message = vec![];
         let schema = self.pool.schema.load(Ordering::Relaxed);
         let used = std::mem::take(&mut lease.replay.used);
         for Used { statement, prepares, .. } in &used {
-            let mut name = [0; 16];
-            lease.own_close(&mut message, statement.short_name(&mut name));
+            lease.own_close(&mut message, statement.short_name(&mut NameBuffer::default()));
             let at = lease.ledger.next_moment();
             lease.statements.prepare(at, statement, schema);
             if !prepares {
@@ -446,6 +469,10 @@ impl Session {
             active.lease.note_completed(tag);
             return Meaning::Pass;
         }
+        if tag == b"SET\0" && self.was_local() {
+            return Meaning::Pass;
+        }
+        let State::Active(active) = &mut self.state else { return Meaning::Pass };
         let suspects = suspects_of_tag(tag, active.pins);
         let rare = !suspects.is_empty() || matches!(tag.first(), Some(b'A' | b'D' | b'L'));
         if !rare {
@@ -454,6 +481,17 @@ impl Session {
         active.suspects.insert(suspects);
         active.lease.note_completed(tag);
         self.completed_rare(tag)
+    }
+
+    /// A SET has changed nothing beyond its transaction: everything that was sent was looked at, and could be.
+    fn was_local(&self) -> bool {
+        let State::Active(active) = &self.state else { return false };
+        let has = |name: &str| self.wanted.get(name).or(active.lease.base.get(name));
+        // Where a backslash may hide a quote, be it half of a letter, texts are not cut as PostgreSQL cuts them.
+        let is_utf8 = has("client_encoding").is_none_or(|value| same_value("client_encoding", value, "UTF8"));
+        let is_standard = has("standard_conforming_strings").is_none_or(|value| value == "on");
+        let looked_at = active.is_clear() && self.pool.params.session.statements.max_per_server > 0;
+        looked_at && !active.suspects.contains(Suspects::SETTINGS) && is_utf8 && is_standard
     }
 
     /// A command of those that change the session itself.
@@ -466,6 +504,7 @@ impl Session {
                 active.suspects = Suspects::NONE;
                 active.resets = false;
                 active.lease.is_clean(Pins::NONE);
+                active.note_discarded(tag, self.member.process_id);
                 // What was loaded stays.
                 for reason in active.pins.iter().filter(|reason| *reason != PinReason::Load) {
                     active.unpin(reason);
@@ -474,9 +513,16 @@ impl Session {
                     statements.remove_all();
                 }
             }
-            b"DISCARD SEQUENCES" => active.unpin(PinReason::SequenceValue),
+            b"DISCARD SEQUENCES" => {
+                active.note_discarded(tag, self.member.process_id);
+                active.unpin(PinReason::SequenceValue);
+            }
             b"LOAD" => active.pin(PinReason::Load),
-            b"DEALLOCATE" | b"DEALLOCATE ALL" => return self.deallocated(),
+            b"DEALLOCATE" => return self.deallocated(),
+            b"DEALLOCATE ALL" => {
+                self.deallocated();
+                self.statements.iter_mut().for_each(|statements| statements.remove_all());
+            }
             tag if tag.starts_with(b"ALTER ") || tag.starts_with(b"DROP ") => {
                 // For the client itself, and for all others once it is committed.
                 self.pool.schema.fetch_add(1, Ordering::Relaxed);
@@ -489,7 +535,13 @@ impl Session {
 
     fn deallocated(&mut self) -> Meaning {
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
-        let name = active.some_extra().and_then(|extra| extra.deallocating.pop_front()).map(|(_, name)| name);
+        let answering = active.lease.ledger.answering();
+        let name = active.some_extra().and_then(|extra| {
+            // Of several statements in one text nothing was noted.
+            let is_next = extra.deallocating.front().is_some_and(|(batch, _)| *batch == answering);
+            if is_next { extra.deallocating.pop_front() } else { None }
+        });
+        let name = name.map(|(_, name)| name);
         let (Some(name), statements) = (name, self.statements.get_or_insert_default()) else {
             return Meaning::Pass;
         };
@@ -535,10 +587,11 @@ impl Session {
         if *resets && self.login.get(name).is_some() && base.get(name) == Some(value) {
             return Meaning::Keep;
         }
-        let wanted = if together {
-            Arc::clone(&lease.parameters)
-        } else {
-            Arc::new(self.wanted.with(name, value, &base))
+        let wanted = match self.login.get(name) {
+            // What has its default again by a SET does not have what the client has logged in with: it stays as it was set.
+            Some(_) => Arc::new(self.wanted.with(name, value, &Parameters::default())),
+            None if together => Arc::clone(&lease.parameters),
+            None => Arc::new(self.wanted.with(name, value, &base)),
         };
         self.wants(wanted);
         Meaning::Pass
@@ -567,13 +620,14 @@ impl Session {
     /// The server connection is gone. Every message that is still owed a reply gets an error; a client that was only
     /// sitting in a transaction hears of it with its next message.
     pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str, fate: Fate) -> Step {
-        let State::Active(Active { mut lease, held_ready, wanted_before, .. }) =
+        let State::Active(Active { mut lease, held_ready, wanted_before, stalled, .. }) =
             std::mem::replace(&mut self.state, State::Idle)
         else {
             return Ok(());
         };
         self.member.rests();
         self.idle_since = Instant::now();
+        self.goes_on = stalled;
         if let Some(statements) = &mut self.statements {
             statements.leave_server();
         }
@@ -605,6 +659,7 @@ impl Session {
         } else if owed == 0 {
             self.pending = Some(Box::new(report));
         }
+        self.watch_idle(self.idle_since);
         self.write_client(cx, &reply)
     }
 }
@@ -616,6 +671,14 @@ pub(super) fn own_answer(out: &mut Vec<u8>, answer: OwnAnswer) {
         OwnAnswer::CloseComplete => messages::bare(out, tag::CLOSE_COMPLETE),
         OwnAnswer::FailedTransaction => messages::error_response(out, &refusal::failed_transaction()),
     }
+}
+
+/// Where an error names a statement as the proxy does.
+fn server_name_at(body: &[u8]) -> Option<Range<usize>> {
+    let start = memchr::memmem::find(body, SERVER_NAME_PREFIX)?;
+    let digits = start + SERVER_NAME_PREFIX.len();
+    let length = body.get(digits..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    (length > 0).then_some(start..digits + length)
 }
 
 /// PostgreSQL ends the connection after this report (field `V`, which is never translated).

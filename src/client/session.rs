@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 
 use super::active::Active;
+use super::desk::DISCARD_SEQUENCES;
 use super::door::Seat;
 use super::function::{self, Standing};
 use super::limited::Counted;
@@ -39,8 +40,8 @@ pub fn size_buffer(bytes: usize) {
 
 /// Most bytes of a waiting client's messages that are kept; what more it sends stays in its socket.
 const LONGEST_BACKLOG: usize = 16 * 1024;
-/// How often a client with a full backlog is looked after: its end does not show behind what is not read.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often a client that is not read is looked after: its end does not show behind what is not read.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// A Describe is wanted whole: its first byte tells what its reply will be. PostgreSQL's limit for it is 10 000 bytes.
 const LONGEST_DESCRIBE: usize = 10_001;
 /// Leaves a server connection in a failed transaction: PostgreSQL itself then says what it has to say until ROLLBACK. The
@@ -77,8 +78,12 @@ pub struct Session {
     pub(super) standing: Standing,
     /// As what its transactions are counted.
     pub(super) counted: Box<Counted>,
+    /// The function is that of a tag.
+    pub(super) is_tagged: bool,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
+    /// What is kept of its messages was waiting for a server connection's answer, and that one is gone.
+    pub(super) goes_on: bool,
     /// Its task can be woken by the roster.
     pub(super) registered: bool,
     /// It sent Terminate while a statement was running.
@@ -152,6 +157,7 @@ impl Session {
             login: Arc::clone(&wanted),
             standing,
             counted: Box::new(Counted::nothing()),
+            is_tagged: false,
             wanted,
             pending: None,
             statements: None,
@@ -161,6 +167,7 @@ impl Session {
             seat,
             home,
             skipping: false,
+            goes_on: false,
             registered: false,
             leaving: false,
             failed: false,
@@ -170,6 +177,10 @@ impl Session {
     /// Runs the session; ready with the reason of its end.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            if self.seat.door().is_draining() {
+                // Being woken for the drain has used its waker up, and what takes too long still does.
+                self.member.waker.register(cx.waker());
+            }
             if self.member.take_overdue(cx)
                 && let Err(end) = self.overdue(cx, Instant::now())
             {
@@ -190,6 +201,10 @@ impl Session {
         ready!(self.poll_spool(cx))?;
         if self.seat.door().is_draining() {
             return Poll::Ready(Err(self.going_down()));
+        }
+        if std::mem::take(&mut self.goes_on) {
+            let kept = self.inbox.take_kept();
+            return Poll::Ready(self.from_idle_client(cx, &kept));
         }
         CHUNK.with_borrow_mut(|chunk| {
             let bytes = ready!(self.poll_client(cx, chunk))?;
@@ -288,6 +303,9 @@ impl Session {
         }
         self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
+        if !self.seat.door().params.functions.tags.is_empty() {
+            self.look_for_tag(bytes);
+        }
         if let Some(report) = self.over_limit(now) {
             return Ok(Some(report));
         }
@@ -386,17 +404,7 @@ impl Session {
             WaitEnd::Cancelled => self.pending = Some(Box::new(refusal::cancelled())),
         }
         self.member.rests();
-        self.from_backlog(cx, &queued.backlog)
-    }
-
-    /// Like [`Session::from_idle_client`], with the inbox's own rest behind the backlog.
-    fn from_backlog(&mut self, cx: &mut Context<'_>, backlog: &[u8]) -> Step {
-        let kept = self.inbox.take_kept();
-        let result = self.from_idle_client(cx, backlog);
-        if !kept.is_empty() {
-            self.inbox.keep(&kept);
-        }
-        result
+        self.from_idle_client(cx, &queued.backlog)
     }
 
     /// A server connection is here: brings it to the client's parameters and passes on what the client has sent, in one
@@ -412,11 +420,17 @@ impl Session {
             lease.ledger.sent_injected();
             query(&mut front, &sql);
         }
+        let mut active = Active::new(lease, now, self.member.process_id);
+        if active.foreign && self.pool.pinned.reads_sequences() {
+            active.foreign = false;
+            active.lease.ledger.sent_spoil();
+            query(&mut front, DISCARD_SEQUENCES);
+        }
         if std::mem::take(&mut self.failed) {
-            lease.ledger.sent_spoil();
+            active.lease.ledger.sent_spoil();
             query(&mut front, SPOIL);
         }
-        self.state = State::Active(Active::new(lease, now, self.member.process_id));
+        self.state = State::Active(active);
         self.watch_running(now);
         self.forward(cx, bytes, Some(front))
     }

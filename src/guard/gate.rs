@@ -115,7 +115,7 @@ impl Gate {
             min_idle: limits.min_idle,
             max_waiting: limits.max_waiting,
             max_wait: limits.max_wait,
-            burst_wait: limits.burst_wait,
+            burst_wait: limits.burst_wait.max(limits.max_wait),
             admission: limits.admission,
             active_limit: limits.active_limit,
             peak: 0,
@@ -166,7 +166,7 @@ impl Gate {
                 Err(reason) => reason,
             },
         };
-        self.pools[pool.index()].keys.get_mut(caller.key).trend.shed();
+        self.pools[pool.index()].keys.shed(caller.key);
         Arrival::Shed(reason, self.retry_after(now, pool, caller.key, reason))
     }
 
@@ -324,7 +324,7 @@ impl Gate {
         known.min_idle = limits.min_idle;
         known.max_waiting = limits.max_waiting;
         known.max_wait = limits.max_wait;
-        known.burst_wait = limits.burst_wait;
+        known.burst_wait = limits.burst_wait.max(limits.max_wait);
         known.admission = limits.admission;
         known.active_limit = limits.active_limit;
         self.slots.set_pool_size(pool, limits.size);
@@ -487,7 +487,7 @@ impl Gate {
         let Some(waiter) = self.leave(ticket) else { return };
         let waited = now.saturating_duration_since(waiter.arrived);
         let retry_after = self.retry_after(now, waiter.pool, waiter.key, reason);
-        self.pools[waiter.pool.index()].keys.get_mut(waiter.key).trend.shed();
+        self.pools[waiter.pool.index()].keys.shed(waiter.key);
         actions.push(Action::Shed { ticket, reason, waited, retry_after });
     }
 

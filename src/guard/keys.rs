@@ -72,7 +72,9 @@ pub(super) struct Key {
     /// Connection-time that it has had, in seconds over its weight.
     virtual_time: f64,
     /// Connection-time that it has had, in seconds.
-    pub(super) used: f64,
+    used: f64,
+    /// Its transactions that were not admitted.
+    pub(super) sheds: u64,
     /// Up to when both are counted.
     counted_at: Option<Instant>,
     /// How long it holds a server.
@@ -92,6 +94,7 @@ impl Key {
             active: 0,
             virtual_time: 0.0,
             used: 0.0,
+            sheds: 0,
             counted_at: None,
             hold: Hold::default(),
             trend: Trend::default(),
@@ -106,6 +109,12 @@ impl Key {
         self.used += held;
         self.virtual_time += held / self.terms.weight;
         self.counted_at = Some(now);
+    }
+
+    /// Connection-time that it has had, up to now, in seconds.
+    pub(super) fn held(&self, now: Instant) -> f64 {
+        let passed = self.counted_at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
+        self.used + passed * self.active as f64
     }
 
     fn in_use(&self) -> bool {
@@ -222,6 +231,23 @@ impl Keys {
 
     pub(super) fn get_mut(&mut self, id: KeyId) -> &mut Key {
         &mut self.keys[id.index()]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (KeyId, &Key)> {
+        self.keys.iter().enumerate().map(|(at, key)| (KeyId(at as u16), key))
+    }
+
+    /// For how long a key has always had waiters; the longest of all.
+    pub(super) fn standing(&self, now: Instant) -> Duration {
+        let times = self.backlogged.iter().map(|id| self.keys[id.index()].trend.standing(now));
+        times.max().unwrap_or_default()
+    }
+
+    /// A transaction of the key was not admitted.
+    pub(super) fn shed(&mut self, id: KeyId) {
+        let key = &mut self.keys[id.index()];
+        key.sheds += 1;
+        key.trend.shed();
     }
 
     pub(super) fn backlogged(&self) -> &[KeyId] {

@@ -49,6 +49,7 @@ mod dialer;
 mod gate;
 mod hold;
 mod keys;
+mod login;
 mod pace;
 mod queue;
 mod renewal;
@@ -64,8 +65,9 @@ mod trend;
 pub use adaptive::{Adaptive, AdaptiveParams, AdaptiveSnapshot, Verdict};
 pub use gate::Gate;
 pub use keys::{EXACT_KEYS, KeyId, KeyTerms, SHARED_KEYS};
+pub use login::{Comer, LoginArrival, LoginQueue, LoginTicket};
 pub use queue::Ticket;
-pub use snapshot::{Breaker, GroupSnapshot, PoolSnapshot, UpstreamSnapshot};
+pub use snapshot::{Breaker, FunctionSnapshot, GroupSnapshot, PoolSnapshot, UpstreamSnapshot};
 pub use terms::{
     Action, Admission, Arrival, Caller, DialCause, FAIL_FAST_AFTER, GateParams, GroupId, Home,
     LOCALITY_SLACK, Placement, PoolId, PoolLimits, RECLAIM_AFTER, ShedReason, UpstreamLimits,

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
+use super::keys::{Key, KeyId};
 use super::slots::Bound;
 use super::terms::{GroupId, PoolId};
 
@@ -25,12 +26,31 @@ pub struct PoolSnapshot {
     pub waiting: usize,
     /// How long the oldest of them has waited. Zero without waiters.
     pub oldest_wait: Duration,
+    /// For how long the queue of a function has never been empty; the longest of all functions.
+    pub standing: Duration,
+    /// Waiters that were served and would have been refused early if that were enforced, since the start.
+    pub observed: u64,
     /// Dials failed in a row for a cause of the pool's own.
     pub dial_failures: u32,
     /// When the pool's own back-off ends or ended. None: none since the last success.
     pub backing_off_until: Option<Instant>,
     /// Since when the server refuses the pool's logins while it has no server alive.
     pub refused_since: Option<Instant>,
+}
+
+/// One function of a pool now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunctionSnapshot {
+    /// Its name; `other` for those that share a place.
+    pub name: String,
+    /// Servers that it holds.
+    pub active: usize,
+    /// Its clients in the queue.
+    pub waiting: usize,
+    /// Connection-time that it has had since it was first seen, in seconds.
+    pub held: f64,
+    /// Transactions that were not admitted since then.
+    pub sheds: u64,
 }
 
 /// One group now.
@@ -120,11 +140,25 @@ impl Gate {
             dialling: counts.dialling,
             closing: counts.closing,
             waiting: self.queue.waiting(pool),
+            standing: self.pools[pool.index()].keys.standing(now),
+            observed: self.pools[pool.index()].observed,
             oldest_wait: oldest.unwrap_or_default(),
             dial_failures: self.dialer.pool_failures(pool),
             backing_off_until: self.dialer.pool_backing_off_until(pool),
             refused_since: self.dialer.refused_since(pool),
         }
+    }
+
+    /// The pool's functions now, in no order; at most [`super::EXACT_KEYS`] and [`super::SHARED_KEYS`].
+    pub fn functions(&self, now: Instant, pool: PoolId) -> Vec<FunctionSnapshot> {
+        let snapshot = |(id, key): (KeyId, &Key)| FunctionSnapshot {
+            name: key.name.to_string(),
+            active: key.active,
+            waiting: self.queue.waiting_of(pool, id),
+            held: key.held(now),
+            sheds: key.sheds,
+        };
+        self.pools[pool.index()].keys.iter().map(snapshot).collect()
     }
 
     /// One group now.

@@ -54,8 +54,8 @@ impl Inbox {
         std::mem::take(&mut self.kept)
     }
 
-    /// Keeps the end of a chunk for the next one.
+    /// Keeps the end of a chunk for the next one, in front of what is kept already.
     pub fn keep(&mut self, rest: &[u8]) {
-        self.kept = rest.to_vec();
+        self.kept.splice(..0, rest.iter().copied());
     }
 }

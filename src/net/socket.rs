@@ -147,3 +147,29 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         _ => Err(io::ErrorKind::AddrInUse.into()),
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// No test waits for the kernel to give up a silent peer; that it would is all in these options.
+    #[tokio::test]
+    async fn accepted_sockets_notice_a_dead_peer() {
+        let address = ListenAddress::Tcp(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = Listener::bind(&address, 1).expect("a free port");
+        let Ok(ListenAddress::Tcp(bound)) = listener.address() else { panic!("an address") };
+        let near = TcpStream::connect(bound).await.expect("it listens");
+        tune(&near).expect("a sound connection");
+        let Ok(Stream::Tcp(accepted)) = listener.accept().await else { panic!("a connection over TCP") };
+        for stream in [&near, &accepted] {
+            let socket = SockRef::from(stream);
+            assert!(socket.keepalive().expect("an option") && socket.tcp_nodelay().expect("an option"));
+            assert_eq!(socket.tcp_keepalive_time().ok(), Some(KEEPALIVE_IDLE));
+            assert_eq!(socket.tcp_keepalive_interval().ok(), Some(KEEPALIVE_INTERVAL));
+            assert_eq!(socket.tcp_keepalive_retries().ok(), Some(KEEPALIVE_PROBES));
+        }
+        // Only towards clients: a server that waits for a lock does not read.
+        assert_eq!(SockRef::from(&accepted).tcp_user_timeout().ok(), Some(Some(USER_TIMEOUT)));
+        assert_eq!(SockRef::from(&near).tcp_user_timeout().ok(), Some(None));
+    }
+}

@@ -144,8 +144,8 @@ mod tests {
     use super::*;
     use crate::obs::table::TABLE;
     use crate::obs::{
-        CancelResult, DestroyReason, DialResult, Kept, LoginResult, PoolGauges, Readiness, Refusal, Shed,
-        UpstreamGauges, WaitOutcome,
+        CancelResult, DestroyReason, DialResult, FunctionGauges, Kept, LoginResult, PoolGauges, Readiness,
+        Refusal, Shed, UpstreamGauges, WaitOutcome,
     };
 
     struct Standing;
@@ -160,6 +160,7 @@ mod tests {
                 limit: 20,
                 adaptive_limit: Some(("observe", 12)),
                 oldest_wait_seconds: 0.25,
+                functions: vec![FunctionGauges { name: "checkout".into(), ..FunctionGauges::default() }],
                 ..PoolGauges::default()
             }]
         }

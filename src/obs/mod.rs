@@ -23,5 +23,5 @@ pub use labels::{
 pub use metrics::Metrics;
 pub use pool::PoolMetrics;
 pub use reason::Reason;
-pub use sources::{Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
+pub use sources::{FunctionGauges, Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
 pub use summary::{Line, Summary, SummaryLog};

@@ -40,6 +40,8 @@ pub struct UpstreamGauges {
 /// What is kept for clients in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Kept {
+    /// Logins that wait for their turn.
+    pub waiting_logins: usize,
     /// Bytes of replies that clients have not taken yet.
     pub spool_bytes: usize,
     /// Prepared statements that the proxy knows.
@@ -71,12 +73,33 @@ pub struct PoolGauges {
     pub max_waiting: usize,
     /// Age of the longest wait; zero if nobody waits.
     pub oldest_wait_seconds: f64,
+    /// For how long the queue of a function has never been empty; the longest of all functions.
+    pub standing_seconds: f64,
+    /// Waiters that were served and would have been refused early if that were enforced.
+    pub observed: u64,
+    /// Its functions, a bounded number.
+    pub functions: Vec<FunctionGauges>,
     /// Most server connections.
     pub limit: usize,
     /// Clients that keep a server connection beyond their transactions.
     pub pinned: usize,
     /// `observe` or `enforce`, and the adaptive limit. None: it is off.
     pub adaptive_limit: Option<(&'static str, usize)>,
+}
+
+/// One function of a pool.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FunctionGauges {
+    /// Its name; `other` for all that have no line of their own.
+    pub name: String,
+    /// Server connections that it holds.
+    pub active: usize,
+    /// Its clients in the queue.
+    pub waiting: usize,
+    /// Connection-time that it has had.
+    pub held_seconds: f64,
+    /// Its transactions that were not admitted.
+    pub sheds: u64,
 }
 
 /// Whether a client that comes now would be served.
@@ -95,6 +118,7 @@ pub(super) fn families(sources: &dyn Sources, started: f64) -> Vec<MetricFamily>
     let clients = sources.clients().into_iter().map(|(state, count)| sample(&[state], count as f64));
     all.push(family(&table::CLIENTS, clients));
     let kept = sources.kept();
+    all.push(family(&table::LOGINS_WAITING, [sample(&[], kept.waiting_logins as f64)]));
     all.push(family(&table::SPOOL, [sample(&[], kept.spool_bytes as f64)]));
     all.push(family(&table::STATEMENTS, [sample(&[], kept.statements as f64)]));
     all.push(family(&table::STATEMENT_BYTES, [sample(&[], kept.statement_bytes as f64)]));
@@ -129,7 +153,27 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
         by_pool(&table::QUEUE_DEPTH, |pool| pool.waiting as f64),
         by_pool(&table::QUEUE_LIMIT, |pool| pool.max_waiting as f64),
         by_pool(&table::QUEUE_OLDEST, |pool| pool.oldest_wait_seconds),
+        by_pool(&table::QUEUE_STANDING, |pool| pool.standing_seconds),
+        by_pool(&table::SHEDS_OBSERVED, |pool| pool.observed as f64),
+        by_function(&table::FUNCTION_HELD, pools, |function| function.held_seconds),
+        by_function(&table::FUNCTION_SHEDS, pools, |function| function.sheds as f64),
+        by_function(&table::FUNCTION_SERVERS, pools, |function| function.active as f64),
+        by_function(&table::FUNCTION_WAITING, pools, |function| function.waiting as f64),
     ]
+}
+
+fn by_function(
+    definition: &Definition,
+    pools: &[PoolGauges],
+    value: fn(&FunctionGauges) -> f64,
+) -> MetricFamily {
+    let of = |pool: &PoolGauges| {
+        let one = |function: &FunctionGauges| {
+            sample(&[&pool.database, &pool.user, &function.name], value(function))
+        };
+        pool.functions.iter().map(one).collect::<Vec<_>>()
+    };
+    family(definition, pools.iter().flat_map(of))
 }
 
 fn upstream_families(upstreams: &[UpstreamGauges]) -> [MetricFamily; 3] {

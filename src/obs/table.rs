@@ -73,6 +73,11 @@ mod label {
 
     pub(super) const DATABASE: Label = label("database", "the database as clients name it", &[]);
     pub(super) const USER: Label = label("user", "the user as clients name it", &[]);
+    pub(super) const FUNCTION: Label = label(
+        "function",
+        "the function by the tag or application_name of its clients; the 50 with most connection-time, the others together",
+        &[],
+    );
     pub(super) const MODE: Label =
         label("mode", "when a server connection goes back", &["transaction", "session", "statement"]);
     pub(super) const RULE: Label = label("rule", "the name of the rate limit in the configuration", &[]);
@@ -187,6 +192,18 @@ table! {
         "Most clients that may wait; one more is shed.";
     QUEUE_OLDEST = "pgcorral_queue_oldest_seconds" Gauge "seconds" [DATABASE, USER]
         "How long the client has waited that waits longest; zero if nobody waits.";
+    QUEUE_STANDING = "pgcorral_queue_standing_seconds" Gauge "seconds" [DATABASE, USER]
+        "For how long the queue of a function has never been empty, the longest of all functions: above query_wait_timeout it is an overload and no burst.";
+    SHEDS_OBSERVED = "pgcorral_sheds_observed_total" Counter "transactions" [DATABASE, USER]
+        "Transactions that were served and would have been shed early with admission = enforce.";
+    FUNCTION_HELD = "pgcorral_function_held_seconds_total" Counter "seconds" [DATABASE, USER, FUNCTION]
+        "Time for which the function has held server connections.";
+    FUNCTION_SHEDS = "pgcorral_function_sheds_total" Counter "transactions" [DATABASE, USER, FUNCTION]
+        "Transactions of the function that were not admitted.";
+    FUNCTION_SERVERS = "pgcorral_function_servers" Gauge "connections" [DATABASE, USER, FUNCTION]
+        "Server connections that the function holds.";
+    FUNCTION_WAITING = "pgcorral_function_waiting" Gauge "clients" [DATABASE, USER, FUNCTION]
+        "Clients of the function that wait for a server connection.";
 
     // The servers, over all pools.
     BUDGET = "pgcorral_upstream_budget" Gauge "connections" [UPSTREAM]
@@ -211,6 +228,8 @@ table! {
         "Time from accept to ReadyForQuery, of the logins that succeeded.";
     HANDSHAKES = "pgcorral_handshakes_in_flight" Gauge "clients" []
         "Connections between accept and the end of their login.";
+    LOGINS_WAITING = "pgcorral_logins_waiting" Gauge "clients" []
+        "Logins that wait for their turn because max_handshakes others are under way.";
     CANCELS = "pgcorral_cancels_total" Counter "requests" [CANCEL]
         "CancelRequests received.";
     CLIENTS = "pgcorral_clients" Gauge "clients" [CLIENT_STATE]

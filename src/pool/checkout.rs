@@ -13,7 +13,8 @@ use super::store::{Held, Store};
 use super::upstream::{MAINTENANCE, Upstream};
 use super::{Adaptive, Lease, PoolMode, PoolParams, Settings, Waiting};
 use crate::guard::{
-    Arrival, Caller, Home, KeyId, KeyTerms, Placement, PoolId, PoolLimits, PoolSnapshot, ShedReason,
+    Arrival, Caller, FunctionSnapshot, Home, KeyId, KeyTerms, Placement, PoolId, PoolLimits, PoolSnapshot,
+    ShedReason,
 };
 use crate::lock::lock;
 use crate::obs::{DestroyReason, PoolMetrics, WaitOutcome};
@@ -227,6 +228,11 @@ impl Pool {
     /// How the pool stands.
     pub fn snapshot(&self) -> PoolSnapshot {
         self.upstream.with_books(|books| books.gate.snapshot(Instant::now(), self.id))
+    }
+
+    /// How its functions stand.
+    pub fn functions(&self) -> Vec<FunctionSnapshot> {
+        self.upstream.with_books(|books| books.gate.functions(Instant::now(), self.id))
     }
 
     /// Longest time for a server to take a cancel request.

@@ -28,7 +28,10 @@ enum Sent {
     RefusedParse(Refused),
     /// A Parse of the proxy's own. If it fails, the error is the client's: its message behind it would have met it.
     OwnParse(Sequence),
-    Bind,
+    /// The same, and it may fail: the client's message behind its Sync then fails by itself.
+    TriedParse(Sequence),
+    /// With what tells its statement's name from others ([`crate::proto::statements::tail`]).
+    Bind(u32),
     DescribeStatement,
     DescribePortal,
     Execute,
@@ -50,6 +53,7 @@ impl Sent {
         match self {
             Self::Parse(sequence)
             | Self::OwnParse(sequence)
+            | Self::TriedParse(sequence)
             | Self::Close(sequence)
             | Self::OwnClose(sequence)
             | Self::Answered(_, sequence) => Some(sequence),
@@ -145,6 +149,8 @@ pub struct Ledger {
     answered: Sequence,
     /// What was not run because of an error.
     voided: Option<Voided>,
+    /// The last error has answered this Bind.
+    failed_bind: Option<u32>,
     /// Number of the batch that is being sent.
     batch: u32,
     /// Number of the batch that is being answered.
@@ -182,6 +188,7 @@ impl Ledger {
             sequence: 0,
             answered: 0,
             voided: None,
+            failed_bind: None,
             batch: 0,
             answering: 0,
         }
@@ -284,7 +291,7 @@ impl Ledger {
             tag::SYNC if self.copying_in => return,
             tag::SYNC => Sent::Sync,
             tag::PARSE => Sent::Parse(self.next_moment().sequence),
-            tag::BIND => Sent::Bind,
+            tag::BIND => Sent::Bind(0),
             tag::EXECUTE => Sent::Execute,
             tag::DESCRIBE if first == Some(b'S') => Sent::DescribeStatement,
             tag::DESCRIBE => Sent::DescribePortal,
@@ -320,9 +327,25 @@ impl Ledger {
         self.push(Sent::Close(at.sequence));
     }
 
+    /// The client's Bind goes to the server, for one of its statements that has another name there.
+    pub fn sent_bind(&mut self, tail: u32) {
+        self.push(Sent::Bind(tail));
+    }
+
+    /// What the last error has answered, if it is a Bind: as it was given to [`Ledger::sent_bind`].
+    pub fn failed_bind(&self) -> Option<u32> {
+        self.failed_bind
+    }
+
     /// A Parse of the proxy's own goes to the server.
     pub fn sent_own_parse(&mut self, at: Moment) {
         self.push(Sent::OwnParse(at.sequence));
+    }
+
+    /// A Parse of the proxy's own that may fail goes to the server, and a Sync behind it.
+    pub fn sent_tried_parse(&mut self, at: Moment) {
+        self.push(Sent::TriedParse(at.sequence));
+        self.push(Sent::OwnSync);
     }
 
     /// A Close of the proxy's own goes to the server.
@@ -442,7 +465,7 @@ impl Ledger {
         }
         match (kind, self.sent.front()) {
             // The client has had it when it prepared the statement itself.
-            (tag::NOTICE_RESPONSE, Some(Sent::OwnParse(_))) => Verdict::Swallow,
+            (tag::NOTICE_RESPONSE, Some(Sent::OwnParse(_) | Sent::TriedParse(_))) => Verdict::Swallow,
             (
                 tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS,
                 Some(Sent::Injected | Sent::Audit | Sent::Spoil),
@@ -459,8 +482,8 @@ impl Ledger {
 
     fn answer(&mut self, head: Sent, kind: u8) -> Verdict {
         let last = match (head, kind) {
-            (Sent::Parse(_) | Sent::OwnParse(_), tag::PARSE_COMPLETE)
-            | (Sent::Bind, tag::BIND_COMPLETE)
+            (Sent::Parse(_) | Sent::OwnParse(_) | Sent::TriedParse(_), tag::PARSE_COMPLETE)
+            | (Sent::Bind(_), tag::BIND_COMPLETE)
             | (Sent::Close(_) | Sent::OwnClose(_), tag::CLOSE_COMPLETE)
             | (Sent::DescribeStatement | Sent::DescribePortal, tag::ROW_DESCRIPTION | tag::NO_DATA)
             | (Sent::Execute, tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED) => {
@@ -489,9 +512,12 @@ impl Ledger {
         }
         match head {
             Sent::Audit if kind == tag::DATA_ROW => Verdict::AuditRow,
-            Sent::Injected | Sent::Audit | Sent::Spoil | Sent::OwnParse(_) | Sent::OwnClose(_) => {
-                Verdict::Swallow
-            }
+            Sent::Injected
+            | Sent::Audit
+            | Sent::Spoil
+            | Sent::OwnParse(_)
+            | Sent::TriedParse(_)
+            | Sent::OwnClose(_) => Verdict::Swallow,
             _ => Verdict::Forward,
         }
     }
@@ -509,7 +535,11 @@ impl Ledger {
     fn drop_ignored(&mut self) {
         while let Some(&next) = self.sent.get(1) {
             match next {
-                Sent::Sync => drop(self.sent.remove(1)),
+                Sent::Sync => {
+                    self.sent.remove(1);
+                    // It counts as a batch, and ReadyForQuery does not answer it.
+                    self.answering = self.answering.wrapping_add(1);
+                }
                 Sent::CopyEnd => {
                     self.sent.remove(1);
                     self.copying_in = false;
@@ -522,6 +552,7 @@ impl Ledger {
 
     fn error(&mut self, head: Sent, body: &[u8]) -> Verdict {
         let was_copying = std::mem::take(&mut self.copying_in);
+        self.failed_bind = if let Sent::Bind(tail) = head { Some(tail) } else { None };
         match head {
             Sent::Injected => return Verdict::InjectedFailed,
             Sent::Audit => return Verdict::AuditFailed,
@@ -537,7 +568,8 @@ impl Ledger {
             Sent::Parse(_)
             | Sent::RefusedParse(_)
             | Sent::OwnParse(_)
-            | Sent::Bind
+            | Sent::TriedParse(_)
+            | Sent::Bind(_)
             | Sent::DescribeStatement
             | Sent::DescribePortal
             | Sent::Execute
@@ -546,6 +578,7 @@ impl Ledger {
         }
         match head {
             Sent::RefusedParse(reason) => Verdict::Refused(reason),
+            Sent::TriedParse(_) => Verdict::Swallow,
             _ => Verdict::Forward,
         }
     }
@@ -557,6 +590,8 @@ impl Ledger {
             if let Some(through) = sent.sequence() {
                 self.voided = Some(Voided { through, failed });
             }
+            // A Query behind an error and before the Sync counts as a batch, and ReadyForQuery does not answer it.
+            self.answering = self.answering.wrapping_add(u32::from(ends_batch(*sent)));
             self.sent.pop_front();
         }
         self.skipping = self.sent.is_empty();

@@ -1,6 +1,8 @@
 //! Run-time parameters of a session (manual, "Server Configuration"): what a client wants, what a server connection has,
 //! and the statement that turns one into the other.
 
+use std::fmt::Write as _;
+
 /// Longest `application_name`: PostgreSQL cuts names at `NAMEDATALEN - 1`.
 const NAME_MAX: usize = 63;
 
@@ -99,15 +101,29 @@ impl Parameters {
 
     /// Those that decide how the text of a statement is read, in one text; None if there is none.
     pub fn reading(&self) -> Option<String> {
-        let mut reading = String::new();
-        for (name, value) in
-            self.iter().filter(|(name, _)| !name.contains('.') && decides_reading(name.as_bytes()))
-        {
-            for part in [name, "=", value, "\n"] {
-                reading.push_str(part);
+        let reading: String = self.reading_parts().collect();
+        (!reading.is_empty()).then_some(reading)
+    }
+
+    /// Whether [`Parameters::reading`] is this.
+    pub fn reads_as(&self, reading: Option<&str>) -> bool {
+        let mut rest = reading.unwrap_or_default();
+        let parts = self.reading_parts();
+        for part in parts {
+            match rest.strip_prefix(part) {
+                Some(behind) => rest = behind,
+                None => return false,
             }
         }
-        (!reading.is_empty()).then_some(reading)
+        rest.is_empty()
+    }
+
+    fn reading_parts(&self) -> impl Iterator<Item = &str> {
+        // As whom it acts decides it, too, by "$user" in the search path. (Set for a transaction only, PostgreSQL itself sees
+        // to that.)
+        let decides = |name: &str| decides_reading(name.as_bytes()) || is_identity(name);
+        let decide = self.iter().filter(move |(name, _)| !name.contains('.') && decides(name));
+        decide.flat_map(|(name, value)| [name, "=", value, "\n"])
     }
 
     /// Bytes of names and values.
@@ -196,10 +212,16 @@ pub fn same_value(name: &str, a: &str, b: &str) -> bool {
     }
 }
 
-/// An escape string, which reads the same whatever `standard_conforming_strings` says.
+/// An escape string, which reads the same whatever `standard_conforming_strings` says, and in whatever encoding: what is not
+/// ASCII is written by its code.
 pub(super) fn quote(sql: &mut String, text: &str) {
     sql.push_str("E'");
     for character in text.chars() {
+        if !character.is_ascii() {
+            // Infallible: a String takes everything.
+            let _ = write!(sql, "\\U{:08X}", u32::from(character));
+            continue;
+        }
         if matches!(character, '\'' | '\\') {
             sql.push(character);
         }
@@ -255,6 +277,25 @@ mod tests {
         ] {
             assert_eq!(set(has).change_to(&set(wants)).as_deref(), sql);
         }
+    }
+
+    #[test]
+    fn statements_are_ascii() {
+        let sql = Parameters::default().change_to(&set(&[("my.x", "é'")]));
+        assert_eq!(sql.as_deref(), Some("SELECT pg_catalog.set_config(E'my.x',E'\\U000000E9''',false)"));
+    }
+
+    #[test]
+    fn what_decides_reading() {
+        let german = set(&[("DateStyle", "German"), ("work_mem", "1MB"), ("my.x", "2")]);
+        assert_eq!(german.reading().as_deref(), Some("DateStyle=German\n"));
+        assert!(german.reads_as(Some("DateStyle=German\n")) && !german.reads_as(None));
+        assert!(!german.reads_as(Some("DateStyle=German\nTimeZone=UTC\n")));
+        assert_eq!(set(&[("role", "r")]).reading().as_deref(), Some("role=r\n"));
+        let plain = set(&[("work_mem", "1MB")]);
+        assert!(
+            plain.reading().is_none() && plain.reads_as(None) && !plain.reads_as(Some("DateStyle=German\n"))
+        );
     }
 
     #[test]

@@ -53,8 +53,30 @@ pub struct Server {
     pub debris: Vec<Box<[u8]>>,
     /// The last batch, while it may have to be sent again.
     pub replay: Replay,
-    /// The client that has used it last, by the process id that it was told.
-    pub last_client: i32,
+    /// Whose values its sequences may have.
+    pub sequences: Sequences,
+}
+
+/// Whose values of sequences a session may have: what `currval` and `lastval` say. Clients are known by the process id that
+/// they were told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sequences {
+    /// Nobody's.
+    #[default]
+    Unused,
+    /// This client's, and nobody else's.
+    Of(i32),
+    /// Several clients'.
+    Mixed,
+}
+
+impl Sequences {
+    /// A client uses the session. Whether there may be values of others.
+    pub fn used_by(&mut self, client: i32) -> bool {
+        let foreign = *self != Self::Unused && *self != Self::Of(client);
+        *self = if foreign { Self::Mixed } else { Self::Of(client) };
+        foreign
+    }
 }
 
 /// How a connection may be taken leave of.
@@ -146,7 +168,7 @@ impl Server {
     pub fn is_clean(&mut self, reasons: Pins) {
         self.parameters = Arc::default();
         self.unsure = false;
-        self.last_client = 0;
+        self.sequences = Sequences::Unused;
         if reasons.contains(PinReason::SqlPrepare) {
             self.statements.clear();
         }
@@ -167,6 +189,14 @@ impl Server {
         self.ledger.sent_own_parse(at);
         parse(out, name, text, types);
         at
+    }
+
+    /// A Parse of the proxy's own in front of a Query, which would not be run if the Parse failed without a Sync behind it.
+    pub fn tried_parse(&mut self, out: &mut Vec<u8>, name: &[u8], text: &[u8], types: &[u8]) {
+        let at = self.ledger.next_moment();
+        self.ledger.sent_tried_parse(at);
+        parse(out, name, text, types);
+        out.extend_from_slice(&[tag::SYNC, 0, 0, 0, 4]);
     }
 
     /// A Close of the proxy's own, to be appended to what is sent.

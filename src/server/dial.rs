@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout_at;
 
 use super::cancel::CancelTarget;
-use super::connection::Fate;
+use super::connection::{Fate, Sequences};
 use super::{Connector, Credentials, Replay, Server, UpstreamParams};
 use crate::guard::DialCause;
 use crate::lock::lock;
@@ -268,7 +268,7 @@ impl Dialler {
             statements: ServerStatements::new(self.max_statements),
             debris: vec![],
             replay: Replay::default(),
-            last_client: 0,
+            sequences: Sequences::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ mod trial;
 
 pub use ask::{Answer, columns};
 pub use cancel::{CancelTarget, CancelUnderWay};
-pub use connection::{Fate, Server, query};
+pub use connection::{Fate, Sequences, Server, query};
 pub use connector::Connector;
 pub use dial::{DialError, Dialler, is_out_of_files};
 pub use farewell::farewell;

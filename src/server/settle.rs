@@ -51,7 +51,7 @@ impl Server {
         owed: Owed,
         mid_message: bool,
         reset: Option<&str>,
-        limit: Duration,
+        limit: Option<Duration>,
     ) -> Result<(), Unsettled> {
         self.ledger.forget_own_answers();
         if mid_message {
@@ -72,9 +72,9 @@ impl Server {
             }
             if self.is_free() { Ok(()) } else { Err(Unsettled::OutOfStep) }
         };
-        match owed {
-            Owed::Finish => work.await,
-            Owed::Cancel => tokio::time::timeout(limit, work).await.map_err(|_| Unsettled::Timeout)?,
+        match limit {
+            Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| Unsettled::Timeout)?,
+            None => work.await,
         }
     }
 

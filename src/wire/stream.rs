@@ -9,6 +9,8 @@ pub struct FrameStream {
     side: Side,
     /// Bytes of the current message's body that have yet to come.
     rest: u32,
+    /// They go nowhere: what was there of the message was not passed on either.
+    swallows: bool,
 }
 
 /// A message found in a chunk.
@@ -46,7 +48,7 @@ pub enum Next {
 impl FrameStream {
     /// A stream at a message boundary.
     pub fn new(side: Side) -> Self {
-        Self { side, rest: 0 }
+        Self { side, rest: 0, swallows: false }
     }
 
     /// No message is half through.
@@ -55,11 +57,52 @@ impl FrameStream {
         self.rest == 0
     }
 
+    /// A message is half passed on: nothing but its rest may go to where it goes.
+    #[inline]
+    pub fn is_passing(&self) -> bool {
+        self.rest != 0 && !self.swallows
+    }
+
+    /// The message that was found last goes nowhere: neither does what is yet to come of it.
+    #[inline]
+    pub fn swallow(&mut self) {
+        self.swallows = self.rest != 0;
+    }
+
+    /// Begins a chunk whose bytes are passed on: where its first message begins, and where what is to be passed on does.
+    #[inline]
+    pub fn resume_passing(&mut self, chunk: &[u8]) -> (usize, usize) {
+        let swallows = self.swallows;
+        let at = self.resume(chunk);
+        (at, if swallows { at } else { 0 })
+    }
+
+    /// Where a stream of the same side stands that is sent these bytes, and was sent what was passed on of this one; None if
+    /// they end in a header, or are no messages. For checks: it looks at every message again.
+    pub fn passed(self, bytes: &[u8]) -> Option<Self> {
+        let mut sent = Self { rest: if self.swallows { 0 } else { self.rest }, swallows: false, ..self };
+        let mut at = sent.resume(bytes);
+        loop {
+            match sent.next(bytes, at, 0, |_| false) {
+                Ok(Next::Frame(frame)) => at = frame.end,
+                Ok(Next::End) => return Some(sent),
+                Ok(Next::Keep(_)) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// The message that was found last is looked at again later.
+    #[inline]
+    pub fn rewind(&mut self) {
+        *self = Self::new(self.side);
+    }
+
     /// Begins a chunk: the number of its first bytes that belong to the message before.
     #[inline]
     pub fn resume(&mut self, chunk: &[u8]) -> usize {
         let passing = chunk.len().min(self.rest as usize);
         self.rest -= passing as u32;
+        self.swallows &= self.rest != 0;
         passing
     }
 

@@ -24,6 +24,8 @@ const TESTS: &[Test] = &[
     ("cancel_is_the_end_of_a_statement", cancelled),
     ("finish_lets_a_statement_end", finished),
     ("finish_commits_no_transaction", finished_in_transaction),
+    ("finish_is_bounded_by_the_query_timeout", finished_in_time),
+    ("gone_while_a_message_waits_for_an_answer", gone_stalled),
     ("half_closed_as_libpq_does", half_closed),
 ];
 
@@ -172,6 +174,35 @@ fn finished_in_transaction(ground: &Ground) {
     abort(wire);
     assert_eq!(count(&tenant, &proxy), "0");
     nothing_is_open(ground, &tenant);
+}
+
+fn finished_in_time(ground: &Ground) {
+    let lines = ["abandoned = \"finish\"", "query_timeout = \"500ms\""];
+    let (tenant, proxy) = start(ground, "finish_in_time", 1, &lines);
+    let mut wire = tenant.login(proxy.address);
+    wire.query("select pg_sleep(60)").expect("send");
+    sleeps(ground, &tenant);
+    abort(wire);
+    nothing_is_open(ground, &tenant);
+    assert_eq!(tenant.login(proxy.address).value("select 1"), "1");
+}
+
+/// Of two batches that prepare the same text the second is not read on before the first is answered.
+fn gone_stalled(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "gone_stalled", 1, &[]);
+    for half_closes in [false, true] {
+        let mut wire = tenant.login(proxy.address);
+        let batches =
+            [statement("a", "select pg_sleep(60)", &[]), statement("b", "select pg_sleep(60)", &[])];
+        wire.send(&bytes(&batches.concat())).expect("send");
+        sleeps(ground, &tenant);
+        if half_closes {
+            drop(wire)
+        } else {
+            abort(wire)
+        }
+        nothing_is_open(ground, &tenant);
+    }
 }
 
 /// A query, Terminate and the end of the sending side in one go: it is run, as PostgreSQL does it.

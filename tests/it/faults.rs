@@ -11,6 +11,7 @@ use libtest_mimic::Trial;
 use crate::Test;
 use crate::support::ground::{Ground, Tenant, eventually, start_cluster, tenant};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
+use crate::support::requests::{bytes, statement};
 use crate::support::wire::{Fault, PROTOCOL_3_0, Wire, sqlstate, startup, tagged};
 
 /// All trials of this file.
@@ -26,6 +27,7 @@ const TESTS: &[Test] = &[
     ("lesson_05_out_of_files", out_of_files),
     ("lesson_06_vanished_clients_release_everything", vanished),
     ("a_statement_before_terminate_is_finished", last_statement),
+    ("lost_while_a_message_waits_for_an_answer", lost_stalled),
     ("an_abandoned_batch_is_rolled_back", abandoned_batch),
     ("lesson_08_out_of_step_server_is_not_reused", out_of_step),
     ("lesson_11_claimed_lengths_cost_nothing", claimed_lengths),
@@ -247,6 +249,22 @@ fn last_statement(ground: &Ground) {
     assert!(answered > ROUNDS / 2, "{answered}");
     let mut root = ground.root(&tenant.name);
     eventually("all are there", || root.value("select count(*) from last") == answered.to_string());
+}
+
+/// Two batches that prepare the same text: what becomes of the second depends on the answer to the first.
+fn lost_stalled(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "lost_stalled", 1);
+    let mut wire = tenant.login(proxy.address);
+    let batch = |name: &str, seconds: &str| statement(name, "select pg_sleep($1::float8)", &[seconds]);
+    wire.send(&bytes(&[batch("a", "60"), batch("b", "0")].concat())).expect("send");
+    let mut root = ground.root("postgres");
+    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
+                where usename = 'lost_stalled' and wait_event = 'PgSleep'";
+    eventually("it runs", || root.value(kill) != "0");
+    assert_eq!(sqlstate(&wire.ready()).as_deref(), Some("08006"));
+    let replies = wire.ready();
+    assert_eq!(sqlstate(&replies), None, "{replies:?}");
+    assert!(replies.iter().any(|reply| reply.tag == b'D'), "{replies:?}");
 }
 
 /// Without its Sync a batch is not committed when its client goes, as PostgreSQL has it.

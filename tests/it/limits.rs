@@ -1,6 +1,7 @@
 //! How many clients there may be, how long a login may take, how a drain ends, and what the log never says.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use rustix::process::Signal;
@@ -24,6 +25,7 @@ const TESTS: &[Test] = &[
     ("second_sigterm_ends_at_once", second_signal),
     ("sighup_is_not_the_end", hangup),
     ("drain_has_a_deadline", drain_deadline),
+    ("what_takes_too_long_does_so_in_a_drain", drain_timeouts),
     ("secrets_are_never_logged", secrets),
 ];
 
@@ -184,6 +186,21 @@ fn hangup(ground: &Ground) {
     assert!(!proxy.has_ended());
     proxy.signal(Signal::TERM);
     assert_eq!(proxy.wait().code(), Some(0));
+}
+
+fn drain_timeouts(ground: &Ground) {
+    let tenant = ground.tenant("drain_timeouts");
+    let mut proxy = Proxy::start(&ProxyOptions {
+        drain_timeout: Some("60s".to_owned()),
+        timeouts_extra: vec!["idle_in_transaction_timeout = \"2s\"".to_owned()],
+        ..ProxyOptions::new(vec![tenant.database(ground.cluster(), 1)])
+    });
+    let mut wire = tenant.login(proxy.address);
+    wire.rows("begin");
+    proxy.signal(Signal::TERM);
+    let begun = Instant::now();
+    proxy.wait();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
 fn drain_deadline(ground: &Ground) {

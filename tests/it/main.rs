@@ -13,6 +13,7 @@ mod cancels;
 mod check;
 mod conformance;
 mod contract;
+mod corners;
 mod cuts;
 mod dialling;
 mod drivers;
@@ -22,6 +23,8 @@ mod limits;
 mod login;
 mod logins_gate;
 mod modes;
+mod network;
+mod pieces;
 mod pins;
 mod poolers;
 mod queue;
@@ -64,11 +67,14 @@ fn main() -> std::process::ExitCode {
         faults::trials,
         limits::trials,
         modes::trials,
+        network::trials,
         poolers::trials,
         regressions::trials,
         retry_snippets::trials,
         session_state::trials,
         statements::trials,
+        corners::trials,
+        pieces::trials,
         pins::trials,
         timeouts::trials,
         abandoned::trials,

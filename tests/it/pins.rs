@@ -25,6 +25,8 @@ const TESTS: &[Test] = &[
     ("reject_fails_the_transaction", rejected_in_transaction),
     ("reject_by_the_extended_protocol", rejected_extended),
     ("are_bounded_by_a_share_of_the_pool", budget),
+    ("are_bounded_for_all_that_ask_at_once", budget_at_once),
+    ("who_asks_for_a_sequences_value_is_kept_within_the_budget", budget_of_sequences),
     ("may_not_be_silent_for_ever", timeout),
     ("are_not_for_what_ends_with_its_transaction", no_pins),
     ("reset_always_forgets_what_nobody_saw", reset_always),
@@ -255,7 +257,7 @@ fn rejected_extended(ground: &Ground) {
 /// Two of four, by the default of one half; the third one is told, and its session goes on.
 fn budget(ground: &Ground) {
     let (tenant, proxy) = start(ground, "pin_budget", 4, &["pin_budget = 0.5"], None);
-    // Asking for a sequence's value is always allowed: behind its nextval it needs no server connection to be kept.
+    // Asking for a sequence's value is always allowed, and keeps nothing where there is no place for it.
     for kind in KINDS.iter().filter(|kind| kind.reason != "sequence_value") {
         // All of them may have it at once.
         let sql = kind.make[0].replace("lock(1)", "lock_shared(1)");
@@ -279,6 +281,37 @@ fn budget(ground: &Ground) {
         let allowed = || sqlstate(&third.run(&sql)).is_none();
         eventually(&format!("{} is allowed when others have gone", kind.reason), allowed);
     }
+}
+
+/// They ask before any of them has it.
+fn budget_at_once(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "pin_at_once", 6, &["pin_budget = 0.34"], None);
+    let mut clients: Vec<Wire> = (0..6).map(|_| tenant.login(proxy.address)).collect();
+    clients.iter_mut().for_each(|wire| drop(wire.rows("begin")));
+    for wire in &mut clients {
+        wire.query("listen heard").expect("send");
+    }
+    let codes: Vec<_> = clients.iter_mut().map(|wire| sqlstate(&wire.ready())).collect();
+    let refused = codes.iter().filter(|code| code.as_deref() == Some("53300")).count();
+    assert_eq!((refused, codes.len()), (4, 6), "{codes:?}");
+    // What was not kept in the end gives its place back.
+    for wire in &mut clients {
+        wire.rows("rollback");
+    }
+    let mut wire = tenant.login(proxy.address);
+    assert_eq!(sqlstate(&wire.run("listen heard")), None);
+}
+
+fn budget_of_sequences(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "pin_sequences", 2, &["pin_budget = 0.5"], None);
+    let mut clients = [0, 1, 2].map(|_| tenant.login(proxy.address));
+    for wire in &mut clients {
+        for _ in 0..2 {
+            let replies = wire.run("begin; select nextval('numbers'); select lastval(); commit");
+            assert_eq!(sqlstate(&replies), None, "{replies:?}");
+        }
+    }
+    assert!(is_served(&mut tenant.login(proxy.address)), "all server connections are kept");
 }
 
 fn timeout(ground: &Ground) {

@@ -20,8 +20,14 @@ const TESTS: &[Test] = &[
     ("reset_of_one_client_spares_the_others_parameters", reset_spares),
     ("after_discard_all_a_client_has_what_it_logged_in_with", discarded),
     ("vanishing_within_a_set_leaves_no_trace", vanished_set),
+    ("vanishing_after_a_reset_in_a_transaction_leaves_no_trace", vanished_reset),
     ("garbage_behind_a_query_costs_no_server", garbage),
     ("terminate_midway_commits_nothing_and_keeps_the_server", terminate_midway),
+    ("values_of_sequences_are_the_clients_own", sequences),
+    ("what_cannot_be_asked_for_is_not_left_behind", unanswered_audit),
+    ("long_texts_are_looked_at_to_their_end", long_texts),
+    ("what_is_local_is_not_asked_about", local),
+    ("settings_in_another_encoding", encodings),
     ("a_thousand_logins_with_one_new_set_ask_once", one_question),
 ];
 
@@ -192,6 +198,19 @@ fn vanished_set(ground: &Ground) {
     }
 }
 
+/// PostgreSQL is asked in the middle of the transaction then, and its answer does not outlive it.
+fn vanished_reset(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "vanished_reset");
+    let mut other = tenant.login(proxy.address);
+    let expected = other.value("show work_mem");
+    let mut vanishing = tenant.login_with(proxy.address, LOGINS[1]).0;
+    for sql in ["set work_mem = '9MB'", "begin", "reset work_mem", "select 1"] {
+        vanishing.run(sql);
+    }
+    drop(vanishing);
+    assert_eq!(other.value("show work_mem"), expected);
+}
+
 /// A good query and a byte that begins no message, in one write: the end of that client, not of the server.
 fn garbage(ground: &Ground) {
     let (tenant, proxy) = start(ground, "garbage");
@@ -275,4 +294,137 @@ fn one_question(_: &Ground) {
     let replies = last.run("select 1");
     assert_eq!(sqlstate(&replies), None);
     eventually("all are counted", || proxy.metric("pgcorral_clients{") == LOGINS as f64);
+}
+
+/// Another client has used the sequences on the only server connection before each of these.
+fn sequences(ground: &Ground) {
+    for (number, statements) in [
+        // Whatever a transaction has done before it asks: it did not get a value.
+        &["begin", "select 1", "select lastval()"][..],
+        &["select lastval()"],
+        &["begin", "select currval('numbers')"],
+        // What has failed took nothing away.
+        &["begin", "selec", "select lastval()", "rollback", "select lastval()"],
+        &["begin; select 1/0", "rollback", "begin", "select 1", "select currval('numbers')"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let (tenant, proxy) = start(ground, &format!("sequences_{number}"));
+        let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+        let [other, client] = &mut clients;
+        other.rows("create sequence numbers start 4711");
+        // The first question in the pool, and the second.
+        for _ in 0..2 {
+            other.rows("select nextval('numbers')");
+            let (last, before) = statements.split_last().expect("some");
+            before.iter().for_each(|sql| drop(client.run(sql)));
+            let replies = client.run(last);
+            assert_eq!(sqlstate(&replies).as_deref(), Some("55000"), "{statements:?}: {replies:?}");
+            client.run("rollback");
+            client.run("discard sequences");
+        }
+    }
+    let (tenant, proxy) = start(ground, "sequences_own");
+    let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+    let [other, client] = &mut clients;
+    other.rows("create sequence numbers; create table t (a serial, b int)");
+    for (makes, asks) in [
+        ("select nextval('numbers')", "select currval('numbers')"),
+        ("insert into t (b) values (1)", "select lastval()"),
+    ] {
+        for _ in 0..2 {
+            other.rows("select nextval('numbers')");
+            client.rows("begin");
+            client.run(makes);
+            client.value(asks);
+            client.rows("commit");
+            client.rows("discard sequences");
+        }
+    }
+}
+
+/// PostgreSQL refuses the question about what a transaction has left behind.
+fn unanswered_audit(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "unanswered_audit");
+    let mut root = ground.root("unanswered_audit");
+    let mut client = tenant.login(proxy.address);
+    let pid = client.value("select pg_backend_pid()");
+    root.rows("revoke execute on function pg_catalog.pg_listening_channels() from public");
+    client.rows("prepare leaked as select 1; listen heard; set work_mem = '5MB'");
+    // Its state is kept for it, whatever is asked about later.
+    client.rows("set work_mem = '6MB'");
+    assert_eq!(client.value("select count(*) from pg_prepared_statements where from_sql"), "1");
+    drop(client);
+    root.rows("grant execute on function pg_catalog.pg_listening_channels() to public");
+    let mut next = tenant.login(proxy.address);
+    assert_eq!(next.value("select pg_backend_pid()"), pid);
+    assert_eq!(next.value("select count(*) from pg_prepared_statements where from_sql"), "0");
+    assert_eq!(next.value("select count(*) from pg_listening_channels()"), "0");
+    assert_eq!(next.value("show work_mem"), "4MB");
+}
+
+fn long_texts(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "long_texts");
+    let long = format!("length('{}')", "x".repeat(40_000));
+    for sql in [
+        format!("select {long}, set_config('work_mem', '9MB', false)"),
+        format!("select {long}; set work_mem = '9MB'"),
+        format!("set work_mem = '9MB'; select {long}"),
+    ] {
+        for extended in [false, true] {
+            if extended && sql.contains(';') {
+                continue;
+            }
+            let mut client = tenant.login(proxy.address);
+            assert_eq!(sqlstate(&run(&mut client, &sql, extended)), None);
+            assert_eq!(tenant.login(proxy.address).value("show work_mem"), "4MB", "{sql:.60}");
+            assert_eq!(client.value("show work_mem"), "9MB", "{sql:.60}");
+        }
+    }
+}
+
+/// SET LOCAL and SET TRANSACTION have the same tag as SET.
+fn local(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "local_settings");
+    let mut client = tenant.login(proxy.address);
+    let audits = || proxy.metric("pgcorral_audits_total");
+    client.rows("select 1");
+    let before = audits();
+    for extended in [false, true] {
+        for _ in 0..2 {
+            client.rows("begin");
+            run(&mut client, "set transaction isolation level serializable", extended);
+            run(&mut client, "set local work_mem = '9MB'", extended);
+            assert_eq!(client.value("show work_mem"), "9MB");
+            client.rows("commit");
+            assert_eq!(tenant.login(proxy.address).value("show work_mem"), "4MB");
+        }
+    }
+    assert_eq!(audits(), before, "PostgreSQL was asked");
+    client.rows("begin; set local work_mem = '9MB'; set work_mem = '8MB'; commit");
+    assert_eq!(client.value("show work_mem"), "8MB");
+    assert_eq!(tenant.login(proxy.address).value("show work_mem"), "4MB");
+}
+
+fn encodings(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "encodings");
+    let asks = "select encode(convert_to(current_setting('my.x'), 'UTF8'), 'hex')";
+    let (mut utf8, _) = tenant.login_with(proxy.address, &[("client_encoding", "UTF8")]);
+    utf8.rows("set my.x = 'é'");
+    // Whoever has the server connection next, in whatever encoding: it is the same value.
+    let (mut sjis, _) = tenant.login_with(proxy.address, &[("client_encoding", "SJIS")]);
+    for _ in 0..2 {
+        sjis.rows("select 1");
+        assert_eq!(utf8.value(asks), "c3a9");
+    }
+    drop(sjis);
+    let (mut latin, _) = tenant.login_with(proxy.address, &[("client_encoding", "LATIN1")]);
+    let set = [&b"set my.x = '"[..], &[0xe9], b"'\0"].concat();
+    latin.send(&tagged(b'Q', &set)).expect("send");
+    assert_eq!(sqlstate(&latin.ready()), None);
+    assert_eq!(latin.value(asks), "c3a9");
+    // It keeps its server connection.
+    drop(latin);
+    assert_eq!(utf8.value(asks), "c3a9");
 }

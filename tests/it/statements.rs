@@ -5,8 +5,8 @@ use std::sync::Arc;
 use libtest_mimic::Trial;
 
 use crate::Test;
-use crate::session_state::answer::{Answer, Ear};
-use crate::support::ground::{Ground, Tenant, address};
+use crate::session_state::answer::{Answer, Ear, Segment};
+use crate::support::ground::{Ground, Tenant, address, eventually};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
 use crate::support::requests::{Request, bytes, execution, statement};
 use crate::support::wire::{Message, Wire, sqlstate};
@@ -33,8 +33,11 @@ const TESTS: &[Test] = &[
     ("types_of_parameters_are_part_of_a_statement", types),
     ("another_search_path_is_another_statement", search_paths),
     ("literals_are_read_with_the_clients_settings", literals),
+    ("nobody_prepares_what_others_read_otherwise", read_otherwise),
     ("a_statement_of_megabytes", huge),
     ("an_unnamed_statement_outlives_its_transaction", unnamed_later),
+    ("the_proxys_names_are_nobodys", nobodys_names),
+    ("what_somebody_has_deallocated_is_prepared_again", deallocated_behind),
 ];
 
 /// A pool of one.
@@ -60,19 +63,32 @@ fn first(replies: &[Message]) -> String {
 }
 
 /// The same is answered directly and through the proxy.
-struct Pair {
-    sides: [Wire; 2],
+pub struct Pair {
+    /// Direct and proxied.
+    pub sides: [Wire; 2],
     ears: [Ear; 2],
 }
 
 impl Pair {
     fn new(ground: &Ground, tenant: &Tenant, proxy: &Proxy) -> Self {
-        let sides = [address(ground.cluster()), proxy.address].map(|address| tenant.login(address));
-        Self { sides, ears: Default::default() }
+        Self::with(ground, tenant, proxy, &[])
+    }
+
+    /// Both log in with these parameters.
+    pub fn with(ground: &Ground, tenant: &Tenant, proxy: &Proxy, params: &[(&str, &str)]) -> Self {
+        let addresses = [address(ground.cluster()), proxy.address];
+        let mut ears: [Ear; 2] = Default::default();
+        let mut sides = addresses.iter().zip(&mut ears).map(|(address, ear)| {
+            let (wire, greeting) = tenant.login_with(*address, params);
+            Segment::of(greeting, ear);
+            wire
+        });
+        let sides = std::array::from_fn(|_| sides.next().expect("two"));
+        Self { sides, ears }
     }
 
     /// One write on each side. With it comes the answer of both.
-    fn ask(&mut self, requests: &[Request]) -> Answer {
+    pub fn ask(&mut self, requests: &[Request]) -> Answer {
         let count = requests.iter().filter(|request| request.ends_an_answer()).count();
         let answers = [0, 1].map(|side| {
             self.sides[side].send(&bytes(requests)).expect("send");
@@ -447,6 +463,34 @@ fn literals(ground: &Ground) {
     }
 }
 
+/// A statement is prepared where it is missing by whoever needs it there; to others it means what it meant before.
+fn read_otherwise(ground: &Ground) {
+    for set in ["set datestyle = 'German'", "begin; set local datestyle = 'German'"] {
+        let (tenant, proxy) = start(ground, &format!("read_otherwise_{}", set.len()), &[]);
+        let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+        let [other, client] = &mut clients;
+        let literal = "select extract(month from '01/02/2024'::date)";
+        for (wire, name) in [(&mut *other, "a"), (&mut *client, "b")] {
+            assert_eq!(first(&ask(wire, &statement(name, literal, &[]))), "1");
+        }
+        // It has to be prepared anew: the server connection is another one.
+        let kill = format!(
+            "select pg_terminate_backend(pid) from pg_stat_activity where usename = '{}'",
+            tenant.name
+        );
+        ground.root("postgres").rows(&kill);
+        eventually("there is another one", || sqlstate(&client.run("select 1")).is_none());
+        client.rows(set);
+        for _ in 0..2 {
+            ask(client, &execution("b", &[]));
+        }
+        client.run("commit");
+        assert_eq!(first(&ask(other, &execution("a", &[]))), "1", "{set}");
+        let mut third = tenant.login(proxy.address);
+        assert_eq!(first(&ask(&mut third, &statement("c", literal, &[]))), "1", "{set}");
+    }
+}
+
 /// Larger than anything that the proxy looks into.
 fn huge(ground: &Ground) {
     let (tenant, proxy) = start(ground, "huge_statement", &[]);
@@ -478,5 +522,61 @@ fn unnamed_later(ground: &Ground) {
     pairs[0].ask(&[Request::Query("select 1".to_owned())]);
     for pair in &mut pairs {
         pair.ask(&execution("", &["c"]));
+    }
+}
+
+/// The name under which a statement is prepared.
+fn servers_name(wire: &mut Wire, like: &str) -> String {
+    wire.value(&format!("select name from pg_prepared_statements where statement like '{like}'"))
+}
+
+fn nobodys_names(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "nobodys_names", &[]);
+    let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+    let [owner, other] = &mut clients;
+    assert_eq!(sqlstate(&ask(owner, &statement("mine", "select 'of the owner'", &[]))), None);
+    let name = servers_name(other, "select ''of the owner%");
+    let describe = vec![Request::DescribeStatement(name.clone()), Request::Sync];
+    for requests in [execution(&name, &[]), describe, vec![Request::Query(format!("deallocate {name}"))]] {
+        let replies = ask(other, &requests);
+        assert_eq!(sqlstate(&replies).as_deref(), Some("26000"), "{replies:?}");
+        assert!(!replies.iter().any(|reply| matches!(reply.tag, b'D' | b'T')), "{replies:?}");
+        assert_eq!(first(&ask(owner, &execution("mine", &[]))), "of the owner");
+    }
+    // Its own statements may be called like that.
+    assert_eq!(first(&ask(other, &statement(&name, "select 'of the other'", &[]))), "of the other");
+    assert_eq!(first(&ask(owner, &execution("mine", &[]))), "of the owner");
+    other.rows(&format!("deallocate {name}"));
+    assert_eq!(sqlstate(&ask(other, &execution(&name, &[]))).as_deref(), Some("26000"));
+    ask(owner, &execution("mine", &[]));
+    assert_eq!(first(&ask(owner, &execution("mine", &[]))), "of the owner");
+    // Another proxy does not use the same ones.
+    let (tenant, second) = start(ground, "nobodys_second", &[]);
+    let mut wire = tenant.login(second.address);
+    ask(&mut wire, &statement("mine", "select 'of the owner'", &[]));
+    assert_ne!(servers_name(&mut wire, "select ''of the owner%"), name);
+}
+
+/// By a text of several statements: nothing of it is looked into. One error, and it is known.
+fn deallocated_behind(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "deallocated_behind", &[]);
+    let mut clients = [0, 1].map(|_| tenant.login(proxy.address));
+    let [owner, other] = &mut clients;
+    for number in 0..2 {
+        let text = format!("select 'behind {number}'");
+        ask(owner, &statement(&format!("s{number}"), &text, &[]));
+    }
+    for sql in ["select 1; deallocate {}", "do $$begin execute 'deallocate all'; end$$"] {
+        let name = servers_name(other, "select ''behind 0%");
+        let replies = other.run(&sql.replace("{}", &name));
+        assert_eq!(sqlstate(&replies), None, "{replies:?}");
+        for number in 0..2 {
+            let name = format!("s{number}");
+            // Without a Describe it is not sent again.
+            let replies = ask(owner, &execution(&name, &[]));
+            let code = sqlstate(&replies);
+            assert!(code.is_none() || code.as_deref() == Some("26000"), "{replies:?}");
+            assert_eq!(first(&ask(owner, &execution(&name, &[]))), format!("behind {number}"));
+        }
     }
 }

@@ -21,6 +21,7 @@ const TESTS: &[Test] = &[
     ("query_timeout_in_a_transaction", query_timeout_in_transaction),
     ("query_timeout_of_a_pipeline", query_timeout_in_pipeline),
     ("transaction_timeout_of_a_running_statement", transaction_timeout),
+    ("transaction_timeout_while_a_message_waits_for_an_answer", transaction_timeout_stalled),
     ("transaction_timeout_between_statements", transaction_timeout_between),
     ("idle_in_transaction_timeout", idle_in_transaction),
     ("idle_in_transaction_timeout_and_the_extended_protocol", idle_in_transaction_extended),
@@ -162,6 +163,22 @@ fn transaction_timeout(ground: &Ground) {
 }
 
 /// Busy all the time, but in short statements.
+/// Two batches that prepare the same text: what becomes of the second depends on the answer to the first.
+fn transaction_timeout_stalled(ground: &Ground) {
+    let (tenant, proxy) = start(ground, "tx_timeout_stalled", 1, &["transaction_timeout = \"500ms\""], &[]);
+    let mut wire = tenant.login(proxy.address);
+    wire.rows("begin");
+    let batches =
+        [statement("a", "select pg_sleep(60)", &[]), statement("b", "select pg_sleep(60)", &[])].concat();
+    wire.send(&bytes(&batches)).expect("send");
+    assert_error(&wire.ready(), "ERROR", "25P04", "transaction_timeout");
+    let replies = wire.ready();
+    assert_eq!(sqlstate(&replies).as_deref(), Some("25P02"), "{replies:?}");
+    assert_eq!(last(&replies), "ReadyForQuery E");
+    wire.rows("rollback");
+    assert_eq!(wire.value("select 'goes on'"), "goes on");
+}
+
 fn transaction_timeout_between(ground: &Ground) {
     let timeouts = ["transaction_timeout = \"500ms\""];
     let (tenant, proxy) = start(ground, "tx_timeout_short", 1, &timeouts, &[]);

@@ -51,8 +51,8 @@ pub enum Step {
         next: ClientAuth,
     },
     /// Run `derivation` off the I/O threads, and feed its result to `next`. Only for clear-text passwords checked
-    /// against a SCRAM verifier. The password is whatever the client sent: do not remember the result, and bound how
-    /// many run at once.
+    /// against a SCRAM verifier. The password is whatever the client sent: remember only what was right
+    /// ([`super::Proven`]), and bound how many run at once.
     Derive {
         /// What to run.
         derivation: Derivation,
@@ -181,6 +181,11 @@ pub struct AwaitsKeys {
 }
 
 impl AwaitsKeys {
+    /// The same password was right before.
+    pub fn known(self) -> Step {
+        verdict(&self.user, self.doomed, Some(String::new()))
+    }
+
     /// The result of the derivation.
     pub fn keys(self, keys: &Keys) -> Step {
         let right = hash(&keys.client).ct_eq(&self.verifier.stored_key);

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::Verifier;
 
@@ -44,6 +45,44 @@ impl Derivation {
     /// What a server keeps instead of the password: runs the derivation.
     pub fn verifier(&self) -> Verifier {
         Verifier::new(&self.run(), &self.salt, self.iterations.max(1))
+    }
+}
+
+/// What a derivation that has let its user in is known by when it comes again: so that a thousand logins with one clear-text
+/// password derive its keys once. Only for what was right: nothing that is invented is ever kept. The password is not kept
+/// either, but its HMAC under a key of this process.
+pub struct Proven {
+    secret: Key,
+    right: Option<Key>,
+}
+
+impl Proven {
+    /// Nothing was right yet. `secret` is random.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self { secret, right: None }
+    }
+
+    /// It was right before.
+    pub fn knows(&self, derivation: &Derivation) -> bool {
+        self.right.is_some_and(|right| right.ct_eq(&self.mark(derivation)).into())
+    }
+
+    /// It was right; what was right before is forgotten.
+    pub fn remember(&mut self, derivation: &Derivation) {
+        self.right = Some(self.mark(derivation));
+    }
+
+    fn mark(&self, derivation: &Derivation) -> Key {
+        let Derivation { password, salt, iterations } = derivation;
+        // The lengths keep the parts apart.
+        let lengths = [salt.len().to_be_bytes(), password.len().to_be_bytes()].concat();
+        hmac(&self.secret, &[&lengths, &iterations.to_be_bytes(), salt, password])
+    }
+}
+
+impl fmt::Debug for Proven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proven").finish_non_exhaustive()
     }
 }
 
@@ -134,6 +173,27 @@ mod tests {
     }
 
     /// RFC 4231, test cases 1 and 6 (a key longer than a block).
+    #[test]
+    fn what_was_right_is_known_again() {
+        let right = Derivation::new(b"right", b"salt", 4096);
+        let mut proven = Proven::new([7; 32]);
+        assert!(!proven.knows(&right));
+        proven.remember(&right);
+        assert!(proven.knows(&right.clone()));
+        for (password, salt, iterations) in [
+            ("wrong", "salt", 4096),
+            ("right", "pepper", 4096),
+            ("right", "salt", 4095),
+            ("tright", "sal", 4096),
+        ] {
+            let other = Derivation::new(password.as_bytes(), salt.as_bytes(), iterations);
+            assert!(!proven.knows(&other), "{password} {salt} {iterations}");
+        }
+        proven.remember(&Derivation::new(b"new", b"salt", 4096));
+        assert!(!proven.knows(&right));
+        assert_eq!(format!("{proven:?}"), "Proven { .. }");
+    }
+
     #[test]
     fn hmac_of_the_rfc() {
         let short = hmac(&[0x0b; 20], &[b"Hi ", b"There"]);

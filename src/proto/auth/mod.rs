@@ -21,7 +21,7 @@ mod verifier;
 
 pub use client::{AwaitsKeys as ClientAwaitsKeys, ClientAuth, Step as ClientStep};
 pub use client_secret::{ClientSecret, Prepared};
-pub use keys::{Derivation, Keys};
+pub use keys::{Derivation, Keys, Proven};
 pub use md5::Md5Hash;
 pub use mock::Mock;
 pub use refusal::{Misbehaved, Refusal, RefusalCause};

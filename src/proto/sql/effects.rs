@@ -5,7 +5,7 @@ use crate::proto::audit::Suspects;
 use crate::proto::parameters::decides_reading;
 use crate::proto::pin::{PinReason, Pins};
 
-/// Settings named by one text; whoever sends more than these has its others overlooked.
+/// Settings and statements named by one text; whoever sends more than these has its others overlooked.
 const MOST_NAMES: usize = 32;
 
 /// What a text may leave behind.
@@ -21,23 +21,28 @@ pub struct Effects {
     pub names: Vec<String>,
     /// It may leave settings as the server has them by default: `RESET`, `SET … TO DEFAULT`, `SET TIME ZONE LOCAL`, `DISCARD ALL`.
     pub resets: bool,
+    /// It takes away all prepared statements, whoever they belong to: `DEALLOCATE ALL`, `DISCARD ALL`.
+    pub clears: bool,
+    /// It may change what tables look like: `ALTER`, `DROP`.
+    pub alters: bool,
     /// It may set custom settings under names that it does not say.
     pub unknown_names: bool,
     /// It may set, if only for its transaction, what decides how a text is read: the format of dates, say.
     pub reshapes: bool,
-    /// What has to be known before it is sent.
-    pub verb: Verb,
+    /// Its statements about prepared statements, in their order.
+    pub verbs: Vec<Verb>,
 }
 
-/// A statement about prepared statements, alone in its text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// A statement about prepared statements.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verb {
-    /// None.
-    #[default]
-    Other,
+    /// `PREPARE name`
+    Prepare(Box<[u8]>),
     /// `DEALLOCATE name`
     Deallocate(Box<[u8]>),
-    /// `DEALLOCATE ALL`
+    /// `DEALLOCATE ALL`, alone in its text.
+    DeallocateAllAlone,
+    /// `DEALLOCATE ALL` among other statements.
     DeallocateAll,
     /// `EXECUTE name`
     Execute(Box<[u8]>),
@@ -66,9 +71,10 @@ pub fn effects(sql: &[u8]) -> Effects {
             look_at(&statement, &mut effects);
         }
     }
-    if statements == 1 {
-        effects.verb = verb(sql);
+    if statements == 1 && effects.verbs == [Verb::DeallocateAll] {
+        effects.verbs = vec![Verb::DeallocateAllAlone];
     }
+    effects.verbs.truncate(MOST_NAMES);
     effects.names.truncate(MOST_NAMES);
     effects
 }
@@ -77,6 +83,43 @@ pub fn effects(sql: &[u8]) -> Effects {
 #[inline]
 fn is_suspicious(sql: &[u8]) -> bool {
     begins_with_state(sql) || has_more_statements(sql) || has_telling_word(sql)
+}
+
+/// Longest telling word.
+const LONGEST_WORD: usize = 16;
+
+/// A text that is seen in pieces.
+#[derive(Debug, Default)]
+pub struct LongText {
+    /// The end of the piece before.
+    tail: Vec<u8>,
+    /// A semicolon with nothing behind it so far.
+    ended: bool,
+    goes_on: bool,
+}
+
+impl LongText {
+    /// Whether the text may leave something behind, as far as can be told from this piece and what was before it.
+    pub fn is_suspicious(&mut self, piece: &[u8]) -> bool {
+        let begins = !std::mem::replace(&mut self.goes_on, true);
+        let is_blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0;
+        let more = self.ended && !piece.iter().all(is_blank);
+        self.ended |= memchr::memchr(b';', piece).is_some();
+        // A word may be cut.
+        self.tail.extend_from_slice(piece.get(..LONGEST_WORD).unwrap_or(piece));
+        let cut = has_telling_word(&self.tail);
+        self.tail.extend_from_slice(piece.get(LONGEST_WORD..).and_then(last_of).unwrap_or_default());
+        self.tail.drain(..self.tail.len().saturating_sub(LONGEST_WORD));
+        begins && begins_with_state(piece)
+            || more
+            || has_more_statements(piece)
+            || cut
+            || has_telling_word(piece)
+    }
+}
+
+fn last_of(bytes: &[u8]) -> Option<&[u8]> {
+    bytes.get(bytes.len().saturating_sub(LONGEST_WORD)..)
 }
 
 fn begins_with_state(sql: &[u8]) -> bool {
@@ -95,11 +138,13 @@ fn begins_with_state(sql: &[u8]) -> bool {
         return false;
     };
     let words: &[&str] = match (first, second) {
+        (b'a', b'l') => &["alter"],
         (b's', b'e') => &["set"],
         (b'r', b'e') => &["reset"],
         (b'd', b'i') => &["discard"],
         (b'd', b'e') => &["deallocate", "declare"],
         (b'd', b'o') => &["do"],
+        (b'd', b'r') => &["drop"],
         (b'l', b'i') => &["listen"],
         (b'l', b'o') => &["load"],
         (b'u', b'n') => &["unlisten"],
@@ -153,7 +198,9 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         }
         b"discard" => {
             effects.suspects.insert(Suspects::TEMP);
-            effects.resets |= rest.first().is_some_and(|token| token.is("all"));
+            let all = rest.first().is_some_and(|token| token.is("all"));
+            effects.resets |= all;
+            effects.clears |= all;
         }
         b"listen" => {
             effects.suspects.insert(Suspects::LISTENING);
@@ -164,8 +211,16 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"prepare" if !rest.first().is_some_and(|token| token.is("transaction")) => {
             effects.suspects.insert(Suspects::PREPARED);
             effects.pins.insert(PinReason::SqlPrepare);
+            effects.verbs.extend(rest.first().and_then(name).map(Verb::Prepare));
         }
-        b"deallocate" => effects.suspects.insert(Suspects::PREPARED),
+        b"alter" | b"drop" => effects.alters = true,
+        b"deallocate" => {
+            effects.suspects.insert(Suspects::PREPARED);
+            let verb = deallocate(rest);
+            effects.clears |= verb == Some(Verb::DeallocateAll);
+            effects.verbs.extend(verb);
+        }
+        b"execute" => effects.verbs.extend(rest.first().and_then(name).map(Verb::Execute)),
         b"declare" if pairs(rest, "with", "hold") => {
             effects.suspects.insert(Suspects::CURSORS);
             effects.pins.insert(PinReason::HoldCursor);
@@ -176,6 +231,7 @@ fn look_at(statement: &[Token<'_>], effects: &mut Effects) {
         b"do" => {
             effects.suspects.insert(Suspects::ALL);
             effects.reshapes = true;
+            effects.alters = true;
             effects.unknown_names = true;
         }
         _ => {}
@@ -319,28 +375,24 @@ fn set_config(behind: &[Token<'_>], effects: &mut Effects) {
     effects.suspects.insert(Suspects::SETTINGS);
 }
 
-/// The statement about prepared statements that the text consists of.
-fn verb(sql: &[u8]) -> Verb {
-    let mut tokens = Tokens::new(sql);
-    let Some(first) = tokens.next() else { return Verb::Other };
-    let deallocates = first.is("deallocate");
-    if !deallocates && !first.is("execute") {
-        return Verb::Other;
-    }
-    let mut name = tokens.next();
-    if deallocates && name.is_some_and(|token| token.is("prepare")) {
-        name = tokens.next();
-    }
-    let name: Box<[u8]> = match name {
-        Some(Token::Word(word)) if deallocates && word.eq_ignore_ascii_case(b"all") => {
-            return Verb::DeallocateAll;
-        }
-        // Identifiers without quotes are folded to lower case.
-        Some(Token::Word(word)) => word.to_ascii_lowercase().into(),
-        Some(Token::Quoted(word)) => unquoted(word),
-        _ => return Verb::Other,
+/// Behind DEALLOCATE.
+fn deallocate(rest: &[Token<'_>]) -> Option<Verb> {
+    let what = match rest {
+        [first, second, ..] if first.is("prepare") => second,
+        [first, ..] => first,
+        [] => return None,
     };
-    if deallocates { Verb::Deallocate(name) } else { Verb::Execute(name) }
+    if what.is("all") { Some(Verb::DeallocateAll) } else { name(what).map(Verb::Deallocate) }
+}
+
+/// The name of a prepared statement.
+fn name(token: &Token<'_>) -> Option<Box<[u8]>> {
+    match token {
+        // Identifiers without quotes are folded to lower case.
+        Token::Word(word) => Some(word.to_ascii_lowercase().into()),
+        Token::Quoted(word) => Some(unquoted(word)),
+        _ => None,
+    }
 }
 
 /// A doubled quote is one.
@@ -380,7 +432,7 @@ mod tests {
             "update t set reset = 1",
         ] {
             let effects = of(sql);
-            assert_eq!(effects, Effects { verb: Verb::Other, ..Effects::default() }, "{sql}");
+            assert!(effects.is_harmless(), "{sql}: {effects:?}");
         }
     }
 
@@ -428,6 +480,26 @@ mod tests {
     }
 
     #[test]
+    fn a_long_text_is_suspected_wherever_it_is_cut() {
+        let suspicious = |text: &str, cut: usize, second: usize| {
+            let mut long = LongText::default();
+            let pieces = [&text[..cut], &text[cut..second], &text[second..]];
+            pieces.map(|piece| long.is_suspicious(piece.as_bytes())).contains(&true)
+        };
+        for (text, is) in [
+            ("select 1, set_config('a', 'b', false)", true),
+            ("select 1; set a = 1", true),
+            ("insert into v values (1, 'x'); \0", false),
+        ] {
+            for cut in 0..=text.len() {
+                for second in cut..=text.len() {
+                    assert_eq!(suspicious(text, cut, second), is, "{text:?} cut at {cut} and {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn pins() {
         for (sql, pins) in [
             ("LISTEN a", &[PinReason::Listen][..]),
@@ -449,11 +521,19 @@ mod tests {
     }
 
     #[test]
-    fn verbs_alone() {
-        assert_eq!(of("DEALLOCATE PREPARE \"A\"\"b\"").verb, Verb::Deallocate(b"A\"b"[..].into()));
-        assert_eq!(of("deallocate Foo;").verb, Verb::Deallocate(b"foo"[..].into()));
-        assert_eq!(of("deallocate all").verb, Verb::DeallocateAll);
-        assert_eq!(of("execute foo(1)").verb, Verb::Execute(b"foo"[..].into()));
-        assert_eq!(of("deallocate a; deallocate b").verb, Verb::Other);
+    fn verbs() {
+        let deallocate = |name: &str| Verb::Deallocate(name.as_bytes().into());
+        assert_eq!(of("DEALLOCATE PREPARE \"A\"\"b\"").verbs, [deallocate("A\"b")]);
+        assert_eq!(of("deallocate Foo;").verbs, [deallocate("foo")]);
+        assert_eq!(of("deallocate all").verbs, [Verb::DeallocateAllAlone]);
+        assert_eq!(of("prepare Foo (int) as select $1").verbs, [Verb::Prepare(b"foo"[..].into())]);
+        assert_eq!(of("execute foo(1)").verbs, [Verb::Execute(b"foo"[..].into())]);
+        assert_eq!(of("deallocate a; deallocate all").verbs, [deallocate("a"), Verb::DeallocateAll]);
+        for sql in ["deallocate all", "DEALLOCATE PREPARE ALL", "select 1; deallocate all", "discard all"] {
+            assert!(of(sql).clears, "{sql}");
+        }
+        for sql in ["deallocate \"all\"", "deallocate allegro", "discard plans", "discard temp"] {
+            assert!(!of(sql).clears, "{sql}");
+        }
     }
 }

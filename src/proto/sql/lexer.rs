@@ -167,10 +167,10 @@ pub fn is_transaction_begin(sql: &[u8]) -> bool {
     may_be && Tokens::new(sql).next().is_some_and(|first| first.is("begin") || first.is("start"))
 }
 
-/// The statement ends a transaction: in a failed one it is let through.
+/// The statement ends a transaction, or is none at all: in a failed one it is let through.
 pub fn is_transaction_end(sql: &[u8]) -> bool {
     let ends = ["commit", "rollback", "abort", "end"];
-    Tokens::new(sql).next().is_some_and(|first| ends.iter().any(|word| first.is(word)))
+    Tokens::new(sql).next().is_none_or(|first| ends.iter().any(|word| first.is(word)))
 }
 
 #[cfg(test)]

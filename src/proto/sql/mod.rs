@@ -7,6 +7,6 @@
 mod effects;
 mod lexer;
 
-pub use effects::{Effects, Verb, effects};
+pub use effects::{Effects, LongText, Verb, effects};
 pub(super) use lexer::block_comment;
 pub use lexer::{is_transaction_begin, is_transaction_end};

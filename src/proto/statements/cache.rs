@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use foldhash::fast::RandomState;
 
 use super::parts::ParseParts;
-use super::statement::Statement;
+use super::statement::{Reading, Statement};
 use super::trace;
 use crate::proto::sql;
 
@@ -27,7 +27,7 @@ pub struct StatementCache {
     order: VecDeque<u64>,
     /// Bytes of all statements that are alive, whoever keeps them.
     bytes: Arc<AtomicUsize>,
-    next_id: u32,
+    next_id: u64,
     /// Hashes of unnamed statements that have come once; each has one place.
     seen: Vec<u64>,
 }
@@ -51,8 +51,9 @@ pub enum Found {
 
 impl StatementCache {
     /// An empty cache for at most `entries` statements of at most `bytes` bytes; what clients keep beyond that is bounded by
-    /// the same number of bytes once more.
-    pub fn new(entries: usize, bytes: usize) -> Self {
+    /// the same number of bytes once more. `seed` is to be random: names of statements are not to be guessed, nor to be those of
+    /// another proxy between this one and PostgreSQL.
+    pub fn new(seed: u64, entries: usize, bytes: usize) -> Self {
         Self {
             most_entries: entries,
             most_bytes: bytes,
@@ -60,7 +61,8 @@ impl StatementCache {
             by_hash: HashMap::default(),
             order: VecDeque::new(),
             bytes: Arc::default(),
-            next_id: 1,
+            // More than a client's own name is likely to say, and far from where numbers end.
+            next_id: (1 << 40) + (seed >> 2),
             seen: vec![0; SEEN],
         }
     }
@@ -102,7 +104,7 @@ impl StatementCache {
             return Found::New;
         }
         let text = if strip { padded(parse.text, key_at.clone()) } else { (parse.text.into(), key_at) };
-        self.take_in(hash, text, (parse.types.into(), settings.map(Into::into)))
+        self.take_in(hash, text, (parse.types.into(), Reading::Under(settings.map(Into::into))))
     }
 
     /// A statement that nobody else is to have.
@@ -111,13 +113,13 @@ impl StatementCache {
             return Found::NoRoom;
         }
         let text = (parse.text.into(), 0..parse.text.len());
-        Found::Statement(self.new_statement(text, (parse.types.into(), None)))
+        Found::Statement(self.new_statement(text, (parse.types.into(), Reading::Alone)))
     }
 
     fn new_statement(
         &mut self,
         text: (Box<[u8]>, std::ops::Range<usize>),
-        types: (Box<[u8]>, Option<Box<str>>),
+        types: (Box<[u8]>, Reading),
     ) -> Arc<Statement> {
         let effects = sql::effects(&text.0);
         let id = self.next_id;
@@ -137,11 +139,13 @@ impl StatementCache {
         &mut self,
         hash: u64,
         text: (Box<[u8]>, std::ops::Range<usize>),
-        types: (Box<[u8]>, Option<Box<str>>),
+        types: (Box<[u8]>, Reading),
     ) -> Found {
         let size = text.0.len() + types.0.len() + size_of::<Statement>();
         while self.order.len() >= self.most_entries || self.bytes() + size > self.most_bytes {
-            if !self.make_room() {
+            let before = self.bytes();
+            // What clients keep frees nothing: to let go of all of it would only make it strange to whoever asks next.
+            if !self.make_room() || self.order.len() < self.most_entries && self.bytes() == before {
                 break;
             }
         }
@@ -195,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_same_text_is_the_same_statement_and_a_trace_comment_does_not_matter() {
-        let mut cache = StatementCache::new(10, 10_000);
+        let mut cache = StatementCache::new(1, 10, 10_000);
         let one = statement(cache.find(&parse("select 1"), None, true, false));
         let traced =
             statement(cache.find(&parse("/*a='b'*/ select 1 /*traceparent='x'*/"), None, true, false));
@@ -211,14 +215,14 @@ mod tests {
 
     #[test]
     fn an_unnamed_one_is_taken_in_when_it_comes_again() {
-        let mut cache = StatementCache::new(10, 10_000);
+        let mut cache = StatementCache::new(1, 10, 10_000);
         assert!(matches!(cache.find(&parse("select 1"), None, true, true), Found::New));
         statement(cache.find(&parse("select 1"), None, true, true));
     }
 
     #[test]
     fn both_bounds_hold_whatever_comes() {
-        let mut cache = StatementCache::new(8, 4_000);
+        let mut cache = StatementCache::new(1, 8, 4_000);
         let mut kept = vec![];
         let mut refused = 0;
         for n in 0..200 {
@@ -235,8 +239,34 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_keep_does_not_empty_the_cache() {
+        let mut cache = StatementCache::new(1, 1_000, 10_000);
+        let text = |n: usize| format!("select {n}, '{}'", "x".repeat(300));
+        let kept: Vec<_> =
+            (0..18).map(|n| statement(cache.find(&parse(&text(n)), None, true, false))).collect();
+        let before = cache.len();
+        for n in 100..103 {
+            drop(cache.find(&parse(&format!("select {n}")), None, true, false));
+        }
+        assert!(cache.len() >= before, "{} of {before} are left", cache.len());
+        assert_eq!(kept.len(), 18);
+    }
+
+    #[test]
+    fn settings_and_names_count() {
+        let mut cache = StatementCache::new(1, 10, 100_000);
+        statement(cache.find(
+            &parse("select set_config('my.x', '1', false)"),
+            Some(&"x".repeat(1_000)),
+            true,
+            false,
+        ));
+        assert!(cache.bytes() > 1_000 + size_of::<Statement>());
+    }
+
+    #[test]
     fn what_is_used_stays() {
-        let mut cache = StatementCache::new(4, 100_000);
+        let mut cache = StatementCache::new(1, 4, 100_000);
         let first = statement(cache.find(&parse("select 'hot'"), None, true, false)).id;
         for n in 0..50 {
             cache.find(&parse(&format!("select {n}")), None, true, false);

@@ -56,6 +56,11 @@ impl<K, V> Changes<K, V> {
         last.is_some_and(|change| change.at.batch != batch)
     }
 
+    /// What was there before each of the open changes, if anything was.
+    pub(super) fn before(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.0.iter().filter_map(|change| Some((&change.key, change.before.as_ref()?)))
+    }
+
     /// What was there before the open changes is gone, for the keys that this holds for.
     pub(super) fn forget_before(&mut self, is_gone: impl Fn(&K) -> bool) {
         for change in self.0.iter_mut().filter(|change| is_gone(&change.key)) {
@@ -79,12 +84,24 @@ impl<K, V> Changes<K, V> {
         }
     }
 
-    /// What was not confirmed up to this one was not run: `restore` puts back what was there, latest first.
-    pub(super) fn void(&mut self, through: Sequence, mut restore: impl FnMut(K, Option<V>, Sequence)) {
+    /// What was not confirmed up to this one was not run: `restore` puts back what was there, latest first, unless it was
+    /// changed once more since. What has `ended` all the same is not put back.
+    pub(super) fn void(
+        &mut self,
+        through: Sequence,
+        ended: impl Fn(&K, Sequence) -> bool,
+        mut restore: impl FnMut(K, Option<V>),
+    ) where
+        K: PartialEq,
+    {
         let kept = self.0.iter().position(|change| !is_at_most(change.at.sequence, through));
-        let later = self.0.split_off(kept.unwrap_or(self.0.len()));
+        let mut later = self.0.split_off(kept.unwrap_or(self.0.len()));
         while let Some(Change { at, key, before }) = self.0.pop_back() {
-            restore(key, before, at.sequence);
+            let before = before.filter(|_| !ended(&key, at.sequence));
+            match later.iter_mut().find(|change| change.key == key) {
+                Some(change) => change.before = before,
+                None => restore(key, before),
+            }
         }
         self.0 = later;
     }

@@ -25,6 +25,12 @@ pub enum Known {
     OnServer,
 }
 
+/// Tells the names of a client's statements from each other, with next to no effort: drivers number them. 0: the unnamed one.
+#[inline]
+pub fn tail(name: &[u8]) -> u32 {
+    name.iter().rev().take(4).fold(0, |tail, byte| tail << 8 | u32::from(*byte))
+}
+
 /// The statements that a client has prepared. The unnamed one has the empty name.
 #[derive(Debug, Default)]
 pub struct ClientStatements {
@@ -106,13 +112,24 @@ impl ClientStatements {
         }
     }
 
-    /// A name that stands for the statement of this id.
-    pub fn name_of(&self, id: u32) -> Option<&[u8]> {
+    /// The name that stands for the statement of this id, or stood for it until a message that is not answered yet; of
+    /// several, the one with this [`tail`].
+    pub fn name_of(&self, id: u64, end: Option<u32>) -> Option<&[u8]> {
         let is_it = |known: &Known| matches!(known, Known::Shared(statement, _) if statement.id == id);
-        if self.unnamed.as_ref().is_some_and(is_it) {
-            return Some(b"");
+        let now = self.by_name.iter().map(|(name, known)| (&**name, known));
+        let unnamed = self.unnamed.iter().map(|known| (&b""[..], known));
+        let before = self.changes.before().map(|(name, known)| (&**name, known));
+        let all = unnamed.chain(now).chain(before);
+        let mut names = all.filter(|(_, known)| is_it(known)).map(|(name, _)| name);
+        names.find(|name| end.is_none_or(|end| tail(name) == end))
+    }
+
+    /// A name stands for another statement of the same text from now on.
+    pub fn replace(&mut self, name: &[u8], statement: &Arc<Statement>) {
+        let known = if name.is_empty() { self.unnamed.as_mut() } else { self.by_name.get_mut(name) };
+        if let Some(known) = known {
+            *known = Known::Shared(Arc::clone(statement), statement.generation());
         }
-        self.by_name.iter().find(|(_, known)| is_it(known)).map(|(name, _)| &**name)
     }
 
     /// The client is told what its statements look like now.
@@ -150,11 +167,12 @@ impl ClientStatements {
     /// Messages were not run.
     pub fn void(&mut self, voided: Voided) {
         let mut changes = std::mem::take(&mut self.changes);
-        changes.void(voided.through, |name, before, sequence| {
+        changes.void(
+            voided.through,
             // A Parse without a name ends the unnamed statement even if it fails.
-            let ended = name.is_empty() && voided.failed == Some(sequence);
-            self.put(name, before.filter(|_| !ended));
-        });
+            |name, sequence| name.is_empty() && voided.failed == Some(sequence),
+            |name, before| drop(self.put(name, before)),
+        );
         self.changes = changes;
     }
 }

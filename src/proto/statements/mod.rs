@@ -18,7 +18,8 @@ mod trace;
 
 pub use cache::{Found, StatementCache};
 pub use changes::{Moment, Sequence};
-pub use client::{ClientStatements, Known};
+pub use client::{ClientStatements, Known, tail};
 pub use parts::{BindParts, ParseParts, close, named, parse, renamed_bind};
 pub use server::{Place, ServerStatements};
-pub use statement::{SERVER_NAME_PREFIX, Statement};
+pub use statement::{NameBuffer, SERVER_NAME_PREFIX, Statement, is_server_name};
+pub use trace::tag;

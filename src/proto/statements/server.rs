@@ -12,10 +12,10 @@ use crate::proto::ledger::Voided;
 #[derive(Debug)]
 pub struct ServerStatements {
     most: usize,
-    by_id: HashMap<u32, Prepared, RandomState>,
+    by_id: HashMap<u64, Prepared, RandomState>,
     /// Goes up with each use.
     clock: u64,
-    changes: Changes<u32, Prepared>,
+    changes: Changes<u64, Prepared>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -85,13 +85,13 @@ impl ServerStatements {
     }
 
     /// The Close of a statement is sent.
-    pub fn close(&mut self, at: Moment, id: u32) {
+    pub fn close(&mut self, at: Moment, id: u64) {
         let before = self.by_id.remove(&id);
         self.changes.note(at, id, before);
     }
 
     /// The one to be closed before another is prepared, if there is no room: its id, and its name in `name`.
-    pub fn surplus(&self, name: &mut Vec<u8>) -> Option<u32> {
+    pub fn surplus(&self, name: &mut Vec<u8>) -> Option<u64> {
         if self.by_id.len() < self.most {
             return None;
         }
@@ -106,6 +106,13 @@ impl ServerStatements {
         self.changes.clear();
     }
 
+    /// Some may be gone, nobody knows which: each is closed and prepared anew before it is used.
+    pub fn distrust(&mut self) {
+        for prepared in self.by_id.values_mut() {
+            prepared.generation = prepared.generation.wrapping_sub(1);
+        }
+    }
+
     /// Every message up to this one is done.
     #[inline]
     pub fn confirm(&mut self, through: Sequence) {
@@ -115,10 +122,11 @@ impl ServerStatements {
     /// Messages were not run.
     pub fn void(&mut self, voided: Voided) {
         let by_id = &mut self.by_id;
-        self.changes.void(voided.through, |id, before, _| match before {
+        let restore = |id, before| match before {
             Some(prepared) => drop(by_id.insert(id, prepared)),
             None => drop(by_id.remove(&id)),
-        });
+        };
+        self.changes.void(voided.through, |_, _| false, restore);
     }
 }
 
@@ -130,7 +138,7 @@ mod tests {
     use super::*;
 
     fn statements(count: usize) -> Vec<Arc<Statement>> {
-        let mut cache = StatementCache::new(100, 1 << 20);
+        let mut cache = StatementCache::new(1, 100, 1 << 20);
         let texts: Vec<String> = (0..count).map(|n| format!("select {n}")).collect();
         let find = |text: &String| {
             let parse = ParseParts { name: b"", text: text.as_bytes(), types: &[0, 0] };
@@ -187,5 +195,10 @@ mod tests {
         server.confirm(1);
         all[0].outdate();
         assert_eq!(server.find(&all[0], 2), Place::Outdated);
+        server.prepare(at(2, 2), &all[0], 0);
+        server.confirm(2);
+        assert_eq!(server.find(&all[0], 3), Place::Prepared);
+        server.distrust();
+        assert_eq!(server.find(&all[0], 3), Place::Outdated);
     }
 }

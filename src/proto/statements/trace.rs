@@ -49,8 +49,56 @@ fn trailing(text: &[u8]) -> Option<usize> {
     is_trace(trimmed.get(start..)?).then(|| before.trim_ascii_end().len())
 }
 
+/// The value of the first of these tags that a trace comment around the text has, those behind it before those in front.
+pub fn tag(text: &[u8], tags: &[String]) -> Option<String> {
+    let mut comments = vec![];
+    let kept = without(text);
+    for part in [text.get(kept.end..), text.get(..kept.start)] {
+        let mut rest = part.unwrap_or_default().trim_ascii();
+        while !rest.is_empty() {
+            let (comment, behind) = rest.split_at_checked(block_comment(rest))?;
+            comments.push(comment);
+            rest = behind.trim_ascii();
+        }
+    }
+    let value = |tag: &String| {
+        let mut found = None;
+        for comment in &comments {
+            each_pair(comment, |key, value| {
+                if found.is_none() && key == tag.as_bytes() {
+                    found = Some(decoded(value));
+                }
+            });
+        }
+        found
+    };
+    tags.iter().find_map(value)
+}
+
+/// A value as it was before it was written into a comment: without `%2F` and `\'`.
+fn decoded(value: &[u8]) -> String {
+    let mut bytes = vec![];
+    let mut rest = value;
+    while let Some((first, behind)) = rest.split_first() {
+        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        let (byte, used) = match (first, behind.get(..2).and_then(hex), behind.first()) {
+            (b'%', Some(byte), _) => (byte, 2),
+            (b'\\', _, Some(byte)) => (*byte, 1),
+            _ => (*first, 0),
+        };
+        bytes.push(byte);
+        rest = behind.get(used..).unwrap_or_default();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// `/*key='value',key='value'*/`
 fn is_trace(comment: &[u8]) -> bool {
+    each_pair(comment, |_, _| ())
+}
+
+/// Goes through the pairs of a trace comment; false if it is none.
+fn each_pair(comment: &[u8], mut pair: impl FnMut(&[u8], &[u8])) -> bool {
     let Some(mut rest) = comment.strip_prefix(b"/*").and_then(|rest| rest.strip_suffix(b"*/")) else {
         return false;
     };
@@ -60,6 +108,7 @@ fn is_trace(comment: &[u8]) -> bool {
         let key = rest.iter().take_while(|byte| is_key(byte)).count();
         let Some(value) = rest.get(key..).and_then(|rest| rest.strip_prefix(b"='")) else { return false };
         let Some(end) = end_of_value(value) else { return false };
+        pair(rest.get(..key).unwrap_or_default(), value.get(..end).unwrap_or_default());
         match (key, value.get(end + 1..).unwrap_or_default().trim_ascii()) {
             (0, _) => return false,
             (_, []) => return true,
@@ -104,5 +153,25 @@ mod tests {
             assert_eq!(&text[without(text.as_bytes())], left, "{text}");
         }
         assert!(is_trace(br"/*a='it\'s'*/"));
+    }
+
+    #[test]
+    fn tags_are_found_and_decoded() {
+        let tags = ["action".to_owned(), "route".to_owned()];
+        for (text, value) in [
+            ("select 1", None),
+            ("select 1 /*action='pay'*/", Some("pay")),
+            ("select 1 /*db_driver='x',route='%2Fpay%2f%C3%A9',traceparent='00'*/ ;", None),
+            ("select 1 /*db_driver='x',route='%2Fpay%2f%C3%A9',traceparent='00'*/ \n", Some("/pay/é")),
+            ("/*route='a'*/ /*action='b'*/ select 1", Some("b")),
+            ("/*action='front'*/ select 1 /*action='behind'*/", Some("behind")),
+            (r"select 1 /*action='it\'s 100%'*/", Some("it's 100%")),
+            ("select '/*action=''a''*/'", None),
+            ("select 1 /*action='a' b*/", None),
+            ("select 1 /* action='a' */", Some("a")),
+        ] {
+            assert_eq!(tag(text.as_bytes(), &tags).as_deref(), value, "{text}");
+        }
+        assert_eq!(tag(b"select 1 /*action='a'*/", &[]), None);
     }
 }

@@ -88,6 +88,16 @@ impl Answer {
         self.replies().any(|m| m.tag == b'E' && m.field(b'M').as_deref() == Some(stale))
     }
 
+    /// They differ in nothing but descriptions of parameters.
+    pub fn ends_like(&self, other: &Self) -> bool {
+        let rest = |answer: &Self| {
+            let mut answer = answer.clone();
+            answer.segments.iter_mut().for_each(|segment| segment.replies.retain(|reply| reply.tag != b't'));
+            answer
+        };
+        rest(self) == rest(other)
+    }
+
     /// Says where the other one, which came through the proxy, differs. None: nowhere.
     pub fn difference(&self, other: &Self) -> Option<String> {
         if self == other {

@@ -20,17 +20,19 @@ const PORTALS: &[&str] = &["p0", "p1"];
 pub struct Batches {
     client: usize,
     parsed: BTreeMap<String, Text>,
+    /// Not to be executed: names of what may mean something else by now.
+    stale: Vec<String>,
 }
 
 impl Batches {
-    /// The client has parsed these: name and text.
-    pub fn new(client: usize, parsed: Vec<(String, String)>) -> Self {
+    /// The client has parsed these: name and text; some of them are `stale`.
+    pub fn new(client: usize, parsed: Vec<(String, String)>, stale: Vec<String>) -> Self {
         let known = |sql: &str| {
             let begins = |text: &&Text| sql.starts_with(&filled(text.sql, client));
             all_texts().filter(begins).max_by_key(|text| text.sql.len()).copied()
         };
         let parsed = parsed.into_iter().filter_map(|(name, sql)| Some((name, known(&sql)?))).collect();
-        Self { client, parsed }
+        Self { client, parsed, stale }
     }
 
     /// One or more groups of messages, the last of them with a Sync.
@@ -78,6 +80,9 @@ impl Batches {
         // A name that is taken stays what it is, but for the unnamed statement.
         if name.is_empty() || !self.parsed.contains_key(name) {
             self.parsed.insert(name.to_owned(), text);
+        }
+        if name.is_empty() {
+            self.stale.retain(|stale| !stale.is_empty());
         }
         let types = if rng.random_bool(0.8) { text.types.to_vec() } else { vec![] };
         let mut sql = filled(text.sql, self.client);
@@ -130,13 +135,15 @@ impl Batches {
 
     fn close(&mut self, name: &str) -> Vec<Request> {
         self.parsed.remove(name);
+        self.stale.retain(|stale| stale != name);
         vec![Request::CloseStatement(name.to_owned())]
     }
 
     /// A name that was parsed, if there is one; or any.
     fn known(&self, rng: &mut impl Rng) -> String {
         let known = self.parsed.keys().choose(rng).filter(|_| rng.random_bool(0.9));
-        known.map_or_else(|| pick(rng, NAMES).to_owned(), Clone::clone)
+        let name = known.map_or_else(|| pick(rng, NAMES).to_owned(), Clone::clone);
+        if self.stale.contains(&name) { "never_parsed".to_owned() } else { name }
     }
 
     fn values(&self, rng: &mut impl Rng, name: &str) -> &'static [&'static str] {

@@ -9,6 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::support::requests::Request;
 
 use super::batches::Batches;
+use super::player::STARTUP;
 use super::statements as sql;
 use super::step::{Action, Leaving, Step};
 use super::world::CLIENTS;
@@ -68,6 +69,8 @@ pub trait View {
     fn may_act(&self, client: usize) -> bool;
     /// The client's statements: name and text.
     fn parsed(&self, client: usize) -> Vec<(String, String)>;
+    /// Names of those that may mean something else by now, as they were prepared under other settings.
+    fn stale(&self, client: usize) -> Vec<String>;
 }
 
 /// One sequence, made step by step.
@@ -131,7 +134,7 @@ impl Generator {
         let pins = topic == Topic::Pins && client == self.pinner;
         let action = match self.rng.random_range(0..10) {
             0 | 1 => {
-                let text = sql::transaction(&mut self.rng, view.status(client));
+                let text = self.timely(client, view, sql::transaction);
                 self.say(client, text)
             }
             2 | 3 => {
@@ -149,7 +152,7 @@ impl Generator {
             Topic::Settings => sql::setting(rng),
             Topic::Local => sql::local_setting(rng),
             Topic::Roles => sql::role(rng).to_owned(),
-            Topic::Odd => sql::odd(rng).to_owned(),
+            Topic::Odd => self.timely(client, view, |rng, _| sql::odd(rng)).to_owned(),
             Topic::Pins if client == self.pinner => sql::pick(rng, self.pinning).to_owned(),
             Topic::Pins => sql::read(rng).to_owned(),
             Topic::Changes | Topic::Removals if rng.random_ratio(2, 5) => {
@@ -168,6 +171,22 @@ impl Generator {
         self.say(client, &text)
     }
 
+    /// What may be said in a transaction that has reset settings, if it may be one.
+    fn timely(
+        &mut self,
+        client: usize,
+        view: &impl View,
+        choose: impl Fn(&mut SmallRng, u8) -> &'static str,
+    ) -> &'static str {
+        let status = view.status(client);
+        loop {
+            let text = choose(&mut self.rng, status);
+            if status == b'I' || STARTUP[client].is_empty() || !sql::is_late(text) {
+                return text;
+            }
+        }
+    }
+
     /// A statement: by Query, mostly alone, or by the extended protocol.
     fn say(&mut self, client: usize, text: &str) -> Action {
         let text = self.filled(client, text);
@@ -176,7 +195,14 @@ impl Generator {
             0..=12 => vec![Request::Query(text)],
             13 => vec![Request::Query(format!("{text}; select 1/0"))],
             14 => vec![Request::Query(format!("begin; {text}; commit"))],
-            15 => vec![Request::Query(format!("{text}; {}", sql::setting(rng)))],
+            15 => {
+                let mut second = sql::setting(rng);
+                // What a RESET brings back is there only behind its text (docs/session-state.md).
+                while second.starts_with("show") {
+                    second = sql::setting(rng);
+                }
+                vec![Request::Query(format!("{text}; {second}"))]
+            }
             16 => vec![Request::Query(text), Request::Query(sql::PROBE.to_owned())],
             _ => {
                 let unnamed = [Request::parse("", &text), Request::bind("", &[])];
@@ -192,7 +218,9 @@ impl Generator {
             Topic::Changes | Topic::Removals => sql::TABLE_TEXTS,
             _ => sql::SHARED_TEXTS,
         };
-        Action::Write(Batches::new(client, view.parsed(client)).next(&mut self.rng, texts))
+        Action::Write(
+            Batches::new(client, view.parsed(client), view.stale(client)).next(&mut self.rng, texts),
+        )
     }
 
     fn filled(&self, client: usize, text: &str) -> String {

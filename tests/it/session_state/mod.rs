@@ -3,8 +3,9 @@
 //! connection of its own. The answers have to be the same, message by message.
 //!
 //! `PGCORRAL_SEQUENCES`: how many (300). `PGCORRAL_SEED`: the first seed (1); each sequence has the next one. With both, and
-//! the same `PGCORRAL_THREADS` (4), a run is the same again. `PGCORRAL_WITHOUT`: topics to leave out, with commas between.
-//! A sequence that fails is cut down to what is needed for it to fail, and printed as a conformance file has it.
+//! the same `PGCORRAL_THREADS` (3), a run is the same again. `PGCORRAL_WITHOUT`: topics to leave out, with commas between.
+//! `PGCORRAL_FAILURES`: how many end the run (1). A sequence that fails is cut down to what is needed for it to fail, and
+//! printed as a conformance file has it.
 
 pub mod answer;
 mod batches;
@@ -17,7 +18,7 @@ mod world;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -73,6 +74,26 @@ impl Range {
     }
 }
 
+/// What has come of the sequences so far.
+#[derive(Debug)]
+struct Tally {
+    played: AtomicU64,
+    failed: AtomicU64,
+    /// So many failures end the run.
+    most_failures: u64,
+}
+
+impl Tally {
+    fn new() -> Self {
+        let most_failures = number("PGCORRAL_FAILURES").unwrap_or(1);
+        Self { played: AtomicU64::new(0), failed: AtomicU64::new(0), most_failures }
+    }
+
+    fn is_over(&self) -> bool {
+        self.failed.load(Ordering::Relaxed) >= self.most_failures
+    }
+}
+
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
@@ -97,53 +118,67 @@ fn transaction_mode() {
     run(&VARIANTS[..threads.clamp(1, VARIANTS.len())], &Range::from_environment(300));
 }
 
-/// Plays the sequences, each to one of the worlds, all worlds at once; the first failure ends it.
+/// Plays the sequences, each to one of the worlds, all worlds at once.
 fn run(variants: &[Variant], range: &Range) {
     let servers = Servers::start();
-    let over = AtomicBool::new(false);
+    let tally = Tally::new();
     let failures: Vec<String> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..variants.len())
             .map(|at| {
-                let (servers, over) = (&servers, &over);
+                let (servers, tally) = (&servers, &tally);
                 let seeds = (range.first + at as u64..range.first + range.count).step_by(variants.len());
-                scope.spawn(move || thread(servers, variants[at], seeds, &range.topics, over))
+                scope.spawn(move || thread(servers, variants[at], seeds, &range.topics, tally))
             })
             .collect();
-        threads.into_iter().filter_map(|thread| thread.join().expect("a thread")).collect()
+        threads.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
     });
+    let Tally { played, failed, .. } = tally;
+    eprintln!("{} sequences, {} failed", played.into_inner(), failed.into_inner());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 fn thread(
     servers: &Servers,
     variant: Variant,
-    seeds: impl Iterator<Item = u64>,
+    mut seeds: impl Iterator<Item = u64>,
     topics: &[Topic],
-    over: &AtomicBool,
-) -> Option<String> {
+    tally: &Tally,
+) -> Vec<String> {
     let mut world = World::new(servers, variant);
-    let failure = first_failure(&world, seeds, topics, over)?;
-    over.store(true, Ordering::Relaxed);
-    let seed = failure.seed;
-    let log = world.log_tail();
-    let cut = shrink::shrink(&mut world, failure);
-    Some(format!("seed {seed}, {variant:?}\n{cut}the end of the proxy's log:\n{log}"))
+    let mut failures = Vec::new();
+    while let Some(failure) = next_failure(&world, &mut seeds, topics, tally) {
+        tally.failed.fetch_add(1, Ordering::Relaxed);
+        let (seed, steps) = (failure.seed, failure.history.concat());
+        let log = world.log_tail();
+        let cut = shrink::shrink(&mut world, failure);
+        let text = format!("seed {seed}, {variant:?}\n{cut}the end of the proxy's log:\n{log}");
+        eprintln!("{text}");
+        failures.push(text);
+        // For what comes next.
+        world.restart();
+        if !tally.is_over()
+            && let Err(difference) = Player::new(&world, PATIENCE).tidy(&steps)
+        {
+            failures.push(format!("cannot tidy up after it: {difference}"));
+            break;
+        }
+    }
+    failures
 }
 
-fn first_failure(
+fn next_failure(
     world: &World<'_>,
-    seeds: impl Iterator<Item = u64>,
+    seeds: &mut impl Iterator<Item = u64>,
     topics: &[Topic],
-    over: &AtomicBool,
+    tally: &Tally,
 ) -> Option<Failure> {
     let mut player = Player::new(world, PATIENCE);
     let mut history: VecDeque<Sequence> = VecDeque::new();
-    for seed in seeds {
-        if over.load(Ordering::Relaxed) {
-            return None;
-        }
+    while !tally.is_over() {
+        let seed = seeds.next()?;
         let mut sequence = Sequence::new();
         let played = play(&mut player, seed, &world.tenant().name, topics, &mut sequence);
+        tally.played.fetch_add(1, Ordering::Relaxed);
         history.push_back(sequence);
         if let Err(difference) = played {
             return Some(Failure { seed, difference, history: history.into() });

@@ -8,17 +8,25 @@ use crate::support::wire::{Message, PROTOCOL_3_0, Wire};
 
 use super::answer::{Answer, Ear, Segment};
 use super::generator::View;
+use super::statements::reads_a_literal;
 use super::step::{Action, Leaving, Step, Touch};
 use super::world::{CLIENTS, POOL_SIZE, World, new_rows, new_table};
 
 /// With what each client logs in. It keeps that through RESET and DISCARD.
-const STARTUP: [&[(&str, &str)]; CLIENTS] = [
+pub const STARTUP: [&[(&str, &str)]; CLIENTS] = [
     &[],
     &[("application_name", "started"), ("TimeZone", "Europe/Berlin")],
     &[("options", "-c work_mem=3MB -c my.var=started")],
     &[("DateStyle", "German"), ("client_encoding", "LATIN1"), ("extra_float_digits", "2")],
     &[("options", "-c search_path=x,public -c statement_timeout=15min")],
 ];
+
+/// Reported settings that decide how a literal is read.
+const READING: [&str; 5] =
+    ["DateStyle", "IntervalStyle", "TimeZone", "client_encoding", "standard_conforming_strings"];
+
+/// Their values.
+type Reading = [Option<String>; READING.len()];
 
 /// Who tidies up between sequences; no client of any of them.
 const KEEPER: usize = CLIENTS;
@@ -60,6 +68,8 @@ struct Pair {
     pinned: bool,
     /// What was parsed under each name.
     texts: HashMap<String, (String, Vec<u32>)>,
+    /// How literals were read when it was.
+    readings: HashMap<String, Reading>,
 }
 
 impl<'w> Player<'w> {
@@ -143,6 +153,7 @@ impl<'w> Player<'w> {
                 status: IDLE,
                 pinned: false,
                 texts: HashMap::new(),
+                readings: HashMap::new(),
             }),
         }
     }
@@ -172,6 +183,10 @@ impl<'w> Player<'w> {
         let pair = self.pair(client)?;
         match answers[DIRECT].difference(&answers[PROXIED]) {
             None => {}
+            // Without the ParameterDescription that may come before the error: there is nothing in it to go by.
+            Some(_)
+                if answers.iter().all(Answer::has_stale_plan)
+                    && answers[DIRECT].ends_like(&answers[PROXIED]) => {}
             Some(_) if answers[DIRECT].has_stale_plan() => {
                 return self.after_change(client, requests, before, &answers[PROXIED]);
             }
@@ -245,6 +260,14 @@ impl View for Player<'_> {
         parsed.sort();
         parsed
     }
+
+    fn stale(&self, client: usize) -> Vec<String> {
+        let Some(pair) = &self.pairs[client] else { return vec![] };
+        let now = reading(&pair.ears[DIRECT]);
+        let parsed = pair.texts.iter().filter(|(_, (sql, _))| reads_a_literal(sql));
+        let stale = parsed.filter(|(name, _)| pair.readings.get(*name) != Some(&now));
+        stale.map(|(name, _)| name.clone()).collect()
+    }
 }
 
 impl Pair {
@@ -259,6 +282,7 @@ impl Pair {
                     Request::Parse(name, sql, types) if parsed > 0 => {
                         parsed -= 1;
                         self.texts.insert(name.clone(), (sql.clone(), types.clone()));
+                        self.readings.insert(name.clone(), reading(&self.ears[DIRECT]));
                     }
                     Request::CloseStatement(name) if closed > 0 => {
                         closed -= 1;
@@ -286,6 +310,10 @@ impl Pair {
         }
         Err(format!("notifications:\n  direct: {direct:?}\n  proxied: {proxied:?}"))
     }
+}
+
+fn reading(ear: &Ear) -> Reading {
+    READING.map(|name| ear.parameters.get(name).cloned())
 }
 
 /// The statement that these requests execute or describe, if there is one answer and nothing else in it.

@@ -31,11 +31,14 @@ const BUDGET: Duration = Duration::from_secs(180);
 struct Search<'a, 's> {
     world: &'a mut World<'s>,
     deadline: Instant,
+    /// Everything that has been played: what has to be tidied up before the next attempt.
+    played: Sequence,
 }
 
 /// The smallest failing run that was found, as text.
 pub fn shrink(world: &mut World<'_>, failure: Failure) -> String {
-    let mut search = Search { world, deadline: Instant::now() + BUDGET };
+    let played = failure.history.concat();
+    let mut search = Search { world, deadline: Instant::now() + BUDGET, played };
     let Some((run, difference)) = search.shortest_tail(&failure.history) else {
         let last = failure.history.last().map(|steps| print(steps)).unwrap_or_default();
         return format!("{}\nnot seen again; the sequence was\n{last}", failure.difference);
@@ -57,7 +60,7 @@ impl Search<'_, '_> {
         self.world.restart();
         let mut player = Player::new(self.world, PATIENCE);
         // What earlier attempts left behind.
-        if let Err(difference) = player.tidy(&run.concat()) {
+        if let Err(difference) = player.tidy(&self.played) {
             return Some(difference);
         }
         for sequence in run {

@@ -25,8 +25,10 @@ const SETTINGS: &[(&str, &[&str])] = &[
     ("bytea_output", &["escape", "hex"]),
     ("client_min_messages", &["warning", "error", "notice"]),
     ("enable_seqscan", &["off", "on"]),
-    ("my.var", &["'x'", "'it''s'", "''", "E'a\\tb'", "$$dollars$$", "12"]),
-    ("my.other", &["'y'", "on"]),
+    // Not the empty text: PostgreSQL does not tell it from unset, so a RESET of anything brings back what a client has
+    // logged in with (docs/session-state.md).
+    ("my.var", &["'x'", "'it''s'", "E'a\\tb'", "$$dollars$$", "12"]),
+    ("my.other", &["'y'", "on", "''"]),
     // Refused to an ordinary role, and to everybody.
     ("log_statement", &["'all'"]),
     ("no_such_setting", &["1"]),
@@ -170,6 +172,21 @@ const ODD: &[&str] = &[
     "select 'set timezone to nowhere'",
     "/* set timezone = 'UTC'; */ select 1",
 ];
+
+/// What has to come before the first query of a transaction.
+const BEFORE_QUERIES: &[&str] =
+    &["set transaction isolation", "set transaction_isolation", "begin isolation"];
+
+/// Whether a client that has logged in with settings may say it in a transaction. If that has reset settings, PostgreSQL was
+/// asked in the middle of it (docs/session-state.md).
+pub fn is_late(text: &str) -> bool {
+    BEFORE_QUERIES.iter().any(|words| text.starts_with(words))
+}
+
+/// What was prepared of it depends on the settings of then (docs/session-state.md).
+pub fn reads_a_literal(sql: &str) -> bool {
+    sql.contains("'::") || sql.contains("interval '") || sql.contains('\\')
+}
 
 /// State that keeps a server connection.
 const PINNING: &[&[&str]] = &[

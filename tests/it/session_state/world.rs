@@ -155,7 +155,11 @@ fn furnished(cluster: &Cluster, name: &str) -> Tenant {
 /// Makes a client's table as it is at the beginning of each sequence.
 pub fn new_table(client: usize) -> String {
     let table = table(client);
-    format!("drop table if exists {table}; create table {table} (a int, b text); {}", new_rows(client))
+    // A client may have made it anew in the first schema of its search path.
+    format!(
+        "drop table if exists x.{table}, y.{table}, {table}; create table {table} (a int, b text); {}",
+        new_rows(client)
+    )
 }
 
 /// Its rows.
