@@ -391,6 +391,6 @@ mod tests {
     #[test]
     fn an_idle_client_is_small() {
         assert!(size_of_future(serve) <= 256, "{}", size_of_future(serve));
-        assert!(size_of::<Session>() <= 512, "{}", size_of::<Session>());
+        assert!(size_of::<Session>() <= 504, "{}", size_of::<Session>());
     }
 }
