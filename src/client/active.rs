@@ -30,8 +30,9 @@ pub(super) enum MayPin {
 }
 
 /// Whether a message that takes away all prepared statements is not answered yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Clearing {
+    #[default]
     No,
     Sent,
     /// The server was asked for its answer, too: without a Sync it would keep it.
@@ -55,8 +56,6 @@ pub(super) struct Active {
     pub(super) unnamed_here: bool,
     /// When that was sent.
     unnamed_at: Moment,
-    /// A message is not answered yet that may change tables.
-    pub(super) altering: bool,
     /// The transaction has changed tables.
     pub(super) changed_schema: bool,
     /// A message waits for the answer to one before it, which decides what it means.
@@ -65,12 +64,6 @@ pub(super) struct Active {
     pub(super) progress: bool,
     /// The batch that has reset settings is not answered yet.
     pub(super) reset_open: bool,
-    /// The batch that has reset settings.
-    pub(super) reset_batch: u32,
-    /// Whether statements are being taken away, so that what is prepared is not known before that is answered.
-    pub(super) clearing: Clearing,
-    /// The transaction has bound what takes away all prepared statements when it is executed.
-    pub(super) binds_clearing: bool,
     /// The server connection's sequences may have values of others.
     pub(super) foreign: bool,
     /// Something was sent that may have got the client a value of its own.
@@ -103,12 +96,18 @@ pub(super) struct Active {
     pub(super) audit_resets: bool,
     /// What ran was cancelled because it took too long.
     pub(super) timed_out: Option<Timeout>,
-    extra: Option<Box<Extra>>,
+    pub(super) extra: Option<Box<Extra>>,
 }
 
 /// What few clients need.
 #[derive(Default)]
 pub(super) struct Extra {
+    /// A message is not answered yet that may change tables.
+    pub(super) altering: bool,
+    /// The transaction has bound what takes away all prepared statements when it is executed.
+    pub(super) binds_clearing: bool,
+    /// Whether statements are being taken away, so that what is prepared is not known before that is answered.
+    pub(super) clearing: Clearing,
     /// Custom settings that were set.
     pub(super) names: Vec<String>,
     /// The answer of the audit so far.
@@ -117,6 +116,8 @@ pub(super) struct Extra {
     pub(super) overflow: bool,
     /// There was an error instead of an answer.
     pub(super) failed: bool,
+    /// The batch that has reset settings last.
+    pub(super) reset_batch: u32,
     /// What PostgreSQL was asked and has not answered.
     pub(super) ask_again: Suspects,
     /// Something was sent that was not looked at to its end: the tags of its answers count.
@@ -140,14 +141,10 @@ impl Active {
             discarded: false,
             unnamed_here: false,
             unnamed_at: Moment { sequence: 0, batch: 0 },
-            altering: false,
             changed_schema: false,
             stalled: false,
             progress: false,
             reset_open: false,
-            reset_batch: 0,
-            clearing: Clearing::No,
-            binds_clearing: false,
             foreign,
             touched: false,
             resets: false,
@@ -213,6 +210,29 @@ impl Active {
         let batch = self.lease.ledger.batch();
         let is_it = |gone: &Option<Box<[u8]>>| gone.as_deref().is_none_or(|gone| gone == name);
         !name.is_empty() && extra.deallocating.iter().any(|(sent, gone)| *sent != batch && is_it(gone))
+    }
+
+    /// A message is not answered yet that may change tables.
+    pub(super) fn is_altering(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.altering)
+    }
+
+    /// Whether statements are being taken away.
+    #[inline]
+    pub(super) fn clearing(&self) -> Clearing {
+        self.extra.as_ref().map_or(Clearing::No, |extra| extra.clearing)
+    }
+
+    /// Whether what is executed may take away all prepared statements.
+    pub(super) fn may_clear(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.binds_clearing)
+    }
+
+    /// A batch before the one that is being sent has reset settings, and is not answered yet.
+    #[inline]
+    pub(super) fn was_reset(&self) -> bool {
+        let batch = self.lease.ledger.batch();
+        self.reset_open && self.extra.as_ref().is_some_and(|extra| extra.reset_batch != batch)
     }
 
     /// What few clients have.

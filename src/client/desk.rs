@@ -78,8 +78,8 @@ impl Desk<'_> {
             return Taken::Stall;
         }
         let result = match frame.tag {
-            tag::EXECUTE if looked_at && self.active.binds_clearing => {
-                self.active.clearing = Clearing::Sent;
+            tag::EXECUTE if looked_at && self.active.may_clear() => {
+                self.active.extra().clearing = Clearing::Sent;
                 self.pass(out, frame);
                 Ok(())
             }
@@ -110,14 +110,13 @@ impl Desk<'_> {
     /// A batch before this one has reset settings: what the client has logged in with is to be set again first.
     #[inline]
     fn waits_for_reset(&self) -> bool {
-        let Active { lease, reset_open, reset_batch, .. } = &*self.active;
-        *reset_open && self.logs_in_with && lease.ledger.batch() != *reset_batch
+        self.logs_in_with && self.active.was_reset()
     }
 
     /// A message before this one takes away all prepared statements: what this one needs is decided by its answer.
     #[inline]
     fn waits_for_clearing(&mut self, out: &mut Outgoing<'_>, frame: Frame) -> bool {
-        self.active.clearing != Clearing::No
+        self.active.clearing() != Clearing::No
             && matches!(frame.tag, tag::PARSE | tag::BIND | tag::DESCRIBE | tag::CLOSE)
             && self.is_clearing(out, frame)
     }
@@ -126,8 +125,8 @@ impl Desk<'_> {
         if self.active.lease.ledger.is_copying_in() {
             return false;
         }
-        if self.active.clearing == Clearing::Sent {
-            self.active.clearing = Clearing::Flushed;
+        if self.active.clearing() == Clearing::Sent {
+            self.active.extra().clearing = Clearing::Flushed;
             out.before(frame).extend_from_slice(&FLUSH);
         }
         true
@@ -166,11 +165,14 @@ impl Desk<'_> {
         self.active.suspects.insert(effects.suspects);
         self.active.reshaped |= effects.reshapes;
         self.active.unknown_names |= effects.unknown_names;
-        self.active.altering |= effects.alters;
+        if effects.alters {
+            self.active.extra().altering = true;
+        }
         if effects.resets {
             self.active.resets = true;
             self.active.reset_open = true;
-            self.active.reset_batch = self.active.lease.ledger.batch();
+            let batch = self.active.lease.ledger.batch();
+            self.active.extra().reset_batch = batch;
         }
         if effects.suspects.contains(Suspects::SETTINGS) {
             self.active.lease.unsure = true;
@@ -233,7 +235,7 @@ impl Desk<'_> {
         self.guard_sequences(out, frame, text, &effects);
         match instead {
             Some(sql) => query(out.instead(frame), sql),
-            None if effects.clears => self.active.clearing = Clearing::Sent,
+            None if effects.clears => self.active.extra().clearing = Clearing::Sent,
             None => {}
         }
         self.active.unnamed_here = false;
@@ -444,7 +446,8 @@ impl Desk<'_> {
         let place = match self.place(&statement)? {
             // Prepared anew, as far as this client can tell, so tables have to be as they are now.
             Place::Prepared
-                if self.active.altering || !self.active.lease.statements.is_under(&statement, schema) =>
+                if self.active.is_altering()
+                    || !self.active.lease.statements.is_under(&statement, schema) =>
             {
                 Place::Outdated
             }
@@ -604,7 +607,9 @@ impl Desk<'_> {
     ) -> Result<(), Stop> {
         if !effects.is_harmless() {
             self.look_at(effects)?;
-            self.active.binds_clearing |= effects.clears;
+            if effects.clears {
+                self.active.extra().binds_clearing = true;
+            }
             // What was prepared as DEALLOCATE ALL does what it says, and so to the other clients' statements here.
             self.about_statements_prepared(out, frame, &effects.verbs)?;
         }

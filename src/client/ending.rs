@@ -70,7 +70,7 @@ impl Session {
 
     fn count_abandoned(&self) {
         let phase = match &self.state {
-            State::Idle => return,
+            State::Idle | State::GoesOn => return,
             State::Waiting(_) => Phase::Waiting,
             State::Active(active) if !active.lease.ledger.is_settled() => Phase::Query,
             State::Active(active) if active.lease.ledger.status() != Status::Idle => Phase::Transaction,

@@ -70,7 +70,7 @@ impl Session {
             .stalled_since
             .and_then(|since| after(since, settings.client_stall_timeout.now(), Timeout::Stall));
         match &self.state {
-            State::Idle => {
+            State::Idle | State::GoesOn => {
                 [stall, after(self.idle_since, settings.client_idle_timeout.now(), Timeout::ClientIdle), None]
             }
             State::Waiting(_) => [stall, None, None],
@@ -167,7 +167,9 @@ impl Session {
             if let Some(statements) = &mut self.statements {
                 statements.released();
             }
-            self.goes_on = active.stalled;
+            if active.stalled {
+                self.state = State::GoesOn;
+            }
             self.settings_are_undone(cx, active.wanted_before.take(), &Arc::clone(&active.lease.base))?;
             let mid_message = self.inbox.frames.is_passing();
             give_back(active, Owed::Cancel, mid_message);

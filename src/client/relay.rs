@@ -138,8 +138,10 @@ impl Session {
         let mut front = vec![];
         let State::Active(active) = &mut self.state else { return front };
         let lease = &mut active.lease;
-        if lease.ledger.unanswered() == 0 {
-            active.clearing = Clearing::No;
+        if lease.ledger.unanswered() == 0
+            && let Some(extra) = active.extra.as_deref_mut()
+        {
+            extra.clearing = Clearing::No;
         }
         // In the middle of a batch a simple query would end its implicit transaction.
         if !lease.ledger.is_settled() || lease.ledger.wants_sync() {

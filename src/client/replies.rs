@@ -188,9 +188,12 @@ impl Session {
         if (ready || audited) && active.lease.ledger.is_settled() {
             let now = Instant::now();
             active.quiet_since = now;
+            let is_idle = active.lease.ledger.status() == Status::Idle;
             if let Some(extra) = active.some_extra() {
                 // What was prepared to be deallocated, and was not.
                 extra.deallocating.clear();
+                extra.altering = false;
+                extra.binds_clearing &= !is_idle;
                 let again = if ready { std::mem::take(&mut extra.ask_again) } else { Suspects::NONE };
                 active.suspects.insert(again);
             }
@@ -206,8 +209,6 @@ impl Session {
             if status == Status::Idle && std::mem::take(&mut active.changed_schema) {
                 self.pool.schema.fetch_add(1, Ordering::Relaxed);
             }
-            active.altering = false;
-            active.binds_clearing &= status != Status::Idle;
             active.reshaped &= status != Status::Idle || !active.suspects.is_empty();
             if status != Status::Idle && self.pool.params.mode == PoolMode::Statement {
                 self.write_up_to(cx, &mut incoming, at)?;
@@ -627,7 +628,9 @@ impl Session {
         };
         self.member.rests();
         self.idle_since = Instant::now();
-        self.goes_on = stalled;
+        if stalled {
+            self.state = State::GoesOn;
+        }
         if let Some(statements) = &mut self.statements {
             statements.leave_server();
         }

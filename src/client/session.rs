@@ -82,8 +82,6 @@ pub struct Session {
     pub(super) is_tagged: bool,
     /// An error was reported; everything up to the next Sync is ignored.
     pub(super) skipping: bool,
-    /// What is kept of its messages was waiting for a server connection's answer, and that one is gone.
-    pub(super) goes_on: bool,
     /// Its task can be woken by the roster.
     pub(super) registered: bool,
     /// It sent Terminate while a statement was running.
@@ -96,6 +94,8 @@ pub struct Session {
 pub(super) enum State {
     /// Outside a transaction, without a server connection.
     Idle,
+    /// The same; what is kept of its messages was waiting for the answer of a server connection that is gone.
+    GoesOn,
     /// In the queue.
     Waiting(Box<Queued>),
     /// With a server connection.
@@ -167,7 +167,6 @@ impl Session {
             seat,
             home,
             skipping: false,
-            goes_on: false,
             registered: false,
             leaving: false,
             failed: false,
@@ -187,7 +186,7 @@ impl Session {
                 return Poll::Ready(end);
             }
             let step = match self.state {
-                State::Idle => self.poll_idle(cx),
+                State::Idle | State::GoesOn => self.poll_idle(cx),
                 State::Waiting(_) => self.poll_waiting(cx),
                 State::Active(_) => self.poll_active(cx),
             };
@@ -202,7 +201,8 @@ impl Session {
         if self.seat.door().is_draining() {
             return Poll::Ready(Err(self.going_down()));
         }
-        if std::mem::take(&mut self.goes_on) {
+        if matches!(self.state, State::GoesOn) {
+            self.state = State::Idle;
             let kept = self.inbox.take_kept();
             return Poll::Ready(self.from_idle_client(cx, &kept));
         }

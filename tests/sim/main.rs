@@ -5,6 +5,11 @@
 //! `plan` draws a world from a seed, `world` runs it, `checks` watches what the gate does and knows nothing of why. One
 //! seed is run again by `PGCORRAL_SIM_SEED=n cargo test --test sim -- --nocapture one_seed`.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed; clippy.toml exempts only `#[test]`"
+)]
+
 mod checks;
 mod experiments;
 mod plan;

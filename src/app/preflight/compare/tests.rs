@@ -27,7 +27,7 @@ fn pool(server_database: &str, role: &str, size: usize) -> PoolParams {
         burst_wait: Duration::from_secs(6),
         admission: Admission::Enforce,
         adaptive_limit: AdaptiveLimit::Off,
-        adaptive_min: 1,
+        adaptive_min: 4,
         shares: Default::default(),
         server_lifetime: Duration::ZERO,
         server_idle_timeout: Duration::ZERO,
