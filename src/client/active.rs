@@ -96,8 +96,6 @@ pub(super) struct Active {
     pub(super) audit_resets: bool,
     /// What ran was cancelled because it took too long.
     pub(super) timed_out: Option<Timeout>,
-    /// The class of the request that runs, where there is an adaptive limit.
-    pub(super) class: u32,
     pub(super) extra: Option<Box<Extra>>,
 }
 
@@ -163,7 +161,6 @@ impl Active {
             audited: false,
             audit_resets: false,
             timed_out: None,
-            class: 0,
             extra: None,
         }
     }

@@ -13,8 +13,8 @@ const LOOKED_AT: usize = 64;
 const HEADER: usize = 5;
 
 /// The class of a request that begins with these messages: a hash of the first one's type and of its statement's name, or of
-/// the text up to the first literal.
-pub(super) fn of(bytes: &[u8]) -> u32 {
+/// the text up to the first literal. As many as are told apart by `guard::Adaptive`.
+pub(super) fn of(bytes: &[u8]) -> u8 {
     let (Some(kind), Some(body)) = (bytes.first(), bytes.get(HEADER..)) else { return 0 };
     let what = match *kind {
         tag::QUERY => before_literals(body),
@@ -24,7 +24,7 @@ pub(super) fn of(bytes: &[u8]) -> u32 {
         _ => &[],
     };
     let hash = FixedState::with_seed(u64::from(*kind)).hash_one(what);
-    hash as u32
+    hash as u8
 }
 
 fn name(body: &[u8]) -> &[u8] {

@@ -21,7 +21,7 @@ pub(super) struct Counted {
     /// Of which rules.
     version: u32,
     /// Only where there is a rule for transactions.
-    by: Option<Box<Keys>>,
+    by: Option<Keys>,
 }
 
 /// A client's keys, and the rules that they are for.
@@ -76,9 +76,9 @@ impl Session {
         let who = Who { user: &pool.user, database: &pool.database, function: &self.function, address };
         let by = rules.limits.has(Stage::Transaction).then(|| {
             let keys = rules.limits.keys(Stage::Transaction, &who);
-            Box::new(Keys { rules, keys })
+            Keys { rules, keys }
         });
-        self.counted = Counted { address, version, by };
+        *self.counted = Counted { address, version, by };
     }
 
     /// Its function goes by another name.
@@ -96,7 +96,7 @@ impl Session {
     }
 
     fn count_one(&self, now: Instant) -> Option<Report> {
-        let Keys { rules, keys } = self.counted.by.as_deref()?;
+        let Keys { rules, keys } = self.counted.by.as_ref()?;
         // It is to say ROLLBACK, in a transaction that the proxy has ended.
         if self.failed {
             return None;

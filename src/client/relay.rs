@@ -57,7 +57,7 @@ impl Session {
         };
         let State::Active(active) = &mut self.state else { return Ok(()) };
         if !continues && self.pool.adaptive.is_on() {
-            active.class = class::of(bytes);
+            active.lease.class = class::of(bytes);
         }
         let ahead = active.lease.ledger.unanswered();
         if front.is_empty() {

@@ -201,7 +201,7 @@ impl Session {
                 let exec = now.saturating_duration_since(active.exec_since);
                 self.pool.metrics.executed(exec);
                 if self.pool.adaptive.is_on() {
-                    self.pool.adaptive.executed(active.class, exec);
+                    self.pool.adaptive.executed(u32::from(active.lease.class), exec);
                 }
             }
             let status = active.lease.ledger.status();

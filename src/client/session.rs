@@ -77,7 +77,7 @@ pub struct Session {
     /// What the gate knows it by.
     pub(super) standing: Standing,
     /// As what its transactions are counted.
-    pub(super) counted: Counted,
+    pub(super) counted: Box<Counted>,
     /// The function is that of a tag.
     pub(super) is_tagged: bool,
     /// An error was reported; everything up to the next Sync is ignored.
@@ -156,7 +156,7 @@ impl Session {
             pool: Arc::clone(&seat.pool),
             login: Arc::clone(&wanted),
             standing,
-            counted: Counted::nothing(),
+            counted: Box::new(Counted::nothing()),
             is_tagged: false,
             wanted,
             pending: None,

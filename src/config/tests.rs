@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::{Config, ConfigErrors, DatabaseParams, Environment};
 use crate::cli::ServeFlags;
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
-use crate::pool::{Abandoned, PoolMode, PoolParams, Reset, SessionParams};
+use crate::pool::{Abandoned, AdaptiveLimit, PoolMode, PoolParams, Reset, SessionParams};
 use crate::proto::pin::{PinPolicy, PinReason};
 use crate::secret::Secret;
 use crate::server::{ServerTls, TlsVerify};
@@ -970,4 +970,17 @@ proptest! {
             prop_assert!(warm <= upstream.params.max_connections);
         }
     }
+}
+
+#[test]
+fn adaptive_limit_is_off_and_not_for_sessions() {
+    let config = good(APP);
+    let quiet = pool(&config, "app", "u");
+    assert_eq!((quiet.adaptive_limit, quiet.adaptive_min), (AdaptiveLimit::Off, 4));
+    let config = good(&format!("{APP}\nadaptive_limit = \"observe\"\npool_size = 3"));
+    let watched = pool(&config, "app", "u");
+    assert_eq!((watched.adaptive_limit, watched.adaptive_min), (AdaptiveLimit::Observe, 3));
+    let wrong = format!("{APP}\nadaptive_limit = \"enforce\"\npool_mode = \"session\"");
+    let errors = load(&wrong, &Fake::default()).expect_err("a fault");
+    assert!(errors.to_string().contains("adaptive_limit: is for pool_mode"), "{errors}");
 }

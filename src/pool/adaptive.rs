@@ -63,7 +63,10 @@ impl Adaptive {
 
     /// New parameters. What was learnt stays while it is on; what was learnt by watching alone goes.
     pub(super) fn set(&self, params: &PoolParams) {
-        let (mode, min, max) = (params.adaptive_limit, params.adaptive_min, params.size);
+        self.configure(params.adaptive_limit, params.adaptive_min, params.size);
+    }
+
+    fn configure(&self, mode: AdaptiveLimit, min: usize, max: usize) {
         let mut state = lock(&self.state);
         let stays = state.mode == mode;
         match &mut state.machine {
@@ -116,5 +119,65 @@ impl Adaptive {
     pub fn limit(&self) -> Option<(AdaptiveLimit, usize)> {
         let state = lock(&self.state);
         state.machine.as_ref().map(|machine| (state.mode, machine.limit()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four transactions at once that take as long as they take, for `windows` of a bit more than the least length.
+    fn run(adaptive: &Adaptive, now: &mut Instant, windows: u32) -> Vec<usize> {
+        let mut moves = vec![];
+        for _ in 0..windows {
+            for _ in 0..100 {
+                adaptive.executed(1, Duration::from_millis(5));
+            }
+            *now += INTERVAL;
+            moves.extend(adaptive.evaluate(*now, 20).map(|found| found.limit));
+        }
+        moves
+    }
+
+    fn switched(mode: AdaptiveLimit) -> Adaptive {
+        let off = State { mode: AdaptiveLimit::Off, machine: None, peak: 0, completed: 0 };
+        let this = Adaptive { on: AtomicBool::new(false), state: Mutex::new(off) };
+        this.configure(mode, 2, 10);
+        this
+    }
+
+    #[test]
+    fn off_counts_nothing() {
+        let (adaptive, mut now) = (switched(AdaptiveLimit::Off), Instant::now());
+        assert!(!adaptive.is_on());
+        assert_eq!(run(&adaptive, &mut now, 20), [0; 0]);
+        assert_eq!((adaptive.limit(), adaptive.enforced(), lock(&adaptive.state).completed), (None, None, 0));
+    }
+
+    #[test]
+    fn only_what_is_enforced_is_told_to_the_gate() {
+        let (watched, enforced) = (switched(AdaptiveLimit::Observe), switched(AdaptiveLimit::Enforce));
+        assert_eq!((watched.limit(), watched.enforced()), (Some((AdaptiveLimit::Observe, 10)), None));
+        assert_eq!((enforced.limit(), enforced.enforced()), (Some((AdaptiveLimit::Enforce, 10)), Some(10)));
+    }
+
+    #[test]
+    fn it_moves_and_is_within_its_bounds() {
+        let (adaptive, mut now) = (switched(AdaptiveLimit::Enforce), Instant::now());
+        let moves = run(&adaptive, &mut now, 30);
+        assert!(!moves.is_empty() && moves.iter().all(|limit| (2..=10).contains(limit)), "{moves:?}");
+    }
+
+    #[test]
+    fn other_bounds_are_kept_and_another_mode_begins_anew() {
+        let adaptive = switched(AdaptiveLimit::Enforce);
+        adaptive.configure(AdaptiveLimit::Enforce, 2, 5);
+        assert_eq!(adaptive.enforced(), Some(5));
+        adaptive.configure(AdaptiveLimit::Enforce, 2, 9);
+        assert_eq!(adaptive.enforced(), Some(5), "it climbs by itself");
+        adaptive.configure(AdaptiveLimit::Observe, 2, 9);
+        assert_eq!(adaptive.limit(), Some((AdaptiveLimit::Observe, 9)));
+        adaptive.configure(AdaptiveLimit::Off, 2, 9);
+        assert_eq!(adaptive.limit(), None);
     }
 }

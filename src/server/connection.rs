@@ -51,6 +51,9 @@ pub struct Server {
     pub statements: ServerStatements,
     /// Statements under clients' names that are to be closed before it is used again.
     pub debris: Vec<Box<[u8]>>,
+    /// The class of the request that runs, where there is an adaptive limit. Here and not with the client, so that an idle
+    /// client stays small.
+    pub class: u8,
     /// The last batch, while it may have to be sent again.
     pub replay: Replay,
     /// Whose values its sequences may have.

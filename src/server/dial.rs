@@ -267,6 +267,7 @@ impl Dialler {
             fate: Fate::Sound,
             statements: ServerStatements::new(self.max_statements),
             debris: vec![],
+            class: 0,
             replay: Replay::default(),
             sequences: Sequences::default(),
         }

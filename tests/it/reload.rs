@@ -204,7 +204,7 @@ fn adaptive(ground: &Ground) {
         change.toml()
     };
     let limit = |mode: &str| {
-        let labels = format!("database=\"{0}\",mode=\"{mode}\",user=\"{0}\"", tenant.name);
+        let labels = format!("database=\"{0}\",user=\"{0}\",mode=\"{mode}\"", tenant.name);
         proxy.metric(&format!("pgcorral_pool_adaptive_limit{{{labels}}}"))
     };
     let mut root = ground.root("postgres");
