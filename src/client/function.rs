@@ -44,12 +44,15 @@ pub(super) struct Standing {
     key: KeyId,
     /// Zero: it has not said.
     patience_ms: u32,
+    /// Its transactions are to be over by then.
+    works_by_then: bool,
 }
 
 impl Standing {
     /// A client of this function with these parameters; until it leaves.
     pub(super) fn of(pool: &Pool, function: &str, wanted: &Parameters) -> Self {
-        Self { key: pool.enter_function(function), patience_ms: patience_ms(wanted) }
+        let (patience_ms, works_by_then) = patience(wanted);
+        Self { key: pool.enter_function(function), patience_ms, works_by_then }
     }
 
     /// The client has gone, or goes by another name.
@@ -67,7 +70,7 @@ impl Session {
             self.is_tagged = false;
             self.belongs_to(function, &wanted);
         } else if changed(DEADLINE) || changed(STATEMENT_TIMEOUT) {
-            self.standing.patience_ms = patience_ms(&wanted);
+            (self.standing.patience_ms, self.standing.works_by_then) = patience(&wanted);
         }
         self.wanted = wanted;
     }
@@ -103,12 +106,12 @@ impl Session {
     /// Who asks for a server connection.
     #[inline]
     pub(super) fn caller(&self) -> Caller {
-        let Standing { key, patience_ms } = self.standing;
+        let Standing { key, patience_ms, works_by_then } = self.standing;
         let patience = (patience_ms > 0).then(|| Duration::from_millis(u64::from(patience_ms)));
         // A number that says nothing about the order in which clients came.
         let number = self.member.process_id as u32;
         let lot = number.wrapping_mul(0x9E37_79B9).rotate_left(15).wrapping_mul(0x85EB_CA6B);
-        Caller { home: self.home, key, lot, patience }
+        Caller { home: self.home, key, lot, patience, works_by_then, urgent: self.failed }
     }
 }
 
@@ -123,12 +126,12 @@ fn text_of(message: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The deadline that the client has set, or else the time after which PostgreSQL is to give up: with less than both it is
-/// served in vain.
-fn patience_ms(parameters: &Parameters) -> u32 {
+/// How long the client wants to wait, and whether its transactions are to be over by then: the deadline that it has set, or
+/// else the time after which PostgreSQL is to give up on a statement. Who waits for longer than that is served in vain.
+fn patience(parameters: &Parameters) -> (u32, bool) {
     let own = parameters.get(DEADLINE).and_then(|value| value.trim().parse().ok()).filter(|ms| *ms > 0);
-    let timeout = || parameters.get("statement_timeout").and_then(milliseconds);
-    own.or_else(timeout).unwrap_or(0)
+    let timeout = || parameters.get(STATEMENT_TIMEOUT).and_then(milliseconds);
+    (own.or_else(timeout).unwrap_or(0), own.is_some())
 }
 
 /// PostgreSQL's notation of a time whose unit is the millisecond (manual, "Setting Parameters"). None: none, or not understood.
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_deadline_is_the_clients_own_or_its_statement_timeout() {
-        let of = |pairs: &[(&str, &str)]| patience_ms(&Parameters::collect(pairs.iter().copied()));
+        let of = |pairs: &[(&str, &str)]| patience(&Parameters::collect(pairs.iter().copied())).0;
         assert_eq!(of(&[]), 0);
         assert_eq!(of(&[("pgcorral.deadline_ms", "2500")]), 2500);
         assert_eq!(of(&[("statement_timeout", "3s"), ("pgcorral.deadline_ms", "2500")]), 2500);

@@ -256,6 +256,11 @@ impl Session {
                 _ if self.skipping => {}
                 // As PostgreSQL does outside a COPY.
                 tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
+                tag::QUERY if self.failed && frame.whole && ends_transaction(frame.body(bytes)) => {
+                    self.failed = false;
+                    messages::command_complete(&mut reply, "ROLLBACK");
+                    messages::ready_for_query(&mut reply, self.status());
+                }
                 tag::CLOSE if self.closes_without_server(frame.body(bytes)) => {
                     messages::bare(&mut reply, tag::CLOSE_COMPLETE);
                 }
@@ -453,8 +458,39 @@ impl Drop for Session {
     }
 }
 
+/// Whether a Query message does no more than end a transaction. One that the proxy has ended is so for the client alone: nobody
+/// has to wait for a server connection in order to say so.
+fn ends_transaction(body: &[u8]) -> bool {
+    let text = body.strip_suffix(b"\0").unwrap_or(body).trim_ascii();
+    let text = text.strip_suffix(b";").unwrap_or(text).trim_ascii();
+    let mut words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let is = |word: Option<&[u8]>, known: &[&str]| {
+        word.is_some_and(|word| known.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes())))
+    };
+    let ends = is(words.next(), &["rollback", "abort", "commit", "end"]);
+    let rest = words.next();
+    ends && (rest.is_none() || is(rest, &["work", "transaction"])) && words.next().is_none()
+}
+
 /// Whether a message is wanted whole.
 #[inline]
 fn is_describe(kind: u8) -> bool {
     kind == tag::DESCRIBE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ends_transaction;
+
+    #[test]
+    fn what_ends_a_transaction_and_does_no_more() {
+        for text in ["rollback", " ROLLBACK ; ", "commit work;", "Abort\ttransaction", "end"] {
+            assert!(ends_transaction(format!("{text}\0").as_bytes()), "{text}");
+        }
+        for text in
+            ["rollback to a", "rollback; select 1", "commit prepared 'x'", "rollback and chain", "", ";"]
+        {
+            assert!(!ends_transaction(format!("{text}\0").as_bytes()), "{text}");
+        }
+    }
 }

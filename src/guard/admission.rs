@@ -13,7 +13,7 @@
 //! the others early. While the queue is long standing the lot decides, by client and hour and not by transaction: a
 //! function of five transactions works completely or not at all.
 //!
-//! Nothing is short while the pool is being filled, is empty, or for [`AFTER_FAILOVER`] after the server has come back; and a
+//! Nothing is standing while the pool is being filled, is empty, or for [`AFTER_FAILOVER`] after the server has come back; and a
 //! key that has less than its fair share is never hurried. A client's own deadline holds always.
 
 use std::time::{Duration, Instant};
@@ -46,6 +46,9 @@ pub(super) enum Mode {
 impl Gate {
     /// Why this caller, who would have to wait, need not even begin to. None: let it.
     pub(super) fn hopeless(&mut self, now: Instant, pool: PoolId, caller: &Caller) -> Option<ShedReason> {
+        if caller.urgent || self.pools[pool.index()].keys.get(caller.key).terms.reserved {
+            return None;
+        }
         if self.queue.waiting(pool) >= self.pools[pool.index()].max_waiting {
             return Some(ShedReason::QueueFull);
         }
@@ -64,19 +67,16 @@ impl Gate {
     fn too_late(&self, now: Instant, pool: PoolId, caller: &Caller) -> bool {
         let known = &self.pools[pool.index()];
         let key = known.keys.get(caller.key);
-        let counts = self.slots.pool(pool).counts;
-        let unsure = counts.dialling > 0 || counts.live() == 0 || self.recovering(now);
-        if unsure || key.terms.reserved {
+        let may_grow = !self.slots.pool(pool).full() && self.slots.held_up_by(pool).is_none();
+        if may_grow || self.unsettled(now, pool) {
             return false;
         }
         let Some((_, ninth)) = key.hold.known() else { return false };
         let standing = matches!(self.mode(now, pool, caller.key), Mode::Standing | Mode::Long);
         // The newest goes first then, and waits for hardly anybody.
         let wait = if standing { Duration::ZERO } else { self.estimate(pool, caller.key) };
-        match caller.patience {
-            Some(patience) => wait + ninth > patience,
-            None => wait > known.burst_wait,
-        }
+        let needs = if caller.works_by_then { wait + ninth } else { wait };
+        wait > known.burst_wait || caller.patience.is_some_and(|patience| needs > patience)
     }
 
     /// How long the key's last waiter will wait, as far as one can tell.
@@ -89,7 +89,7 @@ impl Gate {
         let Pool { keys, active_limit, .. } = &self.pools[pool.index()];
         let Some(hold) = keys.get(key).hold.mean().or(keys.hold.mean()) else { return Duration::ZERO };
         let live = self.slots.pool(pool).counts.live().min(active_limit.unwrap_or(usize::MAX));
-        let share = keys.fair_share(key, keys.backlog_of_all(), live).max(1.0);
+        let share = keys.fair_share(key, live).max(1.0);
         hold.mul_f64(transactions as f64 / share)
     }
 
@@ -117,7 +117,11 @@ impl Gate {
         known.keys.backlog(now, caller.key);
         let trend = &mut known.keys.get_mut(caller.key).trend;
         trend.arrived();
-        let chosen = long && f64::from(lot) < trend.admitted * f64::from(u32::MAX);
+        if self.queue.waiting(pool) == 0 {
+            known.trend.begin(now);
+        }
+        known.trend.arrived();
+        let chosen = caller.urgent || long && f64::from(lot) < trend.admitted * f64::from(u32::MAX);
         let deadline = caller.patience.and_then(|patience| now.checked_add(patience));
         let (key, home) = (caller.key, caller.home);
         self.queue.push(Waiter { pool, key, home, chosen, arrived: now, deadline })
@@ -161,7 +165,9 @@ impl Gate {
             let late = waiter.deadline.is_some_and(|deadline| deadline <= now);
             if !late && now.saturating_duration_since(waiter.arrived) < longest {
                 self.leave(ticket);
-                self.pools[pool.index()].keys.get_mut(key).trend.granted();
+                let known = &mut self.pools[pool.index()];
+                known.keys.get_mut(key).trend.granted();
+                known.trend.granted();
                 self.observe(now, &waiter);
                 return Some((ticket, key));
             }
@@ -171,6 +177,7 @@ impl Gate {
 
     /// Sheds the pool's waiters whose time has run out, and looks how its queues are doing.
     pub(super) fn look_over(&mut self, now: Instant, pool: PoolId, actions: &mut Vec<Action>) {
+        self.pools[pool.index()].trend.roll(now);
         // Backwards, because a key without waiters is replaced by the last one.
         for at in (0..self.pools[pool.index()].keys.backlogged().len()).rev() {
             let key = self.pools[pool.index()].keys.backlogged()[at];
@@ -254,11 +261,17 @@ impl Gate {
         let known = &self.pools[pool.index()];
         let trend = &known.keys.get(key).trend;
         let standing = trend.standing(now);
-        if standing < known.max_wait || self.unsettled(now, pool) {
+        if standing < known.max_wait || self.slots.pool(pool).counts.live() == 0 {
             return Mode::Short;
         }
-        let drained = trend.drained_in(now, self.queue.waiting_of(pool, key));
-        if drained.is_some_and(|drained| standing + drained <= known.burst_wait) {
+        if self.unsettled(now, pool) {
+            return Mode::Draining;
+        }
+        // Its own queue, or all of them: a burst of many functions with a caller or two each is one, too.
+        let own = trend.drained_in(now, self.queue.waiting_of(pool, key));
+        let all = known.trend.drained_in(now, self.queue.waiting(pool));
+        let soon = |drained: Duration| standing + drained <= known.burst_wait;
+        if own.is_some_and(soon) || all.is_some_and(soon) {
             return Mode::Draining;
         }
         let long = standing > known.max_wait.saturating_add(LONG_STANDING);
@@ -283,7 +296,7 @@ impl Gate {
             Mode::Standing | Mode::Long => {
                 let keys = &known.keys;
                 let active = self.slots.pool(pool).counts.active;
-                let fair = keys.fair_share(key, keys.backlog_of_all(), active);
+                let fair = keys.fair_share(key, active);
                 let entitled = keys.get(key).terms.reserved || (keys.get(key).active + 1) as f64 <= fair;
                 if entitled { known.burst_wait } else { self.short_wait(pool, key) }
             }

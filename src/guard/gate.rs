@@ -17,6 +17,7 @@ use super::terms::{
     Action, Admission, Arrival, Caller, DialCause, GateParams, GroupId, Home, Placement, PoolId, PoolLimits,
     ShedReason, UpstreamLimits,
 };
+use super::trend::Trend;
 
 /// What the gate keeps of one pool beside its slots, waiters and dials.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Pool {
     peak: usize,
     /// Its functions.
     pub(super) keys: Keys,
+    /// What became of all its waiters lately.
+    pub(super) trend: Trend,
     /// Waiters that would have been refused early if that were enforced.
     pub(super) observed: u64,
     /// A login waits for a first server here, without being in the queue.
@@ -120,6 +123,7 @@ impl Gate {
             active_limit: limits.active_limit,
             peak: 0,
             keys: Keys::new(self.seed),
+            trend: Trend::default(),
             observed: 0,
             warm: None,
             budget: Budget::default(),
@@ -158,7 +162,7 @@ impl Gate {
         let reason = match self.slots.nearest_idle(pool, caller.home) {
             _ if self.draining => ShedReason::Draining,
             Some(from) if self.may_have_idle(pool, caller.key) => {
-                self.take_from_store(now, pool, caller.key, from);
+                self.take_from_store(now, pool, caller.key, from, false);
                 return Arrival::Granted { from };
             }
             _ => match self.enqueue(now, pool, caller, actions) {
@@ -434,17 +438,17 @@ impl Gate {
         self.pools[pool.index()].active_limit.is_none_or(|limit| active < limit)
     }
 
-    fn take_from_store(&mut self, now: Instant, pool: PoolId, key: KeyId, from: Home) {
+    fn take_from_store(&mut self, now: Instant, pool: PoolId, key: KeyId, from: Home, waited: bool) {
         self.shift(pool, from, Step::Grant);
-        self.note_granted(now, pool, key);
+        self.note_granted(now, pool, key, waited);
     }
 
-    fn note_granted(&mut self, now: Instant, pool: PoolId, key: KeyId) {
+    fn note_granted(&mut self, now: Instant, pool: PoolId, key: KeyId, waited: bool) {
         let active = self.slots.pool(pool).counts.active;
         let known = &mut self.pools[pool.index()];
         known.peak = known.peak.max(active);
         known.last_granted = Some(now);
-        known.keys.granted(now, key);
+        known.keys.granted(now, key, waited);
     }
 
     /// Idle servers for waiters that were kept from them by a limit which does not hold any more.
@@ -454,7 +458,7 @@ impl Gate {
             && let Some(from) = self.slots.nearest_idle(pool, Home(0))
             && let Some((ticket, key)) = self.next_waiter(now, pool, from, actions)
         {
-            self.take_from_store(now, pool, key, from);
+            self.take_from_store(now, pool, key, from, true);
             actions.push(Action::Grant { ticket, pool, from });
         }
     }
@@ -473,7 +477,7 @@ impl Gate {
             return Placement::Store;
         };
         self.shift(pool, home, Step::Hand);
-        self.note_granted(now, pool, key);
+        self.note_granted(now, pool, key, true);
         Placement::Hand(ticket)
     }
 
@@ -564,7 +568,9 @@ impl Gate {
         // What no waiter may have is not asked for.
         let limit = self.pools[pool.index()].active_limit.unwrap_or(usize::MAX);
         let usable = limit.saturating_sub(bound.counts.live());
-        let asked_for = self.queue.waiting(pool).min(usable).max(first);
+        // Who waits beside an idle server is kept from it by a limit, and would be kept from the next one, too.
+        let waiting = if bound.counts.idle > 0 { 0 } else { self.queue.waiting(pool) };
+        let asked_for = waiting.min(usable).max(first);
         asked_for.saturating_sub(bound.counts.dialling).min(bound.room())
     }
 

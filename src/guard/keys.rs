@@ -83,6 +83,8 @@ pub(super) struct Key {
     pub(super) trend: Trend,
     /// Position in [`Keys::backlogged`].
     backlogged_at: Option<usize>,
+    /// Counts who became backlogged before it.
+    backlogged_as: u64,
 }
 
 impl Key {
@@ -99,6 +101,7 @@ impl Key {
             hold: Hold::default(),
             trend: Trend::default(),
             backlogged_at: None,
+            backlogged_as: 0,
         }
     }
 
@@ -108,7 +111,8 @@ impl Key {
         let held = passed * self.active as f64;
         self.used += held;
         self.virtual_time += held / self.terms.weight;
-        self.counted_at = Some(now);
+        // Threads read the clock before they wait for the lock, so time may seem to go back.
+        self.counted_at = self.counted_at.max(Some(now));
     }
 
     /// Connection-time that it has had, up to now, in seconds.
@@ -135,11 +139,13 @@ impl Key {
 struct Rank {
     tier: u8,
     virtual_time: f64,
+    /// Who has waited for longer, of those who have had as much.
+    backlogged_as: u64,
 }
 
 /// What the backlogged keys have together.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Backlog {
+struct Backlog {
     weight: f64,
     active: usize,
 }
@@ -152,6 +158,10 @@ pub(super) struct Keys {
     hasher: FixedState,
     /// Keys with waiters.
     backlogged: Vec<KeyId>,
+    /// What those have together. Weights are whole numbers, so that nothing drifts.
+    backlog: Backlog,
+    /// How often a key has become backlogged.
+    backlogs: u64,
     /// The virtual time of the key that was last served: where one that comes back from a pause goes on.
     virtual_now: f64,
     /// How long servers are held, over all keys.
@@ -166,6 +176,8 @@ impl Keys {
             by_name: HashMap::new(),
             hasher: FixedState::with_seed(seed),
             backlogged: Vec::new(),
+            backlog: Backlog::default(),
+            backlogs: 0,
             virtual_now: 0.0,
             hold: Hold::default(),
         }
@@ -180,6 +192,9 @@ impl Keys {
         let key = &mut self.keys[id.index()];
         key.clients += 1;
         if id.index() < EXACT_KEYS {
+            if key.backlogged_at.is_some() {
+                self.backlog.weight += terms.weight - key.terms.weight;
+            }
             key.terms = terms;
         }
         id
@@ -189,7 +204,11 @@ impl Keys {
     pub(super) fn set_terms(&mut self, now: Instant, terms_of: impl Fn(&str) -> KeyTerms) {
         for key in self.keys.iter_mut().take(EXACT_KEYS) {
             key.count(now);
-            key.terms = terms_of(&key.name);
+            let terms = terms_of(&key.name);
+            if key.backlogged_at.is_some() {
+                self.backlog.weight += terms.weight - key.terms.weight;
+            }
+            key.terms = terms;
         }
     }
 
@@ -254,13 +273,20 @@ impl Keys {
         &self.backlogged
     }
 
-    /// The key gets a server.
-    pub(super) fn granted(&mut self, now: Instant, id: KeyId) {
+    /// The key gets a server, after it has waited for it or at once. Who comes back from a pause is owed a quantum; who has
+    /// waited keeps what it is owed, or long holds would be paid for by those who wait for them.
+    pub(super) fn granted(&mut self, now: Instant, id: KeyId, waited: bool) {
         let (owed, deepest) = (self.virtual_now - self.quantum(), self.virtual_now + DEEPEST_DEBT);
         let key = &mut self.keys[id.index()];
         key.count(now);
-        key.virtual_time = key.virtual_time.clamp(owed, deepest);
+        key.virtual_time = key.virtual_time.min(deepest);
+        if !waited {
+            key.virtual_time = key.virtual_time.max(owed);
+        }
         key.active += 1;
+        if key.backlogged_at.is_some() {
+            self.backlog.active += 1;
+        }
         self.virtual_now = self.virtual_now.max(key.virtual_time);
     }
 
@@ -268,7 +294,10 @@ impl Keys {
     pub(super) fn returned(&mut self, now: Instant, id: KeyId, held: Duration) {
         let key = &mut self.keys[id.index()];
         key.count(now);
-        key.active = key.active.saturating_sub(1);
+        if key.active > 0 {
+            key.active -= 1;
+            self.backlog.active -= usize::from(key.backlogged_at.is_some());
+        }
         key.hold.add(held);
         self.hold.add(held);
     }
@@ -284,6 +313,10 @@ impl Keys {
         key.virtual_time = key.virtual_time.clamp(owed, deepest);
         key.trend.begin(now);
         key.backlogged_at = Some(self.backlogged.len());
+        key.backlogged_as = self.backlogs;
+        self.backlogs += 1;
+        self.backlog.weight += key.terms.weight;
+        self.backlog.active += key.active;
         self.backlogged.push(id);
     }
 
@@ -292,6 +325,8 @@ impl Keys {
         let key = &mut self.keys[id.index()];
         let Some(at) = key.backlogged_at.take() else { return };
         key.trend.end();
+        self.backlog.weight -= key.terms.weight;
+        self.backlog.active -= key.active;
         self.backlogged.swap_remove(at);
         if let Some(moved) = self.backlogged.get(at) {
             self.keys[moved.index()].backlogged_at = Some(at);
@@ -322,7 +357,7 @@ impl Keys {
         let ahead = key.active as f64 * self.guess(key) / key.terms.weight;
         let short = (key.active as f64) < key.terms.min_share * size as f64;
         let tier = if key.terms.reserved { 0 } else { 2 - u8::from(short) };
-        Rank { tier, virtual_time: key.virtual_time + ahead }
+        Rank { tier, virtual_time: key.virtual_time + ahead, backlogged_as: key.backlogged_as }
     }
 
     fn guess(&self, key: &Key) -> f64 {
@@ -339,16 +374,10 @@ impl Keys {
         key.active < key.cap(size)
     }
 
-    pub(super) fn backlog_of_all(&self) -> Backlog {
-        self.backlogged.iter().fold(Backlog::default(), |all, id| {
-            let key = &self.keys[id.index()];
-            Backlog { weight: all.weight + key.terms.weight, active: all.active + key.active }
-        })
-    }
-
     /// How many of a pool's servers a key with waiters has a right to, when `active` are in use. What others hold who have
     /// no waiters is theirs.
-    pub(super) fn fair_share(&self, id: KeyId, backlog: Backlog, active: usize) -> f64 {
+    pub(super) fn fair_share(&self, id: KeyId, active: usize) -> f64 {
+        let backlog = self.backlog;
         let key = &self.keys[id.index()];
         let (weight, own) = match key.backlogged_at {
             Some(_) => (backlog.weight, 0),

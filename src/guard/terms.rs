@@ -82,8 +82,12 @@ pub struct Caller {
     /// Its number in the draw that decides who is served while a queue is long standing. The same for one client over
     /// a long time.
     pub lot: u32,
-    /// How long it wants to wait and work at most. None: it has not said.
+    /// How long it wants to wait at most. None: it has not said.
     pub patience: Option<Duration>,
+    /// The transaction is to be over by then, too.
+    pub works_by_then: bool,
+    /// It is inside a transaction as it sees it: it is not refused early, and goes before others of its function.
+    pub urgent: bool,
 }
 
 /// Limits of one pool.

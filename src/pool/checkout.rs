@@ -153,7 +153,7 @@ impl Pool {
 
     /// The proxy itself as a caller.
     pub fn own_caller(&self, home: Home) -> Caller {
-        Caller { home, key: self.own_key, lot: 0, patience: None }
+        Caller { home, key: self.own_key, lot: 0, patience: None, works_by_then: false, urgent: false }
     }
 
     /// The key of a client of this function, until [`Pool::leave_function`].

@@ -106,7 +106,7 @@ impl World {
             reserved_connections: 0,
             max_dials: 4,
             dial_rate: 50,
-            dial_burst: 20,
+            dial_burst: 40,
             dial_backoff_min: ms(50),
             dial_backoff_max: ms(400),
             fail_fast_after: FAIL_FAST_AFTER,
@@ -246,7 +246,14 @@ impl World {
         let (attempt, timeout) = (client.attempt, function.timeout);
         let patience = function.says.then_some(timeout);
         let cancels = function.cancels;
-        let who = Caller { home: client.home, key: self.keys[client.function], lot: client.lot, patience };
+        let who = Caller {
+            home: client.home,
+            key: self.keys[client.function],
+            lot: client.lot,
+            patience,
+            works_by_then: true,
+            urgent: false,
+        };
         match self.gate.arrive(self.clock(), self.pool, &who, &mut self.actions) {
             Arrival::Granted { from } => {
                 let at = self.servers.iter().position(|server| server.idle && server.home == from);

@@ -79,7 +79,14 @@ fn a_larger_max_share_grants_what_is_idle() {
     let (now, mut actions) = (std::time::Instant::now(), vec![]);
     let half = KeyTerms { max_share: 0.5, ..KeyTerms::default() };
     let key = gate.enter_key(pool, "greedy", half);
-    let caller = crate::guard::Caller { home: Home(0), key, lot: 0, patience: None };
+    let caller = crate::guard::Caller {
+        home: Home(0),
+        key,
+        lot: 0,
+        patience: None,
+        works_by_then: false,
+        urgent: false,
+    };
     for _ in 0..4 {
         let _ = gate.arrive(now, pool, &caller, &mut actions);
     }

@@ -57,5 +57,5 @@ pub(super) fn limits(size: usize) -> PoolLimits {
 /// A caller of the pool's only function.
 pub(super) fn caller(gate: &mut Gate, pool: PoolId, home: Home) -> Caller {
     let key = gate.enter_key(pool, "api", KeyTerms::default());
-    Caller { home, key, lot: 0, patience: None }
+    Caller { home, key, lot: 0, patience: None, works_by_then: false, urgent: false }
 }
