@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Where cargo puts its programs; honours CARGO_TARGET_DIR.
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo loadtest bench compare test lint
+.PHONY: build demo loadtest bench compare experiments test lint
 
 # The release binary: $(TARGET)/release/pgcorral
 build:
@@ -33,6 +33,13 @@ compare:
 	./scripts/setup-poolers.sh
 	$(CARGO) build --release --workspace --locked
 	$(TARGET)/release/loadtest compare --pgcorral $(TARGET)/release/pgcorral $(COMPARE_FLAGS)
+
+# The experiments of the guard, in the same way; writes docs/experiments.md. Some 12 minutes for one round.
+experiments:
+	./scripts/setup-poolers.sh
+	$(CARGO) build --release --workspace --locked
+	$(TARGET)/release/loadtest compare --pgcorral $(TARGET)/release/pgcorral --output docs/experiments.md \
+		--plans e1,e1b,e1b-deaf,e2,e3,e4,e5,e8 --rounds 1 $(COMPARE_FLAGS)
 
 # All tests: unit tests, and those that need a real PostgreSQL and real drivers. PGCORRAL_SKIP_DRIVERS=pgx,lib-pq leaves
 # drivers out. Without PgBouncer, and where it cannot be installed, the tests that compare with it do without.

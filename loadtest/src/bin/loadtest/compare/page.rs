@@ -22,14 +22,9 @@ const MOST_CAUSES: usize = 5;
 /// Pools of this size are what the plans' capacities and limits are for.
 const USUAL_POOL: u32 = 20;
 
-/// Fixed text on what the figures show of pgcorral.
-///
-/// TO BE CHANGED WITH THE GUARD: it is true of every pgcorral whose pools have one queue and nothing more. When admission
-/// by deadline or fairness between functions is built, say here what there is, and keep this text for figures that were
-/// measured with an older commit, or measure all plans again.
-const NOT_BUILT: &str = "pgcorral's pools have one queue each, first come, first served, that sheds after \
-    `query_wait_timeout`. Admission by deadline and fairness between functions, which several of these plans ask for, are \
-    not built yet, and the figures show it.";
+/// What who reads the figures has to know of pgcorral. Keep it true for the commit that is measured.
+const QUEUE: &str = "pgcorral admits by deadline, tells bursts from overloads and shares its pools fairly between functions \
+    ([guard.md](guard.md)); all of it at its defaults.";
 
 /// Everything that the page is made of.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -345,7 +340,7 @@ fn method(chapters: &[Chapter]) -> String {
          a lost server ({contract}); PgBouncer ends the session with 08P01, a protocol violation, \
          and that is counted as an error outside it. Assertions of bounds that must never be \
          passed, or of what has to be 0, are judged by the worst round, all others by the median; PostgreSQL itself is not judged.\n\n\
-         {NOT_BUILT}\n\n",
+         {QUEUE}\n\n",
         rounds = agreed(chapters, |chapter| Some(chapter.circumstances.rounds.to_string())),
         turns = agreed(chapters, |chapter| Some(chapter.circumstances.turns.to_string())),
         contract = CONTRACT.join(", "),
