@@ -256,7 +256,12 @@ impl Session {
                 _ if self.skipping => {}
                 // As PostgreSQL does outside a COPY.
                 tag::FLUSH | tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {}
-                tag::QUERY if self.failed && frame.whole && ends_transaction(frame.body(bytes)) => {
+                tag::QUERY
+                    if self.failed
+                        && self.pending.is_none()
+                        && frame.whole
+                        && ends_transaction(frame.body(bytes)) =>
+                {
                     self.failed = false;
                     messages::command_complete(&mut reply, "ROLLBACK");
                     messages::ready_for_query(&mut reply, self.status());
