@@ -88,25 +88,35 @@ fn gauges(pool: &Pool) -> PoolGauges {
 
 /// Functions with a line of their own in a scrape; the others are one. However clients call themselves, there are no more.
 const MOST_FUNCTIONS: usize = 50;
+/// The name of those; also of those that share a place in the gate.
+const OTHER: &str = "other";
 
 /// Those that have had most of the pool's time, and the rest together.
 fn functions(mut all: Vec<FunctionSnapshot>) -> Vec<FunctionGauges> {
     all.sort_by(|a, b| b.held.total_cmp(&a.held));
-    let mut gauges: Vec<FunctionGauges> = vec![];
+    let (mut gauges, mut others) = (vec![], None);
     for (at, function) in all.into_iter().enumerate() {
-        let name = if at < MOST_FUNCTIONS { function.name } else { "other".to_owned() };
-        let one = match gauges.iter().position(|known| known.name == name) {
-            Some(known) => &mut gauges[known],
-            None => {
-                gauges.push(FunctionGauges { name, ..FunctionGauges::default() });
-                let last = gauges.len() - 1;
-                &mut gauges[last]
-            }
-        };
-        one.active += function.active;
-        one.waiting += function.waiting;
-        one.held_seconds += function.held;
-        one.sheds += function.sheds;
+        if at < MOST_FUNCTIONS && &*function.name != OTHER {
+            gauges.push(add(
+                FunctionGauges { name: function.name.to_string(), ..Default::default() },
+                &function,
+            ));
+        } else {
+            let before =
+                others.unwrap_or_else(|| FunctionGauges { name: OTHER.into(), ..Default::default() });
+            others = Some(add(before, &function));
+        }
     }
+    gauges.extend(others);
     gauges
+}
+
+fn add(to: FunctionGauges, function: &FunctionSnapshot) -> FunctionGauges {
+    FunctionGauges {
+        active: to.active + function.active,
+        waiting: to.waiting + function.waiting,
+        held_seconds: to.held_seconds + function.held,
+        sheds: to.sheds + function.sheds,
+        ..to
+    }
 }

@@ -24,11 +24,11 @@ use super::queue::{End, Ticket, Waiter};
 use super::terms::{Action, Admission, Caller, Home, PoolId, ShedReason};
 
 /// A standing queue is long after this much more.
-pub const LONG_STANDING: Duration = Duration::from_secs(5);
+const LONG_STANDING: Duration = Duration::from_secs(5);
 /// No wait is cut short for this long after the server has come back.
-pub const AFTER_FAILOVER: Duration = Duration::from_secs(1);
+const AFTER_FAILOVER: Duration = Duration::from_secs(1);
 /// The shortest wait that a standing queue grants, and for how many usual holds.
-pub const SHORTEST_WAIT: (Duration, u32) = (Duration::from_millis(100), 4);
+const SHORTEST_WAIT: (Duration, u32) = (Duration::from_millis(100), 4);
 /// After a drain: another instance is up already, or will be soon.
 const ELSEWHERE: Duration = Duration::from_millis(500);
 /// How often queues are looked over while somebody waits.
@@ -43,18 +43,25 @@ pub(super) enum Mode {
     Long,
 }
 
+impl Mode {
+    /// More arrive than can be served: the newest goes first, and nobody waits for long.
+    fn is_overload(self) -> bool {
+        matches!(self, Mode::Standing | Mode::Long)
+    }
+}
+
 impl Gate {
     /// Why this caller, who would have to wait, need not even begin to. None: let it.
     pub(super) fn hopeless(&mut self, now: Instant, pool: PoolId, caller: &Caller) -> Option<ShedReason> {
         if caller.urgent || self.pools[pool.index()].keys.get(caller.key).terms.reserved {
             return None;
         }
-        if self.queue.waiting(pool) >= self.pools[pool.index()].max_waiting {
+        if self.queue.waiting(pool) >= self.pools[pool.index()].limits.max_waiting {
             return Some(ShedReason::QueueFull);
         }
         if self.too_late(now, pool, caller) {
             let known = &mut self.pools[pool.index()];
-            if known.admission == Admission::Enforce {
+            if known.limits.admission == Admission::Enforce {
                 return Some(ShedReason::Estimate);
             }
             known.observed += 1;
@@ -72,11 +79,14 @@ impl Gate {
             return false;
         }
         let Some((_, ninth)) = key.hold.known() else { return false };
-        let standing = matches!(self.mode(now, pool, caller.key), Mode::Standing | Mode::Long);
-        // The newest goes first then, and waits for hardly anybody.
-        let wait = if standing { Duration::ZERO } else { self.estimate(pool, caller.key) };
+        // The newest waits for hardly anybody.
+        let wait = if self.mode(now, pool, caller.key).is_overload() {
+            Duration::ZERO
+        } else {
+            self.estimate(pool, caller.key)
+        };
         let needs = if caller.works_by_then { wait + ninth } else { wait };
-        wait > known.burst_wait || caller.patience.is_some_and(|patience| needs > patience)
+        wait > known.limits.burst_wait || caller.patience.is_some_and(|patience| needs > patience)
     }
 
     /// How long the key's last waiter will wait, as far as one can tell.
@@ -86,9 +96,9 @@ impl Gate {
 
     /// How long the key's share of the pool takes for so many transactions of its usual length.
     fn time_for(&self, pool: PoolId, key: KeyId, transactions: usize) -> Duration {
-        let Pool { keys, active_limit, .. } = &self.pools[pool.index()];
-        let Some(hold) = keys.get(key).hold.mean().or(keys.hold.mean()) else { return Duration::ZERO };
-        let live = self.slots.pool(pool).counts.live().min(active_limit.unwrap_or(usize::MAX));
+        let Pool { keys, limits, .. } = &self.pools[pool.index()];
+        let Some(hold) = keys.usual_hold(key) else { return Duration::ZERO };
+        let live = self.slots.pool(pool).counts.live().min(limits.active_limit.unwrap_or(usize::MAX));
         let share = keys.fair_share(key, live).max(1.0);
         hold.mul_f64(transactions as f64 / share)
     }
@@ -160,7 +170,7 @@ impl Gate {
             let key = self.pools[pool.index()].keys.next(now, size)?;
             let mode = self.mode(now, pool, key);
             let longest = self.longest_wait(pool, key, mode);
-            let end = if matches!(mode, Mode::Standing | Mode::Long) { End::Newest } else { End::Oldest };
+            let end = if mode.is_overload() { End::Newest } else { End::Oldest };
             let (ticket, waiter) = self.queue.next(pool, key, home, end, self.locality_slack)?;
             let late = waiter.deadline.is_some_and(|deadline| deadline <= now);
             if !late && now.saturating_duration_since(waiter.arrived) < longest {
@@ -185,7 +195,7 @@ impl Gate {
             let mode = self.mode(now, pool, key);
             let longest = self.longest_wait(pool, key, mode);
             let kept = if mode == Mode::Standing { self.served_in_time(now, pool, key) } else { 0 };
-            let burst_wait = self.pools[pool.index()].burst_wait;
+            let burst_wait = self.pools[pool.index()].limits.burst_wait;
             while let Some((ticket, waiter)) = self.queue.oldest(pool, key)
                 && let age = now.saturating_duration_since(waiter.arrived)
                 && age >= longest
@@ -201,7 +211,7 @@ impl Gate {
     fn served_in_time(&self, now: Instant, pool: PoolId, key: KeyId) -> usize {
         let known = &self.pools[pool.index()];
         let trend = &known.keys.get(key).trend;
-        let left = known.burst_wait.saturating_sub(trend.standing(now));
+        let left = known.limits.burst_wait.saturating_sub(trend.standing(now));
         (trend.spare_rate(now) * left.as_secs_f64()) as usize
     }
 
@@ -240,7 +250,7 @@ impl Gate {
     /// Counts who would not have been served if the rules were enforced.
     fn observe(&mut self, now: Instant, waiter: &Waiter) {
         let Waiter { pool, key, arrived, .. } = *waiter;
-        if self.pools[pool.index()].admission == Admission::Enforce {
+        if self.pools[pool.index()].limits.admission == Admission::Enforce {
             return;
         }
         let longest = self.longest_wait(pool, key, self.true_mode(now, pool, key));
@@ -250,7 +260,7 @@ impl Gate {
     }
 
     pub(super) fn mode(&self, now: Instant, pool: PoolId, key: KeyId) -> Mode {
-        match self.pools[pool.index()].admission {
+        match self.pools[pool.index()].limits.admission {
             Admission::Enforce => self.true_mode(now, pool, key),
             Admission::Observe => Mode::Short,
         }
@@ -261,7 +271,7 @@ impl Gate {
         let known = &self.pools[pool.index()];
         let trend = &known.keys.get(key).trend;
         let standing = trend.standing(now);
-        if standing < known.max_wait || self.slots.pool(pool).counts.live() == 0 {
+        if standing < known.limits.max_wait || self.slots.pool(pool).counts.live() == 0 {
             return Mode::Short;
         }
         if self.unsettled(now, pool) {
@@ -270,11 +280,11 @@ impl Gate {
         // Its own queue, or all of them: a burst of many functions with a caller or two each is one, too.
         let own = trend.drained_in(now, self.queue.waiting_of(pool, key));
         let all = known.trend.drained_in(now, self.queue.waiting(pool));
-        let soon = |drained: Duration| standing + drained <= known.burst_wait;
+        let soon = |drained: Duration| standing + drained <= known.limits.burst_wait;
         if own.is_some_and(soon) || all.is_some_and(soon) {
             return Mode::Draining;
         }
-        let long = standing > known.max_wait.saturating_add(LONG_STANDING);
+        let long = standing > known.limits.max_wait.saturating_add(LONG_STANDING);
         if long { Mode::Long } else { Mode::Standing }
     }
 
@@ -291,21 +301,21 @@ impl Gate {
     fn longest_wait(&self, pool: PoolId, key: KeyId, mode: Mode) -> Duration {
         let known = &self.pools[pool.index()];
         match mode {
-            Mode::Short => known.max_wait,
-            Mode::Draining => known.burst_wait,
+            Mode::Short => known.limits.max_wait,
+            Mode::Draining => known.limits.burst_wait,
             Mode::Standing | Mode::Long => {
                 let keys = &known.keys;
                 let active = self.slots.pool(pool).counts.active;
                 let fair = keys.fair_share(key, active);
                 let entitled = keys.get(key).terms.reserved || (keys.get(key).active + 1) as f64 <= fair;
-                if entitled { known.burst_wait } else { self.short_wait(pool, key) }
+                if entitled { known.limits.burst_wait } else { self.short_wait(pool, key) }
             }
         }
     }
 
     fn short_wait(&self, pool: PoolId, key: KeyId) -> Duration {
         let known = &self.pools[pool.index()];
-        let hold = known.keys.get(key).hold.mean().or(known.keys.hold.mean()).unwrap_or_default();
-        SHORTEST_WAIT.0.max(hold * SHORTEST_WAIT.1).min(known.max_wait)
+        let hold = known.keys.usual_hold(key).unwrap_or_default();
+        SHORTEST_WAIT.0.max(hold * SHORTEST_WAIT.1).min(known.limits.max_wait)
     }
 }

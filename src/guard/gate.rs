@@ -14,20 +14,16 @@ use super::queue::{Queue, Ticket};
 use super::renewal::Renewal;
 use super::slots::{Slots, Step};
 use super::terms::{
-    Action, Admission, Arrival, Caller, DialCause, GateParams, GroupId, Home, Placement, PoolId, PoolLimits,
-    ShedReason, UpstreamLimits,
+    Action, Arrival, Caller, DialCause, GateParams, GroupId, Home, Placement, PoolId, PoolLimits, ShedReason,
+    UpstreamLimits,
 };
 use super::trend::Trend;
 
 /// What the gate keeps of one pool beside its slots, waiters and dials.
 #[derive(Debug)]
 pub(super) struct Pool {
-    pub(super) min_idle: usize,
-    pub(super) max_waiting: usize,
-    pub(super) max_wait: Duration,
-    pub(super) burst_wait: Duration,
-    pub(super) admission: Admission,
-    pub(super) active_limit: Option<usize>,
+    /// As told, but that `burst_wait` is not less than `max_wait`.
+    pub(super) limits: PoolLimits,
     /// Most active at once since it was last asked.
     peak: usize,
     /// Its functions.
@@ -115,12 +111,7 @@ impl Gate {
         self.queue.add_pool();
         self.dialer.add_pool();
         self.pools.push(Pool {
-            min_idle: limits.min_idle,
-            max_waiting: limits.max_waiting,
-            max_wait: limits.max_wait,
-            burst_wait: limits.burst_wait.max(limits.max_wait),
-            admission: limits.admission,
-            active_limit: limits.active_limit,
+            limits: limits.consistent(),
             peak: 0,
             keys: Keys::new(self.seed),
             trend: Trend::default(),
@@ -324,13 +315,7 @@ impl Gate {
 
     /// New limits for a pool. What is idle beyond them is closed at once, what is active when it comes back.
     pub fn resize_pool(&mut self, now: Instant, pool: PoolId, limits: PoolLimits, actions: &mut Vec<Action>) {
-        let known = &mut self.pools[pool.index()];
-        known.min_idle = limits.min_idle;
-        known.max_waiting = limits.max_waiting;
-        known.max_wait = limits.max_wait;
-        known.burst_wait = limits.burst_wait.max(limits.max_wait);
-        known.admission = limits.admission;
-        known.active_limit = limits.active_limit;
+        self.pools[pool.index()].limits = limits.consistent();
         self.slots.set_pool_size(pool, limits.size);
         self.note(pool);
         self.trim(now, actions);
@@ -345,7 +330,7 @@ impl Gate {
         limit: Option<usize>,
         actions: &mut Vec<Action>,
     ) {
-        self.pools[pool.index()].active_limit = limit;
+        self.pools[pool.index()].limits.active_limit = limit;
         self.use_idle(now, pool, actions);
         self.settle(now, actions);
     }
@@ -435,7 +420,7 @@ impl Gate {
 
     fn below_active_limit(&self, pool: PoolId) -> bool {
         let active = self.slots.pool(pool).counts.active;
-        self.pools[pool.index()].active_limit.is_none_or(|limit| active < limit)
+        self.pools[pool.index()].limits.active_limit.is_none_or(|limit| active < limit)
     }
 
     fn take_from_store(&mut self, now: Instant, pool: PoolId, key: KeyId, from: Home, waited: bool) {
@@ -470,7 +455,7 @@ impl Gate {
             return Placement::Close;
         }
         let active = self.slots.pool(pool).counts.active;
-        let within = self.pools[pool.index()].active_limit.is_none_or(|limit| active <= limit);
+        let within = self.pools[pool.index()].limits.active_limit.is_none_or(|limit| active <= limit);
         let next = if within { self.next_waiter(now, pool, home, actions) } else { None };
         let Some((ticket, key)) = next else {
             self.shift(pool, home, Step::Store);
@@ -566,7 +551,7 @@ impl Gate {
         let bound = self.slots.pool(pool);
         let first = usize::from(self.pools[pool.index()].warm.is_some() || self.probe == Some(pool));
         // What no waiter may have is not asked for.
-        let limit = self.pools[pool.index()].active_limit.unwrap_or(usize::MAX);
+        let limit = self.pools[pool.index()].limits.active_limit.unwrap_or(usize::MAX);
         let usable = limit.saturating_sub(bound.counts.live());
         // Who waits beside an idle server is kept from it by a limit, and would be kept from the next one, too.
         let waiting = if bound.counts.idle > 0 { 0 } else { self.queue.waiting(pool) };
@@ -575,13 +560,13 @@ impl Gate {
     }
 
     fn lacks_idle(&self, pool: PoolId) -> bool {
-        self.slots.pool(pool).counts.owned() < self.pools[pool.index()].min_idle
+        self.slots.pool(pool).counts.owned() < self.pools[pool.index()].limits.min_idle
     }
 
     /// When the pool's queues are next to be looked over: now and then, and when the oldest waiter's time runs out.
     fn look_due(&self, pool: PoolId) -> Option<Instant> {
         let oldest = self.waiting_since(pool)?;
-        let over = oldest.checked_add(self.pools[pool.index()].max_wait)?;
+        let over = oldest.checked_add(self.pools[pool.index()].limits.max_wait)?;
         let look = self.looked_at.max(Some(oldest)).and_then(|at| at.checked_add(LOOK));
         if Some(over) > self.looked_at { earlier(look, Some(over)) } else { look }
     }

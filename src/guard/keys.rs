@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
@@ -34,8 +35,8 @@ const LONGEST_GUESS: f64 = 1.0;
 pub struct KeyId(u16);
 
 impl KeyId {
-    /// Position among the pool's keys: an index for tables.
-    pub fn index(self) -> usize {
+    /// Position among the pool's keys.
+    pub(super) fn index(self) -> usize {
         usize::from(self.0)
     }
 }
@@ -63,7 +64,7 @@ impl Default for KeyTerms {
 /// One function of one pool.
 #[derive(Debug)]
 pub(super) struct Key {
-    pub(super) name: Box<str>,
+    pub(super) name: Arc<str>,
     pub(super) terms: KeyTerms,
     /// Clients that go by this name. Without any, the place may be given to another name.
     clients: usize,
@@ -107,8 +108,7 @@ impl Key {
 
     /// Charges for what was held up to now.
     fn count(&mut self, now: Instant) {
-        let passed = self.counted_at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
-        let held = passed * self.active as f64;
+        let held = self.uncounted(now);
         self.used += held;
         self.virtual_time += held / self.terms.weight;
         // Threads read the clock before they wait for the lock, so time may seem to go back.
@@ -117,8 +117,19 @@ impl Key {
 
     /// Connection-time that it has had, up to now, in seconds.
     pub(super) fn held(&self, now: Instant) -> f64 {
+        self.used + self.uncounted(now)
+    }
+
+    fn uncounted(&self, now: Instant) -> f64 {
         let passed = self.counted_at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
-        self.used + passed * self.active as f64
+        passed * self.active as f64
+    }
+
+    fn change(&mut self, terms: KeyTerms, backlog: &mut Backlog) {
+        if self.backlogged_at.is_some() {
+            backlog.weight += terms.weight - self.terms.weight;
+        }
+        self.terms = terms;
     }
 
     fn in_use(&self) -> bool {
@@ -154,7 +165,7 @@ struct Backlog {
 #[derive(Debug)]
 pub(super) struct Keys {
     keys: Vec<Key>,
-    by_name: HashMap<Box<str>, KeyId>,
+    by_name: HashMap<Arc<str>, KeyId>,
     hasher: FixedState,
     /// Keys with waiters.
     backlogged: Vec<KeyId>,
@@ -165,7 +176,7 @@ pub(super) struct Keys {
     /// The virtual time of the key that was last served: where one that comes back from a pause goes on.
     virtual_now: f64,
     /// How long servers are held, over all keys.
-    pub(super) hold: Hold,
+    hold: Hold,
 }
 
 impl Keys {
@@ -192,10 +203,7 @@ impl Keys {
         let key = &mut self.keys[id.index()];
         key.clients += 1;
         if id.index() < EXACT_KEYS {
-            if key.backlogged_at.is_some() {
-                self.backlog.weight += terms.weight - key.terms.weight;
-            }
-            key.terms = terms;
+            key.change(terms, &mut self.backlog);
         }
         id
     }
@@ -205,10 +213,7 @@ impl Keys {
         for key in self.keys.iter_mut().take(EXACT_KEYS) {
             key.count(now);
             let terms = terms_of(&key.name);
-            if key.backlogged_at.is_some() {
-                self.backlog.weight += terms.weight - key.terms.weight;
-            }
-            key.terms = terms;
+            key.change(terms, &mut self.backlog);
         }
     }
 
@@ -222,14 +227,14 @@ impl Keys {
     fn place_for(&mut self, name: &str, terms: KeyTerms) -> KeyId {
         if self.keys.len() < EXACT_KEYS {
             self.keys.push(Key::new(name, terms));
-            return self.named(name, self.keys.len() - 1);
+            return self.named(self.keys.len() - 1);
         }
         // The one that has been out of use for longest.
         let unused = self.keys.iter().enumerate().take(EXACT_KEYS).filter(|(_, key)| !key.in_use());
         if let Some((at, _)) = unused.min_by_key(|(_, key)| key.counted_at) {
             self.by_name.remove(&self.keys[at].name);
             self.keys[at] = Key::new(name, terms);
-            return self.named(name, at);
+            return self.named(at);
         }
         let shared = EXACT_KEYS + (self.hasher.hash_one(name) % SHARED_KEYS as u64) as usize;
         while self.keys.len() <= shared {
@@ -238,9 +243,9 @@ impl Keys {
         KeyId(shared as u16)
     }
 
-    fn named(&mut self, name: &str, at: usize) -> KeyId {
+    fn named(&mut self, at: usize) -> KeyId {
         let id = KeyId(at as u16);
-        self.by_name.insert(name.into(), id);
+        self.by_name.insert(Arc::clone(&self.keys[at].name), id);
         id
     }
 
@@ -276,7 +281,7 @@ impl Keys {
     /// The key gets a server, after it has waited for it or at once. Who comes back from a pause is owed a quantum; who has
     /// waited keeps what it is owed, or long holds would be paid for by those who wait for them.
     pub(super) fn granted(&mut self, now: Instant, id: KeyId, waited: bool) {
-        let (owed, deepest) = (self.virtual_now - self.quantum(), self.virtual_now + DEEPEST_DEBT);
+        let (owed, deepest) = self.bounds();
         let key = &mut self.keys[id.index()];
         key.count(now);
         key.virtual_time = key.virtual_time.min(deepest);
@@ -304,7 +309,7 @@ impl Keys {
 
     /// The key has its first waiter.
     pub(super) fn backlog(&mut self, now: Instant, id: KeyId) {
-        let (owed, deepest) = (self.virtual_now - self.quantum(), self.virtual_now + DEEPEST_DEBT);
+        let (owed, deepest) = self.bounds();
         let key = &mut self.keys[id.index()];
         if key.backlogged_at.is_some() {
             return;
@@ -354,14 +359,24 @@ impl Keys {
     /// What it holds counts as if each were held for as long as usual: else one key would get all that is free at once.
     fn rank(&self, id: KeyId, size: usize) -> Rank {
         let key = &self.keys[id.index()];
-        let ahead = key.active as f64 * self.guess(key) / key.terms.weight;
+        let ahead = key.active as f64 * self.guess(id) / key.terms.weight;
         let short = (key.active as f64) < key.terms.min_share * size as f64;
         let tier = if key.terms.reserved { 0 } else { 2 - u8::from(short) };
         Rank { tier, virtual_time: key.virtual_time + ahead, backlogged_as: key.backlogged_as }
     }
 
-    fn guess(&self, key: &Key) -> f64 {
-        key.hold.mean().or(self.hold.mean()).map_or(QUANTUM.1, |mean| mean.as_secs_f64().min(LONGEST_GUESS))
+    /// How long a server is held by this key; while it has held none, by all of them. None: nobody has held one yet.
+    pub(super) fn usual_hold(&self, id: KeyId) -> Option<Duration> {
+        self.keys[id.index()].hold.mean().or(self.hold.mean())
+    }
+
+    fn guess(&self, id: KeyId) -> f64 {
+        self.usual_hold(id).map_or(QUANTUM.1, |mean| mean.as_secs_f64().min(LONGEST_GUESS))
+    }
+
+    /// The least virtual time of a key that comes back from a pause, and the most of any.
+    fn bounds(&self) -> (f64, f64) {
+        (self.virtual_now - self.quantum(), self.virtual_now + DEEPEST_DEBT)
     }
 
     fn quantum(&self) -> f64 {

@@ -101,7 +101,7 @@ impl Gate {
         let Some(arrived) = self.waiting_since(taker) else { return false };
         let last = self.last_granted(taker);
         let without = now.saturating_duration_since(last.map_or(arrived, |last| last.max(arrived)));
-        without >= self.pools[taker.index()].max_wait / 2 && last < self.last_granted(giver)
+        without >= self.pools[taker.index()].limits.max_wait / 2 && last < self.last_granted(giver)
     }
 
     /// What the pool has, and what is on its way out and may become its own.

@@ -1,5 +1,6 @@
 //! What the gate looks like from outside: for metrics, the admin page and `/readyz`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
@@ -42,7 +43,7 @@ pub struct PoolSnapshot {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FunctionSnapshot {
     /// Its name; `other` for those that share a place.
-    pub name: String,
+    pub name: Arc<str>,
     /// Servers that it holds.
     pub active: usize,
     /// Its clients in the queue.
@@ -152,7 +153,7 @@ impl Gate {
     /// The pool's functions now, in no order; at most [`super::EXACT_KEYS`] and [`super::SHARED_KEYS`].
     pub fn functions(&self, now: Instant, pool: PoolId) -> Vec<FunctionSnapshot> {
         let snapshot = |(id, key): (KeyId, &Key)| FunctionSnapshot {
-            name: key.name.to_string(),
+            name: Arc::clone(&key.name),
             active: key.active,
             waiting: self.queue.waiting_of(pool, id),
             held: key.held(now),

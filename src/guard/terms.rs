@@ -110,6 +110,13 @@ pub struct PoolLimits {
     pub active_limit: Option<usize>,
 }
 
+impl PoolLimits {
+    /// A burst may wait for as long as anybody.
+    pub(super) fn consistent(self) -> Self {
+        Self { burst_wait: self.burst_wait.max(self.max_wait), ..self }
+    }
+}
+
 /// A pool of this gate: the server connections of one (database, user).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolId(pub(super) u32);

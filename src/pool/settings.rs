@@ -11,7 +11,7 @@ use crate::guard::KeyTerms;
 use crate::lock::lock;
 
 /// A duration that may change; up to 584 years, to the nanosecond.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LiveDuration(AtomicU64);
 
 impl LiveDuration {
@@ -37,7 +37,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// A number of which there is none or some, and which may change.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LiveBound(AtomicUsize);
 
 impl LiveBound {
@@ -59,7 +59,7 @@ impl LiveBound {
 }
 
 /// See [`PoolParams`] and [`SessionParams`](super::SessionParams) for what the fields mean.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Settings {
     /// Most server connections.
     pub size: AtomicUsize,
@@ -88,21 +88,9 @@ pub struct Settings {
 
 impl Settings {
     pub(super) fn new(params: &PoolParams) -> Self {
-        let session = &params.session;
-        Self {
-            size: AtomicUsize::new(params.size),
-            min_idle: AtomicUsize::new(params.min_idle),
-            max_waiting: AtomicUsize::new(params.max_waiting),
-            max_clients: LiveBound::new(params.max_clients),
-            server_idle_timeout: LiveDuration::new(params.server_idle_timeout),
-            query_timeout: LiveDuration::new(session.query_timeout),
-            transaction_timeout: LiveDuration::new(session.transaction_timeout),
-            idle_in_transaction_timeout: LiveDuration::new(session.idle_in_transaction_timeout),
-            client_idle_timeout: LiveDuration::new(session.client_idle_timeout),
-            client_stall_timeout: LiveDuration::new(session.client_stall_timeout),
-            pin_timeout: LiveDuration::new(session.pins.timeout),
-            shares: Mutex::new(Arc::clone(&params.shares)),
-        }
+        let settings = Self::default();
+        settings.set(params);
+        settings
     }
 
     pub(super) fn set(&self, params: &PoolParams) {

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use crate::Test;
 use crate::support::certificate::Certificate;
 use crate::support::ground::{Ground, Tenant, eventually};
+use crate::support::held::Held;
 use crate::support::proxy::{Proxy, ProxyOptions};
 use crate::support::wire::{
     Message, PROTOCOL_3_0, SSL_REQUEST, Wire, cstr, query, sqlstate, tagged, untagged,
@@ -32,31 +33,8 @@ const TESTS: &[Test] = &[
     ("no_server_says_when_to_come_back", no_server),
 ];
 
-/// A pool of one whose server connection a client holds in a transaction; others wait for 200 ms.
-struct Held {
-    tenant: Tenant,
-    proxy: Proxy,
-    holder: Wire,
-}
-
-impl Held {
-    fn start(ground: &Ground, name: &str) -> Self {
-        let tenant = ground.tenant(name);
-        let options = ProxyOptions {
-            max_wait: Some("200ms".to_owned()),
-            ..ProxyOptions::new(vec![tenant.database(ground.cluster(), 1)])
-        };
-        let proxy = Proxy::start(&options);
-        let mut holder = tenant.login(proxy.address);
-        holder.run("create table ran (a int)");
-        holder.run("begin; select 1");
-        Self { tenant, proxy, holder }
-    }
-
-    fn login(&self) -> Wire {
-        self.tenant.login(self.proxy.address)
-    }
-}
+/// How long others wait for the server connection that a client holds.
+const MAX_WAIT: &str = "200ms";
 
 /// The word behind `name=` in an error's DETAIL.
 fn word(error: &Message, name: &str) -> String {
@@ -80,7 +58,7 @@ fn kinds(replies: &[Message]) -> String {
 }
 
 fn says_when(ground: &Ground) {
-    let held = Held::start(ground, "contract_when");
+    let held = Held::start(ground, "contract_when", MAX_WAIT);
     let replies = held.login().run("insert into ran values (1)");
     assert_eq!(kinds(&replies), "EZ");
     assert_eq!(summary(&replies[0]), ["53300", "ERROR", "queue_timeout"]);
@@ -92,7 +70,7 @@ fn says_when(ground: &Ground) {
 }
 
 fn pauses_differ(ground: &Ground) {
-    let held = Held::start(ground, "contract_jitter");
+    let held = Held::start(ground, "contract_jitter", MAX_WAIT);
     let mut waiters: Vec<Wire> = (0..16).map(|_| held.login()).collect();
     for waiter in &mut waiters {
         waiter.query("select 1").expect("send");
@@ -121,7 +99,7 @@ fn sync() -> Vec<u8> {
 /// Batches of several statements, and in pieces: one error and one ReadyForQuery for each Sync, and nothing for what
 /// comes before it.
 fn each_sync(ground: &Ground) {
-    let mut held = Held::start(ground, "contract_sync");
+    let mut held = Held::start(ground, "contract_sync", MAX_WAIT);
     let mut waiter = held.login();
     let batches = [
         [insert(1), insert(2), sync()].concat(),
@@ -142,7 +120,7 @@ fn each_sync(ground: &Ground) {
 }
 
 fn mixed(ground: &Ground) {
-    let mut held = Held::start(ground, "contract_mixed");
+    let mut held = Held::start(ground, "contract_mixed", MAX_WAIT);
     let mut waiter = held.login();
     let bytes = [query("insert into ran values (1)"), insert(2), sync(), query("select 1")].concat();
     waiter.send(&bytes).expect("send");
@@ -154,7 +132,7 @@ fn mixed(ground: &Ground) {
 
 /// Who has a server connection is never told that there is none, however many others wait and are refused.
 fn within_a_transaction(ground: &Ground) {
-    let mut held = Held::start(ground, "contract_within");
+    let mut held = Held::start(ground, "contract_within", MAX_WAIT);
     for round in 0..3 {
         let mut others: Vec<Wire> = (0..4).map(|_| held.login()).collect();
         for other in &mut others {
@@ -202,7 +180,7 @@ fn failed_transaction(ground: &Ground) {
 }
 
 fn same_word(ground: &Ground) {
-    let held = Held::start(ground, "contract_word");
+    let held = Held::start(ground, "contract_word", MAX_WAIT);
     let reason = word(&held.login().run("select 1")[0], "reason");
     let series = format!(
         "pgcorral_sheds_total{{database=\"{0}\",reason=\"{reason}\",user=\"{0}\"}}",
@@ -262,7 +240,7 @@ fn before_tls(ground: &Ground) {
 }
 
 fn drain(ground: &Ground) {
-    let mut held = Held::start(ground, "contract_drain");
+    let mut held = Held::start(ground, "contract_drain", MAX_WAIT);
     let mut idle = held.login();
     idle.run("select 1");
     held.proxy.signal(Signal::TERM);

@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 
 use crate::Test;
 use crate::support::ground::{Ground, Tenant, eventually};
-use crate::support::proxy::{Proxy, ProxyOptions};
+use crate::support::held::Held;
 use crate::support::wire::{Message, Wire, cstr, query, sqlstate, tagged};
 
 /// All trials of this file.
@@ -27,35 +27,6 @@ const TESTS: &[Test] = &[
     ("large_query_waits_in_bounded_memory", large_waiter),
     ("lesson_12_gone_waiter_with_a_large_query_never_runs", gone_large_waiters),
 ];
-
-/// A pool of one, and a client that holds it in a transaction.
-struct Held {
-    tenant: Tenant,
-    proxy: Proxy,
-    holder: Wire,
-}
-
-impl Held {
-    fn start(ground: &Ground, name: &str, max_wait: &str) -> Self {
-        let tenant = ground.tenant(name);
-        let database = tenant.database(ground.cluster(), 1);
-        let options =
-            ProxyOptions { max_wait: Some(max_wait.to_owned()), ..ProxyOptions::new(vec![database]) };
-        let proxy = Proxy::start(&options);
-        let mut holder = tenant.login(proxy.address);
-        holder.run("create table ran (a int)");
-        holder.run("begin; select 1");
-        Self { tenant, proxy, holder }
-    }
-
-    fn login(&self) -> Wire {
-        self.tenant.login(self.proxy.address)
-    }
-
-    fn depth(&self) -> f64 {
-        self.proxy.metric("pgcorral_queue_depth{")
-    }
-}
 
 fn gone_waiters(ground: &Ground) {
     let mut held = Held::start(ground, "gone_waiters", "10min");

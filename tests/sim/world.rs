@@ -22,7 +22,7 @@ enum Event {
     Dialled { home: Home, epoch: u32 },
     Finished { server: usize, epoch: u32 },
     Closed,
-    Crash(usize),
+    Crash,
     Tick,
 }
 
@@ -168,7 +168,7 @@ impl World {
             }
         }
         for at in 0..self.plan.outages.len() {
-            self.at(self.plan.outages[at].at, Event::Crash(at));
+            self.at(self.plan.outages[at].at, Event::Crash);
         }
     }
 
@@ -197,7 +197,7 @@ impl World {
             Event::Dialled { home, epoch } => self.dialled(home, epoch),
             Event::Finished { server, epoch } => self.finished(server, epoch),
             Event::Closed => self.gate.closed(self.clock(), self.pool, &mut self.actions),
-            Event::Crash(at) => self.crash(at),
+            Event::Crash => self.crash(),
             Event::Tick => {
                 self.ticking = false;
                 self.gate.tick(self.clock(), &mut self.actions);
@@ -393,9 +393,8 @@ impl World {
         self.rest(caller, Some(Duration::ZERO));
     }
 
-    fn crash(&mut self, at: usize) {
+    fn crash(&mut self) {
         self.epoch += 1;
-        let _ = at;
         for server in 0..self.servers.len() {
             if self.servers[server].epoch == u32::MAX {
                 continue;

@@ -3,6 +3,7 @@
 pub mod certificate;
 pub mod decode;
 pub mod ground;
+pub mod held;
 pub mod proxy;
 pub mod relay;
 pub mod requests;
