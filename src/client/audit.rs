@@ -10,7 +10,7 @@ use super::session::{Session, State, Step};
 use crate::proto::audit::{Suspects, question};
 use crate::proto::ledger::Status;
 use crate::proto::messages;
-use crate::proto::parameters::{Parameters, same_value};
+use crate::proto::parameters::{Parameters, is_utf8};
 use crate::proto::pin::PinReason;
 use crate::server::columns;
 
@@ -48,14 +48,13 @@ impl Session {
 
     /// A row of the answer.
     pub(super) fn audit_row(active: &mut Active, body: &[u8], whole: bool) {
-        let lease = &active.lease;
-        let encoding = lease.parameters.get("client_encoding").or(lease.base.get("client_encoding"));
-        let in_utf8 = encoding.is_none_or(|encoding| same_value("client_encoding", encoding, "UTF8"));
-        let extra = active.extra();
         let row = columns(body).filter(|_| whole);
+        let is_ascii = row.as_ref().is_none_or(|row| row.iter().flatten().all(|text| text.is_ascii()));
+        let lease = &active.lease;
+        let encoding = || lease.parameters.get("client_encoding").or(lease.base.get("client_encoding"));
         // Text in another encoding than the proxy's own is not to be sent again from there.
-        let is_foreign = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_ascii());
-        let foreign = !in_utf8 && row.as_ref().is_some_and(|row| row.iter().any(is_foreign));
+        let foreign = !is_ascii && !is_utf8(encoding());
+        let extra = active.extra();
         extra.overflow |= foreign || !row.is_some_and(|row| extra.answer.row(&row));
         extra.overflow |= extra.answer.settings.len() > MOST_SETTINGS;
     }

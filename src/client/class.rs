@@ -5,17 +5,15 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 
-use crate::wire::tag;
+use crate::wire::{Header, tag};
 
 /// How much of a statement's text, or of its name, is looked at.
 const LOOKED_AT: usize = 64;
-/// Type and length of a message.
-const HEADER: usize = 5;
 
 /// The class of a request that begins with these messages: a hash of the first one's type and of its statement's name, or of
 /// the text up to the first literal. As many as are told apart by `guard::Adaptive`.
 pub(super) fn of(bytes: &[u8]) -> u8 {
-    let (Some(kind), Some(body)) = (bytes.first(), bytes.get(HEADER..)) else { return 0 };
+    let (Some(kind), Some(body)) = (bytes.first(), bytes.get(Header::SIZE..)) else { return 0 };
     let what = match *kind {
         tag::QUERY => before_literals(body),
         // Behind the statement's own name, or the portal's.
@@ -28,8 +26,7 @@ pub(super) fn of(bytes: &[u8]) -> u8 {
 }
 
 fn name(body: &[u8]) -> &[u8] {
-    let end = body.iter().take(LOOKED_AT).position(|byte| *byte == 0);
-    body.get(..end.unwrap_or(LOOKED_AT.min(body.len()))).unwrap_or_default()
+    up_to(body, |byte| *byte == 0)
 }
 
 fn behind_name(body: &[u8]) -> &[u8] {
@@ -38,9 +35,13 @@ fn behind_name(body: &[u8]) -> &[u8] {
 }
 
 fn before_literals(text: &[u8]) -> &[u8] {
-    let is_literal = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'\'' | b'$' | 0);
-    let end = text.iter().take(LOOKED_AT).position(is_literal);
-    text.get(..end.unwrap_or(LOOKED_AT.min(text.len()))).unwrap_or_default()
+    up_to(text, |byte| byte.is_ascii_digit() || matches!(byte, b'\'' | b'$' | 0))
+}
+
+/// What is in front of the first such byte, and no more than is looked at.
+fn up_to(bytes: &[u8], ends: impl Fn(&u8) -> bool) -> &[u8] {
+    let looked_at = bytes.get(..LOOKED_AT).unwrap_or(bytes);
+    looked_at.split(ends).next().unwrap_or_default()
 }
 
 #[cfg(test)]

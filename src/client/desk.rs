@@ -247,7 +247,7 @@ impl Desk<'_> {
     }
 
     /// SQL about statements that the server has under another name: one of the client's name is put in front, for it
-    /// to act upon. Returns what is to be sent instead.
+    /// to act upon. Returns what is to be sent instead of a Query.
     fn about_statements(
         &mut self,
         out: &mut Outgoing<'_>,
@@ -282,7 +282,9 @@ impl Desk<'_> {
         let mut instead = None;
         for verb in verbs {
             match verb {
-                Verb::DeallocateAllAlone if !self.active.pins.contains(PinReason::SqlPrepare) => {
+                Verb::DeallocateAllAlone
+                    if frame.tag == tag::QUERY && !self.active.pins.contains(PinReason::SqlPrepare) =>
+                {
                     self.deallocates(None);
                     let out = out.before(frame);
                     self.active.lease.own_close(out, SACRIFICE);
@@ -371,13 +373,7 @@ impl Desk<'_> {
             self.active.lease.own_parse(out, parts.name, b"", NO_TYPES);
             self.active.lease.own_close(out, parts.name);
         }
-        let strip = self.pool.params.session.statements.strip_trace_comments;
-        let found = if self.active.reshaped {
-            lock(self.cache).alone(&parts)
-        } else {
-            lock(self.cache).find(&parts, self.wanted.reading().as_deref(), strip, false)
-        };
-        match found {
+        match self.look_up(&parts) {
             Found::Statement(statement) if self.statements.as_ref().is_none_or(|all| !all.is_full()) => {
                 self.prepare(out, frame, parts.name, statement)
             }
@@ -579,23 +575,27 @@ impl Desk<'_> {
     /// would mean something else: the client has one of its own from then on.
     fn readable(&mut self, name: &[u8], statement: Arc<Statement>) -> Result<(Arc<Statement>, Place), Stop> {
         let place = self.place(&statement)?;
-        let reshaped = self.active.reshaped;
-        let is_alike = statement.is_alone() || !reshaped && statement.is_read_under(self.wanted);
+        let is_alike = statement.is_alone() || !self.active.reshaped && statement.is_read_under(self.wanted);
         if place == Place::Prepared || is_alike {
             return Ok((statement, place));
         }
-        let strip = self.pool.params.session.statements.strip_trace_comments;
-        let parts = statement.as_parse();
-        let found = if reshaped {
-            lock(self.cache).alone(&parts)
-        } else {
-            lock(self.cache).find(&parts, self.wanted.reading().as_deref(), strip, false)
-        };
         // Its driver prepares it again.
-        let Found::Statement(other) = found else { return Err(Stop::Refuse(Refused::Outdated)) };
+        let Found::Statement(other) = self.look_up(&statement.as_parse()) else {
+            return Err(Stop::Refuse(Refused::Outdated));
+        };
         self.known().replace(name, &other);
         let place = self.place(&other)?;
         Ok((other, place))
+    }
+
+    /// The statement of this text as the client reads it now: one of its own where others would read it otherwise.
+    fn look_up(&self, parts: &ParseParts<'_>) -> Found {
+        if self.active.reshaped {
+            return lock(self.cache).alone(parts);
+        }
+        let strip = self.pool.params.session.statements.strip_trace_comments;
+        let reading = self.wanted.reading();
+        lock(self.cache).find(parts, reading.as_deref(), strip, false)
     }
 
     fn will_execute(
@@ -611,24 +611,9 @@ impl Desk<'_> {
                 self.active.extra().binds_clearing = true;
             }
             // What was prepared as DEALLOCATE ALL does what it says, and so to the other clients' statements here.
-            self.about_statements_prepared(out, frame, &effects.verbs)?;
+            self.about_statements(out, frame, &effects.verbs)?;
         }
         self.guard_sequences(out, frame, text, effects);
-        Ok(())
-    }
-
-    fn about_statements_prepared(
-        &mut self,
-        out: &mut Outgoing<'_>,
-        frame: Frame,
-        verbs: &[Verb],
-    ) -> Result<(), Stop> {
-        match verbs {
-            [Verb::DeallocateAllAlone] => self.deallocates(None),
-            verbs => {
-                self.about_statements(out, frame, verbs)?;
-            }
-        }
         Ok(())
     }
 

@@ -194,8 +194,8 @@ impl Greeter {
             match length {
                 Some(length) if self.received.len() >= length => {
                     let packet = self.take(length);
-                    let asks = matches!(parse(&packet), Ok(FirstPacket::SslRequest));
-                    self.tls_pending = asks && self.door.tls.is_some();
+                    self.tls_pending =
+                        self.door.tls.is_some() && matches!(parse(&packet), Ok(FirstPacket::SslRequest));
                     return Ok(Some(packet));
                 }
                 _ if self.receive().await? => {}

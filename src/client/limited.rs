@@ -37,6 +37,14 @@ impl Counted {
     }
 }
 
+impl Rules {
+    /// One more login or transaction. Each rule that it is over is counted, whether or not that one refuses it.
+    fn check(&self, stage: Stage, keys: &[u64], now: Instant) -> Result<(), Over<'_>> {
+        let count = |over: &Over<'_>| self.metrics.over(over.rule.index);
+        self.limits.check(stage, keys, now, |over| count(&over)).inspect_err(count)
+    }
+}
+
 /// A login, before or after the client has proved who it is.
 ///
 /// # Errors
@@ -47,16 +55,14 @@ pub(super) fn check_login(
     startup: &StartupPacket,
     address: Option<IpAddr>,
 ) -> Result<(), Failed> {
-    let Rules { limits, metrics } = &*door.rules();
-    if !limits.has(stage) {
+    let rules = door.rules();
+    if !rules.limits.has(stage) {
         return Ok(());
     }
     let (user, database) = (&startup.user, &startup.database);
     let function = function::at_login(door, startup, address);
-    let keys = limits.keys(stage, &Who { user, database, function: &function, address });
-    let observed = |over: Over<'_>| metrics.over(over.rule.index);
-    limits.check(stage, &keys, Instant::now(), observed).map_err(|over| {
-        metrics.over(over.rule.index);
+    let keys = rules.limits.keys(stage, &Who { user, database, function: &function, address });
+    rules.check(stage, &keys, Instant::now()).map_err(|over| {
         let report = refusal::login(Refusal::RateLimited, &about(&over), door.jitter.beyond(over.wait));
         Failed::Limit(Refusal::RateLimited, report)
     })
@@ -101,11 +107,8 @@ impl Session {
         if self.failed {
             return None;
         }
+        let over = rules.check(Stage::Transaction, keys, now).err()?;
         let door = self.seat.door();
-        let Rules { limits, metrics } = &**rules;
-        let observed = |over: Over<'_>| metrics.over(over.rule.index);
-        let over = limits.check(Stage::Transaction, keys, now, observed).err()?;
-        metrics.over(over.rule.index);
         door.sheds.count(Shed::RateLimited.label());
         self.pool.metrics.shed(Shed::RateLimited);
         Some(refusal::rate_limited(&about(&over), door.jitter.beyond(over.wait)))

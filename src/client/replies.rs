@@ -15,7 +15,7 @@ use crate::pool::PoolMode;
 use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
-use crate::proto::parameters::{Parameters, same_value};
+use crate::proto::parameters::{Parameters, is_utf8};
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
 use crate::proto::statements::{NameBuffer, SERVER_NAME_PREFIX};
 use crate::server::{Fate, Used};
@@ -489,7 +489,7 @@ impl Session {
         let State::Active(active) = &self.state else { return false };
         let has = |name: &str| self.wanted.get(name).or(active.lease.base.get(name));
         // Where a backslash may hide a quote, be it half of a letter, texts are not cut as PostgreSQL cuts them.
-        let is_utf8 = has("client_encoding").is_none_or(|value| same_value("client_encoding", value, "UTF8"));
+        let is_utf8 = is_utf8(has("client_encoding"));
         let is_standard = has("standard_conforming_strings").is_none_or(|value| value == "on");
         let looked_at = active.is_clear() && self.pool.params.session.statements.max_per_server > 0;
         looked_at && !active.suspects.contains(Suspects::SETTINGS) && is_utf8 && is_standard

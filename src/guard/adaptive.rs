@@ -102,8 +102,6 @@ pub struct AdaptiveSnapshot {
     pub verdict: Verdict,
     /// Ninth decile of what requests took against their baseline, in the last window that was judged. Zero: none was.
     pub slowness: f64,
-    /// Requests done in a second, in that window.
-    pub throughput: f64,
 }
 
 /// What requests of one class take.
@@ -230,8 +228,8 @@ impl Adaptive {
 
     /// The limit now.
     pub fn snapshot(&self) -> AdaptiveSnapshot {
-        let (slowness, throughput) = self.last.map_or((0.0, 0.0), |last| (last.slowness, last.throughput));
-        AdaptiveSnapshot { limit: self.limit, verdict: self.verdict, slowness, throughput }
+        let slowness = self.last.map_or(0.0, |last| last.slowness);
+        AdaptiveSnapshot { limit: self.limit, verdict: self.verdict, slowness }
     }
 
     fn hold(&mut self, verdict: Verdict) -> (Verdict, usize) {

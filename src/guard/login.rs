@@ -82,11 +82,6 @@ impl LoginQueue {
         }
     }
 
-    /// Logins under way.
-    pub fn under_way(&self) -> usize {
-        self.taken
-    }
-
     /// Logins that wait.
     pub fn waiting(&self) -> usize {
         self.waiting
@@ -344,7 +339,7 @@ mod tests {
                     under_way.push(comer);
                 }
                 prop_assert!(under_way.len() <= places);
-                prop_assert_eq!((queue.under_way(), queue.waiting()), (under_way.len(), waiting.len()));
+                prop_assert_eq!((queue.taken, queue.waiting()), (under_way.len(), waiting.len()));
                 let in_vain = waiting.iter().any(|(_, other)| of(&under_way, other.address) < most(places));
                 prop_assert!(under_way.len() == places || !in_vain, "somebody waits beside a free place");
             }

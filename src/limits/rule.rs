@@ -11,7 +11,7 @@ use governor::nanos::Nanos;
 use governor::{Quota, RateLimiter};
 
 use super::Who;
-use super::params::{Mode, Per, Prefixes, RateLimit};
+use super::params::{Mode, Per, RateLimit};
 use super::store::Store;
 use crate::lock::lock;
 
@@ -26,8 +26,6 @@ pub struct Rule {
     pub mode: Mode,
     /// Its place among all rules of the configuration.
     pub index: usize,
-    parts: Vec<Per>,
-    prefixes: Prefixes,
     start: Instant,
     /// Shared with the rule that takes this one's place and counts the same.
     limiter: Arc<Mutex<Limiter>>,
@@ -59,8 +57,6 @@ impl Rule {
             per: if per.is_empty() { "all".to_owned() } else { per.join("+") },
             mode: limit.mode,
             index,
-            parts: limit.per.clone(),
-            prefixes: limit.prefixes,
             start,
             limiter: Arc::new(Mutex::new(RateLimiter::new(quota(limit), store, Told::default()))),
             limit: limit.clone(),
@@ -71,23 +67,21 @@ impl Rule {
     /// something else.
     pub(super) fn successor(&self, limit: &RateLimit, index: usize) -> Option<Self> {
         let counts_the_same = RateLimit { mode: limit.mode, ..self.limit.clone() } == *limit;
-        counts_the_same.then(|| {
-            let limiter = Arc::clone(&self.limiter);
-            Self { start: self.start, limiter, ..Self::new(limit, index, self.start) }
-        })
+        counts_the_same
+            .then(|| Self { limiter: Arc::clone(&self.limiter), ..Self::new(limit, index, self.start) })
     }
 
     /// As what somebody is counted: a hash, so that no name of a client is kept.
     pub(super) fn key(&self, who: &Who<'_>, hash: &impl BuildHasher) -> u64 {
         let mut hasher = hash.build_hasher();
-        for part in &self.parts {
+        for part in &self.limit.per {
             match part {
                 Per::User => who.user.hash(&mut hasher),
                 Per::Database => who.database.hash(&mut hasher),
                 Per::Function => who.function.hash(&mut hasher),
                 Per::Address => who.address.hash(&mut hasher),
                 Per::Network => {
-                    who.address.map(|address| self.prefixes.network(address)).hash(&mut hasher);
+                    who.address.map(|address| self.limit.prefixes.network(address)).hash(&mut hasher);
                 }
             }
         }

@@ -55,10 +55,14 @@ struct State {
 
 impl Adaptive {
     pub(super) fn new(params: &PoolParams) -> Self {
-        let off = State { mode: AdaptiveLimit::Off, machine: None, peak: 0, completed: 0 };
-        let this = Self { on: AtomicBool::new(false), state: Mutex::new(off) };
+        let this = Self::off();
         this.set(params);
         this
+    }
+
+    fn off() -> Self {
+        let state = State { mode: AdaptiveLimit::Off, machine: None, peak: 0, completed: 0 };
+        Self { on: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
     /// New parameters. What was learnt stays while it is on; what was learnt by watching alone goes.
@@ -140,8 +144,7 @@ mod tests {
     }
 
     fn switched(mode: AdaptiveLimit) -> Adaptive {
-        let off = State { mode: AdaptiveLimit::Off, machine: None, peak: 0, completed: 0 };
-        let this = Adaptive { on: AtomicBool::new(false), state: Mutex::new(off) };
+        let this = Adaptive::off();
         this.configure(mode, 2, 10);
         this
     }

@@ -212,6 +212,11 @@ pub fn same_value(name: &str, a: &str, b: &str) -> bool {
     }
 }
 
+/// Whether this `client_encoding` is UTF-8, as it is where none is said.
+pub fn is_utf8(client_encoding: Option<&str>) -> bool {
+    client_encoding.is_none_or(|encoding| same_value("client_encoding", encoding, "UTF8"))
+}
+
 /// An escape string, which reads the same whatever `standard_conforming_strings` says, and in whatever encoding: what is not
 /// ASCII is written by its code.
 pub(super) fn quote(sql: &mut String, text: &str) {

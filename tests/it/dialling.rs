@@ -63,13 +63,8 @@ fn full_server() {
     eventually("the budget is back", || budget() == 4.0);
     eventually("all four are used", || {
         crowd(&tenant, &proxy, 6);
-        backends(&mut root(&cluster, "postgres"), &tenant) == 4
+        tenant.backends(&mut root(&cluster, "postgres")) == 4
     });
-}
-
-fn backends(root: &mut Wire, tenant: &Tenant) -> usize {
-    let sql = format!("select count(*) from pg_stat_activity where usename = '{}'", tenant.name);
-    root.value(&sql).parse().expect("a number")
 }
 
 fn role_limit(ground: &Ground) {
@@ -153,10 +148,10 @@ fn lifetime(ground: &Ground) {
     let extra = vec!["min_pool_size = 2".to_owned(), "server_lifetime = \"4s\"".to_owned()];
     let proxy = start(Database { extra, ..tenant.database(ground.cluster(), 6) });
     let mut root = ground.root("postgres");
-    eventually("both are there", || backends(&mut root, &tenant) == 2);
+    eventually("both are there", || tenant.backends(&mut root) == 2);
     let (until, mut least, mut most) = (Instant::now() + Duration::from_secs(12), usize::MAX, 0);
     while Instant::now() < until {
-        let now = backends(&mut root, &tenant);
+        let now = tenant.backends(&mut root);
         (least, most) = (least.min(now), most.max(now));
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -184,11 +179,6 @@ fn preflight(ground: &Ground) {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let expected = "role dial_preflight: the pools may open 4, and PostgreSQL refuses more than 3";
     assert!(!output.status.success() && said.contains(expected) && !said.contains("s3cret"), "{said}");
-    let (_file, mut command) = serve(3);
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("run");
-    let mut lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().expect("piped")));
-    assert!(lines.any(|line| line.is_ok_and(|line| line == "ready")), "it serves");
-    child.kill().expect("kill");
-    child.wait().expect("reap");
+    let (_file, command) = serve(3);
+    drop(Proxy::start_command(command));
 }

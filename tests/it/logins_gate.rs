@@ -8,7 +8,8 @@ use libtest_mimic::Trial;
 use crate::Test;
 use crate::support::ground::{Ground, Tenant, eventually};
 use crate::support::proxy::{Database, Proxy, ProxyOptions};
-use crate::support::wire::{Message, PROTOCOL_3_0, Wire, cstr, query, sqlstate, tagged, untagged};
+use crate::support::requests::{bytes, statement};
+use crate::support::wire::{Message, PROTOCOL_3_0, SSL_REQUEST, Wire, query, sqlstate, untagged};
 
 /// All trials of this file.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
@@ -127,13 +128,7 @@ fn inside_a_transaction(ground: &Ground) {
 
 /// Parse, Bind, Execute and Sync.
 fn batch(sql: &str) -> Vec<u8> {
-    [
-        tagged(b'P', &[cstr(""), cstr(sql), vec![0, 0]].concat()),
-        tagged(b'B', &[cstr(""), cstr(""), vec![0; 6]].concat()),
-        tagged(b'E', &[cstr(""), vec![0; 4]].concat()),
-        tagged(b'S', &[]),
-    ]
-    .concat()
+    bytes(&statement("", sql, &[]))
 }
 
 fn extended(ground: &Ground) {
@@ -222,7 +217,7 @@ fn gives_up(ground: &Ground) {
     let gone: Vec<Wire> = (0..10).map(|_| comer(&proxy, &tenant, 1)).collect();
     let mut ask_for_tls: Vec<Wire> = (0..3).map(|_| Wire::connect(proxy.address).expect("connect")).collect();
     for wire in &mut ask_for_tls {
-        wire.send(&untagged(80_877_103, &[])).expect("send");
+        wire.send(&untagged(SSL_REQUEST, &[])).expect("send");
     }
     let mut stays = comer(&proxy, &tenant, 1);
     waiting(&proxy, 14.0);

@@ -70,18 +70,13 @@ impl Load {
     }
 }
 
-fn backends(root: &mut Wire, tenant: &Tenant) -> usize {
-    let sql = format!("select count(*) from pg_stat_activity where usename = '{}'", tenant.name);
-    root.value(&sql).parse().expect("a number")
-}
-
 fn pool_size(ground: &Ground) {
     let (tenant, options, proxy) = start(ground, "reload_size", 4);
     let mut root = ground.root("postgres");
     let load = Load::start(&tenant, &proxy, 16);
     for size in [4, 9, 2, 7, 1, 5] {
         assert!(proxy.reload(&change(&options, |database| database.pool_size = size).toml()));
-        eventually("the pool is as large as it may be", || backends(&mut root, &tenant) == size);
+        eventually("the pool is as large as it may be", || tenant.backends(&mut root) == size);
         assert_eq!(proxy.metric("pgcorral_pool_limit{"), size as f64);
     }
     load.stop();
@@ -214,12 +209,12 @@ fn adaptive(ground: &Ground) {
     assert!(proxy.reload(&with("enforce", 6)));
     assert_eq!((limit("observe"), limit("enforce"), proxy.metric("pgcorral_pool_limit{")), (0.0, 2.0, 6.0));
     for _ in 0..20 {
-        assert_eq!(backends(&mut root, &tenant), 2, "none is dialled that nobody may have");
+        assert_eq!(tenant.backends(&mut root), 2, "none is dialled that nobody may have");
     }
     assert!(proxy.metric("pgcorral_queue_depth{") > 0.0);
     assert!(proxy.reload(&with("observe", 6)));
     assert_eq!((limit("observe"), limit("enforce")), (6.0, 0.0));
-    eventually("all are used", || backends(&mut root, &tenant) == 6);
+    eventually("all are used", || tenant.backends(&mut root) == 6);
     assert!(proxy.reload(&with("off", 6)));
     assert_eq!((limit("observe"), limit("enforce")), (0.0, 0.0));
     load.stop();

@@ -172,7 +172,6 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// RFC 4231, test cases 1 and 6 (a key longer than a block).
     #[test]
     fn what_was_right_is_known_again() {
         let right = Derivation::new(b"right", b"salt", 4096);
@@ -194,6 +193,7 @@ mod tests {
         assert_eq!(format!("{proven:?}"), "Proven { .. }");
     }
 
+    /// RFC 4231, test cases 1 and 6 (a key longer than a block).
     #[test]
     fn hmac_of_the_rfc() {
         let short = hmac(&[0x0b; 20], &[b"Hi ", b"There"]);

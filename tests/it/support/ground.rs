@@ -89,6 +89,12 @@ impl Ground {
 }
 
 impl Tenant {
+    /// Backends that PostgreSQL has for this tenant.
+    pub fn backends(&self, root: &mut Wire) -> usize {
+        let sql = format!("select count(*) from pg_stat_activity where usename = '{}'", self.name);
+        root.value(&sql).parse().expect("a number")
+    }
+
     /// This tenant as a database of the proxy.
     pub fn database(&self, cluster: &Cluster, pool_size: usize) -> Database {
         Database {
