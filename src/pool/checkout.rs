@@ -279,13 +279,16 @@ impl Pool {
             self.upstream.with_books(|books| {
                 let snapshot = books.gate.snapshot(now, self.id);
                 let mut spare = (snapshot.idle + snapshot.active).saturating_sub(min_idle);
+                // Those at their end go in any case, so the successors are theirs first.
+                replaced = replaced.saturating_sub(store.count(|server| server.is_expired(now)));
                 closing = store.retain(|server| {
                     let idle = now.saturating_duration_since(server.idle_since);
                     let tired = !server_idle_timeout.is_zero() && idle >= server_idle_timeout && spare > 0;
                     spare -= usize::from(tired);
-                    let over = replaced > 0 && self.is_due(server, now);
+                    let expired = server.is_expired(now);
+                    let over = replaced > 0 && !expired && self.is_due(server, now);
                     replaced -= usize::from(over);
-                    server.is_alive() && !server.is_expired(now) && !tired && !over
+                    server.is_alive() && !expired && !tired && !over
                 });
                 for _ in &closing {
                     books.gate.take_idle(now, self.id, home, &mut books.actions);
@@ -311,11 +314,11 @@ impl Pool {
         })
     }
 
-    /// Its successor is to be dialled: it reaches its end within a twentieth of `server_lifetime`, but no sooner than two
-    /// looks before it.
+    /// Its successor is to be dialled: it reaches its end within a twentieth of `server_lifetime`, and five looks before it
+    /// at least, some of which may be late.
     fn is_due(&self, server: &Server, now: Instant) -> bool {
         let lifetime = self.params.server_lifetime;
-        let margin = (lifetime / 20).max(2 * MAINTENANCE).min(lifetime / 2);
+        let margin = (lifetime / 20).max(5 * MAINTENANCE).min(lifetime / 2);
         server.expires.is_some_and(|expires| expires <= now + margin)
     }
 

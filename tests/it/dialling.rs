@@ -142,14 +142,14 @@ fn outage(ground: &Ground) {
     crowd(&tenant, &proxy, 20);
 }
 
-/// Two are kept at all times, each for four seconds at most.
+/// Two are kept at all times, each for six seconds at most.
 fn lifetime(ground: &Ground) {
     let tenant = ground.tenant("dial_lifetime");
-    let extra = vec!["min_pool_size = 2".to_owned(), "server_lifetime = \"4s\"".to_owned()];
+    let extra = vec!["min_pool_size = 2".to_owned(), "server_lifetime = \"6s\"".to_owned()];
     let proxy = start(Database { extra, ..tenant.database(ground.cluster(), 6) });
     let mut root = ground.root("postgres");
     eventually("both are there", || tenant.backends(&mut root) == 2);
-    let (until, mut least, mut most) = (Instant::now() + Duration::from_secs(12), usize::MAX, 0);
+    let (until, mut least, mut most) = (Instant::now() + Duration::from_secs(14), usize::MAX, 0);
     while Instant::now() < until {
         let now = tenant.backends(&mut root);
         (least, most) = (least.min(now), most.max(now));
