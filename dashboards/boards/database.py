@@ -31,7 +31,7 @@ def answers():
         "s",
         ((0.5, "orange"), (5, "red")),
         quantiles("pgcorral_exec_seconds", POOL),
-        links=[link.slow_traces("500ms")],
+        links=[link.slow_spans("500ms")],
     )
 
 
@@ -43,7 +43,7 @@ def first_rows():
         "s",
         ((0.5, "orange"), (5, "red")),
         quantiles("pgcorral_first_row_seconds", POOL),
-        links=[link.slow_traces("500ms")],
+        links=[link.slow_spans("500ms")],
     )
 
 

@@ -125,7 +125,7 @@ def mean_wait():
         "s",
         ((0.5, "orange"), (1.5, "red")),
         [Query(f"{WAITED} / ({DONE} > 0)", FUNCTION_LEGEND)],
-        links=[link.slow_traces("500ms")],
+        links=[link.slow_waits(500, link.FUNCTION)],
     )
 
 
@@ -137,7 +137,7 @@ def mean_hold():
         "s",
         ((1, "orange"), (10, "red")),
         [Query(f"{HELD} / ({DONE} > 0)", FUNCTION_LEGEND)],
-        links=[link.slow_traces("1s")],
+        links=[link.slow_spans("1s", link.FUNCTION)],
     )
 
 

@@ -6,11 +6,27 @@ from urllib.parse import quote
 from .panel import TRACES
 
 
-def slow_traces(longer_than):
-    """Explore, on the spans of pgcorral that took longer, in the time that the dashboard shows.
+# What pgcorral's spans say: the wait as an attribute, the function as its clients call it.
+SPANS = 'resource.service.name="pgcorral"'
+FUNCTION = 'span.pgcorral.function="${__field.labels.function}"'
 
-    Metrics have no trace identifiers (Prometheus' text format has no place for exemplars), so the link asks for what a
-    trace of such a wait looks like instead of naming one."""
+
+def slow_waits(milliseconds, *conditions):
+    """The traces of transactions that waited longer than this for a server connection."""
+    query = f"span.pgcorral.wait_ms>{milliseconds}"
+    return traces(f"Traces that waited longer than {milliseconds} ms", query, *conditions)
+
+
+def slow_spans(longer_than, *conditions):
+    """The traces of transactions that took longer than this, their waits included."""
+    return traces(f"Traces that took longer than {longer_than}", f"duration>{longer_than}", *conditions)
+
+
+def traces(title, *conditions):
+    """Explore, on the spans of pgcorral of which this is true, in the time that the dashboard shows.
+
+    The metrics name no traces (Prometheus' text format has no place for exemplars), so the link says what the traces of
+    such a moment look like instead."""
     pane = {
         "datasource": TRACES["uid"],
         "queries": [
@@ -18,13 +34,13 @@ def slow_traces(longer_than):
                 "refId": "A",
                 "datasource": TRACES,
                 "queryType": "traceql",
-                "query": f'{{resource.service.name="pgcorral" && duration>{longer_than}}}',
+                "query": "{" + " && ".join((SPANS, *conditions)) + "}",
             }
         ],
         "range": {"from": "${__from}", "to": "${__to}"},
     }
     return {
-        "title": f"Traces that took longer than {longer_than}",
+        "title": title,
         "url": "/explore?schemaVersion=1&orgId=1&panes=" + in_a_url(json.dumps({"slow": pane})),
         "targetBlank": True,
     }

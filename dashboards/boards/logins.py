@@ -1,6 +1,5 @@
 """Logins and dialling: both ends at which connections begin, and the process between them."""
 
-from . import link
 from .board import Board
 from .panel import NO_THRESHOLDS, series, stat
 from .query import INSTANCE, POOL, POOL_LABELS, POOL_LEGEND, RANGE, Query, quantile, quantiles, rate
@@ -42,11 +41,10 @@ def logins():
 def login_time():
     return series(
         "Login time",
-        "From accept to ReadyForQuery, of the logins that succeeded. Click for the traces of slow ones.",
+        "From accept to ReadyForQuery, of the logins that succeeded.",
         "s",
         ((1, "orange"), (5, "red")),
         quantiles("pgcorral_login_seconds", INSTANCE),
-        links=[link.slow_traces("1s")],
     )
 
 

@@ -69,8 +69,8 @@ def numbers():
         ),
         stat(
             "Queue standing",
-            "For how long the queue of some function has not been empty. Longer than query_wait_timeout (1.5 s) is an overload "
-            "and no burst.",
+            "For how long the queue of some function has not been empty. Longer than query_wait_timeout (1.5 s) is no burst; with "
+            "a collapse ratio above 1 it is an overload.",
             "s",
             ((1.5, "orange"), (6.5, "red")),
             Query(f"max(pgcorral_queue_standing_seconds{{{POOL}}})", "standing"),
@@ -152,7 +152,7 @@ def waits():
         "s",
         ((0.5, "orange"), (1.5, "red")),
         quantiles("pgcorral_wait_seconds", POOL),
-        links=[link.slow_traces("500ms")],
+        links=[link.slow_waits(500)],
     )
 
 

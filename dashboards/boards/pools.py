@@ -145,8 +145,8 @@ def oldest():
 def standing():
     return series(
         "Queue standing",
-        "For how long the queue of some function of the pool has not been empty. Above query_wait_timeout (1.5 s) it is an "
-        "overload, 5 s later clients are served by lot.",
+        "For how long the queue of some function of the pool has not been empty. Above query_wait_timeout (1.5 s) it is no burst; "
+        "with a collapse ratio above 1 it is an overload, and 5 s later clients are served by lot.",
         "s",
         ((1.5, "orange"), (6.5, "red")),
         [gauge("pgcorral_queue_standing_seconds")],
@@ -160,7 +160,7 @@ def waits():
         "s",
         ((0.5, "orange"), (1.5, "red")),
         quantiles("pgcorral_wait_seconds", POOL),
-        links=[link.slow_traces("500ms")],
+        links=[link.slow_waits(500)],
     )
 
 
@@ -243,7 +243,7 @@ def holds():
         "s",
         ((1, "orange"), (10, "red")),
         quantiles("pgcorral_hold_seconds", POOL) + [Query(mean("pgcorral_hold_seconds", POOL), "mean")],
-        links=[link.slow_traces("1s")],
+        links=[link.slow_spans("1s")],
     )
 
 
