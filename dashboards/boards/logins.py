@@ -22,7 +22,7 @@ def board():
     made.line(8, dialling(), room(), closed())
     made.row("The process")
     made.line(8, files(), memory(), processor())
-    made.line(8, statements(), spans(), versions())
+    made.line(8, statements(), statement_memory(), started())
     return made
 
 
@@ -260,19 +260,17 @@ def statements():
     )
 
 
-def spans():
+def statement_memory():
     return series(
-        "OpenTelemetry spans",
-        "Spans by what became of them. Dropped: more than the exporter could send. Failed: the collector did not take them. Zero "
-        "without tracing.",
-        "ops",
-        NO_THRESHOLDS,
-        [Query(rate("pgcorral_spans_total", INSTANCE, "result"), "{{result}}")],
-        stacked=True,
+        "Memory of prepared statements",
+        "Bytes of the texts of prepared statements that the proxy or a client knows. statement_cache_size (64 MiB) bounds them.",
+        "bytes",
+        ((48 * 1024 * 1024, "orange"),),
+        [Query(f"pgcorral_statement_bytes{{{INSTANCE}}}", "{{instance}}")],
     )
 
 
-def versions():
+def started():
     return stat(
         "Up since",
         "When the process that started last was started. Later than expected: it was restarted.",

@@ -15,6 +15,7 @@ mod conformance;
 mod contract;
 mod corners;
 mod cuts;
+mod dashboards;
 mod dialling;
 mod drivers;
 mod faults;
@@ -63,6 +64,7 @@ fn main() -> std::process::ExitCode {
         reload::trials,
         cancels::trials,
         storm::trials,
+        dashboards::trials,
         dialling::trials,
         faults::trials,
         limits::trials,
