@@ -123,7 +123,7 @@ def certificate():
         "Certificate ends in",
         "Time until the certificate that clients are shown is no longer valid. Empty without client TLS.",
         "s",
-        ((0, "red"), (2 * 86400, "orange"), (14 * 86400, "green")),
+        ((None, "red"), (2 * 86400, "orange"), (14 * 86400, "green")),
         Query(f"min(pgcorral_certificate_expiry_seconds{{{INSTANCE}}}) - time()", "ends in"),
         lowest=None,
     )

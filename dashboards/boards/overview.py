@@ -35,7 +35,7 @@ def numbers():
             "Proxies that say yes at /readyz, of all that Prometheus knows. Below 1, a proxy drains, has no usable server, "
             "or does not answer.",
             "percentunit",
-            ((0, "red"), (0.999, "green")),
+            ((None, "red"), (0.999, "green")),
             Query(
                 f"count(pgcorral_ready{{{INSTANCE}}} == 1) / count(up{{job=\"pgcorral\",{INSTANCE}}}) or vector(0)", "ready"
             ),

@@ -13,7 +13,8 @@ TRACES = {"type": "tempo", "uid": "${traces}"}
 
 @dataclass(frozen=True)
 class Panel:
-    """One panel. `thresholds` are pairs of the lowest value and its colour; below the first it is green."""
+    """One panel. `thresholds` are pairs of the lowest value and its colour; below the first it is green, unless the first has no
+    value."""
 
     kind: str
     title: str
@@ -54,8 +55,9 @@ class Panel:
 
     def defaults(self):
         """What holds for all series."""
-        steps = [{"value": None, "color": "green"}]
-        steps += [{"value": value, "color": color} for value, color in self.thresholds]
+        steps = [{"value": value, "color": color} for value, color in self.thresholds]
+        if not steps or steps[0]["value"] is not None:
+            steps.insert(0, {"value": None, "color": "green"})
         made = {
             "unit": self.unit,
             "thresholds": {"mode": "absolute", "steps": steps},
