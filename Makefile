@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Where cargo puts its programs; honours CARGO_TARGET_DIR.
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo loadtest bench compare experiments test lint
+.PHONY: build demo loadtest bench compare experiments test container-test lint
 
 # The release binary: $(TARGET)/release/pgcorral
 build:
@@ -49,6 +49,10 @@ test:
 	./scripts/setup-drivers.sh
 	./scripts/setup-functions.sh
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+# Builds the container images (buildah, without a daemon) and tests them. Some five minutes the first time.
+container-test:
+	./scripts/test-container.sh
 
 # Format, lints and documentation; a warning is an error.
 lint:

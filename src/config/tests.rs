@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, ConfigErrors, DatabaseParams, Environment};
-use crate::cli::ServeFlags;
+use super::{Config, ConfigErrors, DatabaseParams, Environment, admin_address};
+use crate::cli::{HealthcheckFlags, ServeFlags};
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
 use crate::pool::{Abandoned, AdaptiveLimit, PoolMode, PoolParams, Reset, SessionParams};
 use crate::proto::pin::{PinPolicy, PinReason};
@@ -983,4 +983,27 @@ fn adaptive_limit_is_off_and_not_for_sessions() {
     let wrong = format!("{APP}\nadaptive_limit = \"enforce\"\npool_mode = \"session\"");
     let errors = load(&wrong, &Fake::default()).expect_err("a fault");
     assert!(errors.to_string().contains("adaptive_limit: is for pool_mode"), "{errors}");
+}
+
+#[test]
+fn healthcheck_finds_the_admin_address() {
+    let file = |text: &str| {
+        let environment = Fake::default().file("c.toml", text);
+        let flags = HealthcheckFlags { admin: None, config: Some("c.toml".into()), ready: false };
+        admin_address(&flags, &environment).map_err(|errors| errors.to_string())
+    };
+    let address = "127.0.0.1:9432".parse().expect("an address");
+    assert_eq!(file("admin = \"127.0.0.1:9432\""), Ok(address));
+    assert_eq!(
+        file("admin = \"127.0.0.1:9432\"\nthreads = \"no number\""),
+        Ok(address),
+        "other faults do not matter"
+    );
+    assert_eq!(file(""), Err("c.toml: has no admin address, so health is served nowhere".to_owned()));
+    for (text, wanted) in [("admin = 1", "c.toml:1:9: admin: "), ("admin = \"127.0.0.1:9432", "c.toml:1:")] {
+        let error = file(text).expect_err(text);
+        assert!(error.starts_with(wanted), "{error}");
+    }
+    let flags = HealthcheckFlags { admin: Some(address), config: Some("absent.toml".into()), ready: false };
+    assert_eq!(admin_address(&flags, &Fake::default()), Ok(address), "the flag is enough");
 }

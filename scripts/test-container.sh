@@ -1,0 +1,83 @@
+#!/bin/bash
+# Builds the images of the Dockerfile, without a daemon, and tests them: tests/it/container.rs. Where no registry of images can
+# be reached, the image to build in is made from Debian's packages and the Rust of this machine.
+#
+# Exit code 77: nothing was tested, because this machine does not let us build images. The reason is on standard error.
+set -euo pipefail
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=scripts/packages.sh
+. "$here/packages.sh"
+cd "$here/.."
+
+not_tested() {
+    echo "THE CONTAINER IMAGE WAS NOT TESTED: $1" >&2
+    exit 77
+}
+
+buildah() { "$here/buildah.sh" "$@"; }
+
+# need COMMAND WHY PACKAGE...
+need() {
+    PATH=$PATH:/usr/sbin command -v "$1" >/dev/null && return
+    command -v apt-get >/dev/null && may_be_root || not_tested "$2 ($1) is missing, and installing it needs root and apt"
+    install_packages "${@:2}"
+}
+
+storage=target/container
+scratch=
+trap '[ -z "$scratch" ] || as_root rm -rf "$scratch"' EXIT
+
+# make_base NAME: what the image of this name has, as far as the Dockerfile needs it.
+make_base() {
+    local name=$1 suite=${1##*-} toolchain container
+    need debootstrap "a maker of Debian systems" debootstrap debian-archive-keyring
+    may_be_root || not_tested "no registry of images can be reached, and making $name without one needs root"
+    toolchain=$(rustc --print sysroot)
+    [ -x "$toolchain/bin/cargo" ] && [ -d "$toolchain/lib/rustlib" ] && [ "$toolchain" != /usr ] ||
+        not_tested "no registry of images can be reached, and $toolchain is no toolchain that could be copied"
+    scratch=$(mktemp -d "$PWD/$storage/base.XXXXXX")
+    as_root debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev "$suite" "$scratch/root" >"$scratch/log" ||
+        { tail -n 20 "$scratch/log" >&2; return 1; }
+    as_root sh -c 'cd "$1" && rm -rf var/cache/apt/archives var/lib/apt/lists && cp "$2/bin/cargo" "$2/bin/rustc" usr/local/bin/ &&
+        cp -R "$2/lib/." usr/local/lib/ && cp /etc/ssl/certs/ca-certificates.crt etc/ssl/certs/' - "$scratch/root" "$toolchain"
+    # As an archive, because an ordinary user may not read all of it.
+    as_root tar -C "$scratch/root" -c . >"$scratch/root.tar"
+    container=$(buildah from scratch)
+    buildah add --quiet "$container" "$scratch/root.tar" / >/dev/null
+    buildah commit --quiet --rm "$container" "$name" >/dev/null
+    as_root rm -rf "$scratch"
+}
+
+"$here/setup-postgres.sh"
+need buildah "a builder of images" buildah
+mkdir -p "$storage"
+reason=$(buildah images 2>&1) || not_tested "buildah cannot work here: $reason"
+
+base=$(sed -n 's/^FROM \(.*\) AS dependencies$/\1/p' Dockerfile)
+if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
+    echo "getting $base"
+    timeout 600 "$here/buildah.sh" pull --quiet "$base" >/dev/null 2>&1 || {
+        echo "no registry has it for us: making it"
+        make_base "$base"
+    }
+fi
+
+# Nothing is built again that is the same: a build takes minutes.
+stamp=$(find Dockerfile .dockerignore Cargo.toml Cargo.lock LICENSE-* config/container.toml loadtest src -type f -print0 |
+    sort -z | xargs -0 cksum | cksum)
+if [ "$(cat "$storage/stamp" 2>/dev/null)" != "$stamp" ]; then
+    rm -f "$storage/stamp"
+    for target in dependencies loadtest pgcorral; do
+        echo "building $target"
+        # The format of OCI has no health checks.
+        buildah bud --layers --pull-never --format docker --target "$target" --tag "localhost/$target:test" . \
+            >"$storage/$target.log" 2>&1 || { tail -n 40 "$storage/$target.log" >&2; exit 1; }
+    done
+    # The dependencies have a name and stay; what was built on them would soon fill the disk.
+    buildah rmi --prune >/dev/null
+    echo "$stamp" >"$storage/stamp"
+fi
+
+# With the whole workspace, as `make test` has built it already.
+PGCORRAL_BUILDAH=$here/buildah.sh "${CARGO:-cargo}" test --workspace --locked --test it -- --ignored container::
