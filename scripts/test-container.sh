@@ -28,25 +28,28 @@ storage=target/container
 scratch=
 trap '[ -z "$scratch" ] || as_root rm -rf "$scratch"' EXIT
 
-# make_base NAME: what the image of this name has, as far as the Dockerfile needs it.
+# Where a base that we have made has its Rust: lent by this machine, because copying it takes longer than using it.
+lent=/usr/local/rust
+
+# make_base NAME: what the image of this name has, as far as the Dockerfile needs it, but for Rust.
 make_base() {
-    local name=$1 suite=${1##*-} toolchain container
+    local name=$1 suite=${1##*-} container
     need debootstrap "a maker of Debian systems" debootstrap debian-archive-keyring
     may_be_root || not_tested "no registry of images can be reached, and making $name without one needs root"
-    toolchain=$(rustc --print sysroot)
-    [ -x "$toolchain/bin/cargo" ] && [ -d "$toolchain/lib/rustlib" ] && [ "$toolchain" != /usr ] ||
-        not_tested "no registry of images can be reached, and $toolchain is no toolchain that could be copied"
     scratch=$(mktemp -d "$PWD/$storage/base.XXXXXX")
     as_root debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev "$suite" "$scratch/root" >"$scratch/log" ||
         { tail -n 20 "$scratch/log" >&2; return 1; }
-    as_root sh -c 'cd "$1" && rm -rf var/cache/apt/archives var/lib/apt/lists && cp "$2/bin/cargo" "$2/bin/rustc" usr/local/bin/ &&
-        cp -R "$2/lib/." usr/local/lib/ && cp /etc/ssl/certs/ca-certificates.crt etc/ssl/certs/' - "$scratch/root" "$toolchain"
+    # With the authorities that this machine trusts: its way to crates.io may be through one of its own.
+    as_root sh -c 'cd "$1" && rm -rf var/cache/apt var/lib/apt/lists && cp /etc/ssl/certs/ca-certificates.crt etc/ssl/certs/' \
+        - "$scratch/root"
     # As an archive, because an ordinary user may not read all of it.
     as_root tar -C "$scratch/root" -c . >"$scratch/root.tar"
     container=$(buildah from scratch)
     buildah add --quiet "$container" "$scratch/root.tar" / >/dev/null
+    buildah config --env CARGO_HOME=/usr/local/cargo --env PATH=$lent/bin:/usr/local/bin:/usr/bin:/bin "$container"
     buildah commit --quiet --rm "$container" "$name" >/dev/null
     as_root rm -rf "$scratch"
+    touch "$storage/made"
 }
 
 "$here/setup-postgres.sh"
@@ -57,11 +60,14 @@ reason=$(buildah images 2>&1) || not_tested "buildah cannot work here: $reason"
 base=$(sed -n 's/^FROM \(.*\) AS dependencies$/\1/p' Dockerfile)
 if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
     echo "getting $base"
+    rm -f "$storage/made"
     timeout 600 "$here/buildah.sh" pull --quiet "$base" >/dev/null 2>&1 || {
         echo "no registry has it for us: making it"
         make_base "$base"
     }
 fi
+lend=()
+[ ! -e "$storage/made" ] || lend=(--volume "$(rustc --print sysroot):$lent:ro")
 
 # Nothing is built again that is the same: a build takes minutes.
 stamp=$(find Dockerfile .dockerignore Cargo.toml Cargo.lock LICENSE-* config/container.toml loadtest src -type f -print0 |
@@ -71,7 +77,7 @@ if [ "$(cat "$storage/stamp" 2>/dev/null)" != "$stamp" ]; then
     for target in dependencies loadtest pgcorral; do
         echo "building $target"
         # The format of OCI has no health checks.
-        buildah bud --layers --pull-never --format docker --target "$target" --tag "localhost/$target:test" . \
+        buildah bud --layers --pull-never --format docker "${lend[@]}" --target "$target" --tag "localhost/$target:test" . \
             >"$storage/$target.log" 2>&1 || { tail -n 40 "$storage/$target.log" >&2; exit 1; }
     done
     # The dependencies have a name and stay; what was built on them would soon fill the disk.

@@ -149,9 +149,8 @@ pub struct CheckFlags {
 /// Flags of `healthcheck`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = HEALTHCHECK_EXAMPLES)]
-#[command(group = ArgGroup::new("where").args(["admin", "config"]).required(true).multiple(true))]
 pub struct HealthcheckFlags {
-    /// The proxy's admin address, ip:port [default: what the configuration file says]
+    /// The proxy's admin address, ip:port [default: the configuration file's, or 127.0.0.1:9432]
     #[arg(long, value_name = "ADDR", env = "PGCORRAL_ADMIN")]
     pub admin: Option<SocketAddr>,
     /// The proxy's configuration file (TOML); only `admin` is looked at
@@ -259,7 +258,6 @@ mod tests {
         let cases = [
             ("pgcorral", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("pgcorral check", ErrorKind::MissingRequiredArgument),
-            ("pgcorral healthcheck", ErrorKind::MissingRequiredArgument),
             ("pgcorral healthcheck --admin localhost:1", ErrorKind::ValueValidation),
             ("pgcorral serve --upstream postgres://h --listen localhost:1", ErrorKind::ValueValidation),
             ("pgcorral serve --upstream postgres://h --pool-size many", ErrorKind::ValueValidation),

@@ -32,7 +32,7 @@ use std::path::Path;
 use crate::cli::{HealthcheckFlags, ServeFlags};
 use error::{Faults, Origin};
 use file::File;
-use reader::Read;
+use reader::{Entry, Read};
 
 impl Config {
     /// Reads and checks a file.
@@ -64,11 +64,11 @@ impl Config {
     }
 }
 
-/// The admin address of a running proxy: of the flags, or else of the file. Other faults of the file do not matter, for one
-/// that was written into it since must not make the proxy look ill.
+/// The admin address of a running proxy: of the flags, or else of the file, or else the default. Other faults of the file do
+/// not matter, for one that was written into it since must not make the proxy look ill.
 ///
 /// # Errors
-/// The file cannot be read, its syntax is broken, or it has no usable `admin`.
+/// The file cannot be read, its syntax is broken, or its `admin` is no address.
 pub fn admin_address(
     flags: &HealthcheckFlags,
     environment: &dyn Environment,
@@ -76,14 +76,12 @@ pub fn admin_address(
     let (path, faults) = match flags {
         HealthcheckFlags { admin: Some(address), .. } => return Ok(*address),
         HealthcheckFlags { config: Some(path), .. } => (path, Faults::default()),
-        HealthcheckFlags { config: None, .. } => return Err(nothing_was_read()),
+        HealthcheckFlags { config: None, .. } => return Ok(defaults::ADMIN),
     };
     match read_file(path, environment, &faults).map(|file| file.admin) {
-        Some(Read::Good(address)) => Ok(address.value),
-        Some(Read::Absent) => {
-            let at = Origin::File(path.display().to_string().into());
-            Err(ConfigErrors::one(at, "has no admin address, so health is served nowhere"))
-        }
+        Some(Read::Good(Entry { value: Some(address), .. })) => Ok(address),
+        Some(Read::Good(Entry { value: None, at })) => Err(ConfigErrors::one(at, "health is served nowhere")),
+        Some(Read::Absent) => Ok(defaults::ADMIN),
         Some(Read::Bad) | None => Err(faults.into_errors().unwrap_or_else(nothing_was_read)),
     }
 }

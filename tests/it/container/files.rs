@@ -102,7 +102,7 @@ fn own_ports() -> (u16, u16) {
     let flags = ["pgcorral", "serve", "--upstream", "postgres://app@db/app", "--config"];
     let config = configured(&flags);
     let [ListenAddress::Tcp(listen)] = config.listen[..] else { panic!("{:?}", config.listen) };
-    let admin = config.admin.expect("an admin address");
+    let admin = config.admin.expect("an admin address").address;
     assert!(
         listen.ip().is_unspecified() && admin.ip().is_unspecified(),
         "loopback of a container is nobody's"
