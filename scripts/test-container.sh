@@ -54,6 +54,7 @@ make_base() {
 
 "$here/setup-postgres.sh"
 need buildah "a builder of images" buildah
+[ "$(id -u)" -eq 0 ] || need newuidmap "what ordinary users need to build images" uidmap
 mkdir -p "$storage"
 reason=$(buildah images 2>&1) || not_tested "buildah cannot work here: $reason"
 

@@ -91,7 +91,8 @@ fn services() {
         }
         if let Some(network) = service["network_mode"].as_str() {
             let owner = network.strip_prefix("service:").expect("another service's");
-            assert!(service["depends_on"].get(owner).is_some() && service.get("ports").is_none(), "{name}");
+            // Compose starts it before, unasked; and its ports are published there.
+            assert!(services.get(owner).is_some() && service.get("ports").is_none(), "{name}");
         }
     }
     assert_eq!(value(&services["loadtest"], "restart"), "no", "it is to run once");
@@ -99,7 +100,7 @@ fn services() {
 
 /// The port that the image listens on, and the one of its admin address.
 fn own_ports() -> (u16, u16) {
-    let flags = ["pgcorral", "serve", "--upstream", "postgres://app@db/app", "--config"];
+    let flags = ["pgcorral", "serve", "--upstream", "postgres://app:secret@db/app", "--config"];
     let config = configured(&flags);
     let [ListenAddress::Tcp(listen)] = config.listen[..] else { panic!("{:?}", config.listen) };
     let admin = config.admin.expect("an admin address").address;
@@ -355,7 +356,7 @@ fn runs() {
     let serve: Vec<&str> = ["pgcorral"]
         .into_iter()
         .chain(command.iter().map(String::as_str))
-        .chain(["--upstream", "postgres://app@db/app", "--config"])
+        .chain(["--upstream", "postgres://app:secret@db/app", "--config"])
         .collect();
     configured(&serve);
     let (_, test) = own("HEALTHCHECK").split_once("CMD ").expect("a command");

@@ -6,9 +6,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loadtest::postgres::free_port;
+use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 
 use super::{words, yaml};
@@ -110,19 +111,16 @@ fn innermost(mut process: u32) -> u32 {
     process
 }
 
-/// As an engine stops a container. The users of an ordinary user's containers are others to the kernel, and only buildah may
+/// As an engine stops a container. To the kernel the users of an ordinary user's containers are others, and only buildah may
 /// signal them.
 fn stop(container: &Container, process: u32) {
-    let signal = container.config["StopSignal"].as_str().expect("a signal").trim_start_matches("SIG");
-    let kill = ["kill", "-s", signal, &process.to_string()].map(str::to_owned);
-    let is_root = rustix::process::geteuid().is_root();
-    let mut command = if is_root { Command::new(&kill[0]) } else { buildah() };
-    if is_root {
-        command.args(&kill[1..])
+    assert_eq!(container.config["StopSignal"], "SIGTERM");
+    if geteuid().is_root() {
+        let process = i32::try_from(process).ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(process, Signal::TERM).expect("it runs");
     } else {
-        command.arg("unshare").args(&kill)
-    };
-    said(&mut command);
+        said(buildah().args(["unshare", "kill", "-s", "TERM", &process.to_string()]));
+    }
 }
 
 /// The user of a process, as a container of root sees it.
@@ -184,10 +182,10 @@ fn serves(ground: &Ground) {
     let mut proxy = Proxy::start_command(container.run(&options, None));
     let process = innermost(proxy.process_id());
     let user = user_of(process);
-    if rustix::process::geteuid().is_root() {
+    if geteuid().is_root() {
         assert_eq!(user, USER);
     } else {
-        assert!(user != 0 && user != rustix::process::geteuid().as_raw(), "{user}");
+        assert!(user != 0 && user != geteuid().as_raw(), "{user}");
     }
     assert_eq!(container.health(&options, None), (true, "ok\n".to_owned()));
     eventually("it is ready", || container.health(&options, Some("--ready")) == (true, "ready\n".to_owned()));
@@ -238,7 +236,7 @@ fn fires(ground: &Ground) {
         ("TARGET", &tenant.url(proxy.address)),
         ("OBSERVE", &ground.cluster().superuser_url(&tenant.name)),
     ]);
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let report = said(&mut container.run(&options, Some(&arguments)));
     assert!(report.contains("served"), "{report}");
     assert_eq!(proxy.metric("pgcorral_transactions_total"), 300.0, "three rounds");
