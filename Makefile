@@ -50,7 +50,7 @@ test:
 	./scripts/setup-functions.sh
 	$(CARGO) test --workspace --locked --no-fail-fast
 
-# Builds the container images (buildah, without a daemon) and tests them. Some five minutes the first time.
+# Builds the container images (buildah, without a daemon) and tests them. Five to ten minutes the first time.
 container-test:
 	./scripts/test-container.sh
 

@@ -75,13 +75,13 @@ stamp=$(find Dockerfile .dockerignore Cargo.toml Cargo.lock LICENSE-* config/con
     sort -z | xargs -0 cksum | cksum)
 if [ "$(cat "$storage/stamp" 2>/dev/null)" != "$stamp" ]; then
     rm -f "$storage/stamp"
-    for target in dependencies loadtest pgcorral; do
+    for target in dependencies build loadtest pgcorral; do
         echo "building $target"
         # The format of OCI has no health checks.
         buildah bud --layers --pull-never --format docker "${lend[@]}" --target "$target" --tag "localhost/$target:test" . \
             >"$storage/$target.log" 2>&1 || { tail -n 40 "$storage/$target.log" >&2; exit 1; }
     done
-    # The dependencies have a name and stay; what was built on them would soon fill the disk.
+    # What has a name stays, and is built on the next time; what had it before would soon fill the disk.
     buildah rmi --prune >/dev/null
     echo "$stamp" >"$storage/stamp"
 fi
