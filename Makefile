@@ -48,6 +48,7 @@ test:
 	@./scripts/setup-poolers.sh || echo "going on without PgBouncer: what needs it is not tested" >&2
 	./scripts/setup-drivers.sh
 	./scripts/setup-functions.sh
+	@./scripts/setup-prometheus.sh || echo "going on without: the tests of dashboards and rules will fail" >&2
 	$(CARGO) test --workspace --locked --no-fail-fast
 
 # Builds the container images (buildah, without a daemon) and tests them. Five to ten minutes the first time.

@@ -16,6 +16,7 @@ mod container;
 mod contract;
 mod corners;
 mod cuts;
+mod dashboards;
 mod dialling;
 mod drivers;
 mod faults;
@@ -65,6 +66,7 @@ fn main() -> std::process::ExitCode {
         reload::trials,
         cancels::trials,
         storm::trials,
+        dashboards::trials,
         dialling::trials,
         faults::trials,
         limits::trials,
