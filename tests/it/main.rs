@@ -12,6 +12,7 @@ mod abandoned;
 mod cancels;
 mod check;
 mod conformance;
+mod container;
 mod contract;
 mod corners;
 mod cuts;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(conformance::trials(&ground));
     trials.extend(cuts::trials(&ground));
     trials.extend(check::trials(&ground));
+    trials.extend(container::trials(&ground));
     trials.extend(drivers::trials(&ground));
     for group in [
         login::trials,
