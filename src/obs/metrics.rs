@@ -13,10 +13,10 @@ use prometheus::{
 };
 
 use super::clients::ClientMetrics;
-use super::labels::{LabelValue, ReloadResult};
+use super::labels::{LabelValue, ReloadResult, SpanResult};
 use super::pool::{PoolMetrics, PoolVectors};
 use super::sources::{Sources, families};
-use super::table::{BUCKETS, Definition, Kind, RELOADS};
+use super::table::{BUCKETS, Definition, Kind, RELOADS, SPANS};
 
 /// All counters, histograms and counted gauges. Cheap to clone.
 #[derive(Clone)]
@@ -27,6 +27,7 @@ struct Inner {
     pools: PoolVectors,
     clients: ClientMetrics,
     reloads: CounterBy<ReloadResult>,
+    spans: SpanMetrics,
     /// Seconds since 1970.
     started: f64,
 }
@@ -45,6 +46,7 @@ impl Metrics {
             pools: PoolVectors::register(&registry)?,
             clients: ClientMetrics::register(&registry)?,
             reloads: CounterBy::resolve(&counters(&registry, &RELOADS)?, &[]),
+            spans: SpanMetrics(Arc::new(CounterBy::resolve(&counters(&registry, &SPANS)?, &[]))),
             started,
             registry,
         })))
@@ -66,6 +68,11 @@ impl Metrics {
         self.0.reloads.inc(result);
     }
 
+    /// The handle for spans.
+    pub fn spans(&self) -> &SpanMetrics {
+        &self.0.spans
+    }
+
     /// The text of a scrape: what was counted, and how `sources` and the process stand now. Takes locks and reads
     /// `/proc`; call it where blocking for some milliseconds is fine.
     ///
@@ -84,6 +91,23 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// What became of spans. Cheap to clone.
+#[derive(Clone)]
+pub struct SpanMetrics(Arc<CounterBy<SpanResult>>);
+
+impl SpanMetrics {
+    /// This became of some spans.
+    pub fn count(&self, result: SpanResult, spans: u64) {
+        self.0.add(result, spans);
+    }
+}
+
+impl fmt::Debug for SpanMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpanMetrics").finish_non_exhaustive()
+    }
+}
+
 /// One counter for each value of a label, found by position.
 pub(super) struct CounterBy<V> {
     counters: Vec<IntCounter>,
@@ -98,8 +122,12 @@ impl<V: LabelValue> CounterBy<V> {
     }
 
     pub(super) fn inc(&self, value: V) {
+        self.add(value, 1);
+    }
+
+    pub(super) fn add(&self, value: V, count: u64) {
         if let Some(counter) = self.counters.get(value.index()) {
-            counter.inc();
+            counter.inc_by(count);
         }
     }
 }

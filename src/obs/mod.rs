@@ -18,9 +18,9 @@ pub mod table;
 pub use clients::{ClientMetrics, Handshake, LimitMetrics};
 pub use labels::{
     CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, ReloadResult,
-    Shed, Timeout, WaitOutcome,
+    Shed, SpanResult, Timeout, WaitOutcome,
 };
-pub use metrics::Metrics;
+pub use metrics::{Metrics, SpanMetrics};
 pub use pool::PoolMetrics;
 pub use reason::Reason;
 pub use sources::{FunctionGauges, Kept, PoolGauges, Readiness, Sources, UpstreamGauges};

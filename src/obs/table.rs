@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::labels::{
     CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, ReloadResult,
-    Shed, Timeout, WaitOutcome,
+    Shed, SpanResult, Timeout, WaitOutcome,
 };
 use crate::proto::pin::PinReason;
 
@@ -118,6 +118,8 @@ mod label {
         label("result", "what became of it: in force, or nothing has changed", ReloadResult::LABELS);
     pub(super) const ADAPTIVE: Label =
         label("mode", "whether the limit is in force or only watched", &["observe", "enforce"]);
+    pub(super) const SPAN: Label =
+        label("result", "whether the collector has it, did not take it, or could not be asked in time", SpanResult::LABELS);
     pub(super) const CANCEL: Label = label("result", "what became of it", CancelResult::LABELS);
 }
 
@@ -245,6 +247,8 @@ table! {
     // The process.
     RELOADS = "pgcorral_reloads_total" Counter "reloads" [RELOAD]
         "Times that the configuration was read again (SIGHUP).";
+    SPANS = "pgcorral_spans_total" Counter "spans" [SPAN]
+        "Spans of recorded transactions, where traces are on.";
     READY = "pgcorral_ready" Gauge "1" []
         "1 if /readyz says yes, else 0.";
     BUILD_INFO = "pgcorral_build_info" Gauge "1" [VERSION]
