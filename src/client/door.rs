@@ -22,6 +22,7 @@ use crate::pool::{Database, LiveBound, LiveDuration, Pool, Pools};
 use crate::proto::auth::{ClientSecret, Mock, Prepared, Proven};
 use crate::proto::statements::StatementCache;
 use crate::proto::{ClientTlsMode, UserParams};
+use crate::trace::Tracer;
 
 /// What all clients share.
 pub struct Door {
@@ -33,6 +34,8 @@ pub struct Door {
     pub drain_timeout: LiveDuration,
     /// Where logins are counted.
     pub metrics: Metrics,
+    /// What records transactions. None: nothing does.
+    pub tracer: Option<Arc<Tracer>>,
     /// Where they may go.
     pub pools: Pools,
     /// Who is in.
@@ -45,6 +48,8 @@ pub struct Door {
     pub login_failures: SummaryLog,
     /// The same about transactions that were not admitted.
     pub sheds: SummaryLog,
+    /// The same about what goes wrong for clients that are in.
+    pub(super) mishaps: SummaryLog,
     /// How many logins and transactions there may be in a time.
     rules: Mutex<Arc<Rules>>,
     /// Goes up when the rules are others.
@@ -112,7 +117,12 @@ impl Door {
     ///
     /// # Errors
     /// Certificate or key cannot be used.
-    pub fn new(params: ClientParams, pools: Pools, metrics: Metrics) -> Result<Self, TlsSetupError> {
+    pub fn new(
+        params: ClientParams,
+        pools: Pools,
+        metrics: Metrics,
+        tracer: Option<Arc<Tracer>>,
+    ) -> Result<Self, TlsSetupError> {
         let tls = match (&params.tls.mode, &params.tls.identity) {
             (ClientTlsMode::Prefer | ClientTlsMode::Require, Some(TlsIdentity { cert_file, key_file })) => {
                 Some(TlsAcceptor::from(server_config(cert_file, key_file)?))
@@ -146,10 +156,12 @@ impl Door {
             spool: Spool::new(params.client_spool, params.max_spool),
             params,
             metrics,
+            tracer,
             pools,
             roster: Arc::default(),
             login_failures: SummaryLog::new("logins failed"),
             sheds: SummaryLog::new("transactions shed"),
+            mishaps: SummaryLog::new("mishaps"),
             jitter: Jitter::new(rand::random()),
             tls,
             mock,
@@ -197,6 +209,11 @@ impl Door {
                 user.derived.get_or_init(|| ClientSecret::Verifier(derivation.verifier().into()));
             }
         }
+    }
+
+    /// Writes what the summaries of the log have to say. To be called once a second, and at the end.
+    pub fn flush_summaries(&self) {
+        [&self.login_failures, &self.sheds, &self.mishaps].into_iter().for_each(SummaryLog::flush);
     }
 
     /// Logins that wait for their turn.
@@ -314,7 +331,7 @@ impl Seat {
     }
 
     #[inline]
-    pub(super) fn door(&self) -> &Door {
+    pub(super) fn door(&self) -> &Arc<Door> {
         &self.presence.0
     }
 }

@@ -118,8 +118,11 @@ mod label {
         label("result", "what became of it: in force, or nothing has changed", ReloadResult::LABELS);
     pub(super) const ADAPTIVE: Label =
         label("mode", "whether the limit is in force or only watched", &["observe", "enforce"]);
-    pub(super) const SPAN: Label =
-        label("result", "whether the collector has it, did not take it, or could not be asked in time", SpanResult::LABELS);
+    pub(super) const SPAN: Label = label(
+        "result",
+        "whether the collector has it, did not take it, or could not be asked in time",
+        SpanResult::LABELS,
+    );
     pub(super) const CANCEL: Label = label("result", "what became of it", CancelResult::LABELS);
 }
 

@@ -17,5 +17,5 @@ pub use exporter::Exporter;
 pub use params::{Endpoint, TraceParams, TraceProtocol};
 pub use record::{Outcome, Record, Subject};
 pub use tracer::Tracer;
-pub use transaction::{Ending, Transaction};
+pub use transaction::{Ending, TraceId, Transaction};
 pub use transport::TransportError;

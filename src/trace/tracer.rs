@@ -49,7 +49,8 @@ impl Tracer {
     /// The collector cannot be spoken to in this way, whether or not it is there.
     pub fn new(params: &TraceParams, metrics: SpanMetrics) -> Result<(Arc<Self>, Exporter), TransportError> {
         let (queue, receiver) = mpsc::channel(QUEUE);
-        let exporter = Exporter::new(receiver, Transport::new(params)?, &params.service_name, metrics.clone());
+        let exporter =
+            Exporter::new(receiver, Transport::new(params)?, &params.service_name, metrics.clone());
         let tracer = Self {
             queue,
             metrics,

@@ -109,7 +109,8 @@ impl Transport {
         headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
         for (name, value) in &params.headers {
             // The configuration has checked both.
-            if let (Ok(name), Ok(mut value)) = (name.parse::<HeaderName>(), value.reveal().parse::<HeaderValue>())
+            if let (Ok(name), Ok(mut value)) =
+                (name.parse::<HeaderName>(), value.reveal().parse::<HeaderValue>())
             {
                 value.set_sensitive(true);
                 headers.insert(name, value);
