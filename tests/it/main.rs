@@ -36,6 +36,7 @@ mod statements;
 mod storm;
 mod support;
 mod timeouts;
+mod traces;
 mod transports;
 
 use std::sync::Arc;
@@ -77,6 +78,7 @@ fn main() -> std::process::ExitCode {
         pieces::trials,
         pins::trials,
         timeouts::trials,
+        traces::trials,
         abandoned::trials,
         transports::trials,
     ] {
