@@ -1,7 +1,7 @@
 #!/bin/bash
-# Installs the drivers that tests/drivers compares, and what the other tests of drivers need, into target/drivers: a Python environment, Node.js modules, and programs
-# built from the Go sources and the jar that Debian packages, and with cargo. Quick when nothing has changed since the last
-# time.
+# Installs the drivers that tests/drivers compares, and what the other tests of drivers need, into target/drivers: Python
+# environments, Node.js modules, and programs built from the Go sources and the jar that Debian packages, and with cargo. Quick
+# when nothing has changed since the last time.
 #
 # What cannot be installed is said here and fails the test run, unless PGCORRAL_SKIP_DRIVERS (comma separated) lists it.
 set -euo pipefail

@@ -160,7 +160,9 @@ async fn grpc(
                     | Code::Unknown
                     | Code::Internal
             );
-            Err(Failure::new(may_pass, format!("{}: {}", status.code(), status.message())))
+            let cause = std::error::Error::source(&status).map(chain);
+            let cause = cause.unwrap_or_else(|| status.message().to_owned());
+            Err(Failure::new(may_pass, format!("{}: {cause}", status.code())))
         }
     }
 }

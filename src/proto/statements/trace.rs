@@ -1,5 +1,6 @@
 //! Trace comments: what sqlcommenter puts in front of a statement or behind it (its specification: a comment of
-//! `key='value'` pairs with commas between them). They differ from execution to execution.
+//! `key='value'` pairs with commas between them). They differ from execution to execution. OpenTelemetry's libraries for
+//! Python write numbers without quotes (`libpq_version=170005`).
 
 use std::ops::Range;
 
@@ -138,21 +139,29 @@ fn is_trace(comment: &[u8]) -> bool {
     each_pair(comment, |_, _| ())
 }
 
-/// Goes through the pairs of a trace comment; false if it is none.
+/// Goes through the pairs of a trace comment; false if it is none. One with nothing but numbers is none.
 fn each_pair<'t>(comment: &'t [u8], mut pair: impl FnMut(&'t [u8], &'t [u8])) -> bool {
     let Some(mut rest) = comment.strip_prefix(b"/*").and_then(|rest| rest.strip_suffix(b"*/")) else {
         return false;
     };
+    let mut is_quoted = false;
     loop {
         rest = rest.trim_ascii();
         let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_%.-".contains(byte);
         let key = rest.iter().take_while(|byte| is_key(byte)).count();
-        let Some(value) = rest.get(key..).and_then(|rest| rest.strip_prefix(b"='")) else { return false };
-        let Some(end) = end_of_value(value) else { return false };
-        pair(rest.get(..key).unwrap_or_default(), value.get(..end).unwrap_or_default());
-        match (key, value.get(end + 1..).unwrap_or_default().trim_ascii()) {
+        let Some(value) = rest.get(key..).and_then(|rest| rest.strip_prefix(b"=")) else { return false };
+        let (value, behind) = match value.strip_prefix(b"'") {
+            Some(quoted) => {
+                is_quoted = true;
+                let Some(end) = end_of_value(quoted) else { return false };
+                (quoted.get(..end).unwrap_or_default(), quoted.get(end + 1..).unwrap_or_default())
+            }
+            None => value.split_at(value.iter().take_while(|byte| byte.is_ascii_digit()).count()),
+        };
+        pair(rest.get(..key).unwrap_or_default(), value);
+        match (key, behind.trim_ascii()) {
             (0, _) => return false,
-            (_, []) => return true,
+            (_, []) => return is_quoted,
             (_, [b',', next @ ..]) => rest = next,
             _ => return false,
         }
@@ -188,6 +197,10 @@ mod tests {
             ("/*+ SeqScan(t) */ select 1".to_owned(), "/*+ SeqScan(t) */ select 1"),
             ("select 1 /* a comment */".to_owned(), "select 1 /* a comment */"),
             ("select 1 /*a='b',*/".to_owned(), "select 1 /*a='b',*/"),
+            ("select 1 /*a='b',c=12*/".to_owned(), "select 1"),
+            ("select 1 /*c=12 , a='b'*/".to_owned(), "select 1"),
+            ("select 1 /*c=12*/".to_owned(), "select 1 /*c=12*/"),
+            ("select 1 /*a='b',c=d*/".to_owned(), "select 1 /*a='b',c=d*/"),
             ("/*".to_owned(), "/*"),
             (String::new(), ""),
         ] {

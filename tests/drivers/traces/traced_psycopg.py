@@ -45,27 +45,7 @@ def prepared(connection):
     assert connection.execute("select %s::int + 1", (3,), prepare=True).fetchone() == (4,)
 
 
-# `Connection.execute` makes a cursor of its own, which the instrumentation does not see.
-class Traced:
-    def __init__(self, connection):
-        self.connection = connection
-
-    def __setattr__(self, name, value):
-        if name == "connection":
-            super().__setattr__(name, value)
-        else:
-            setattr(self.connection, name, value)
-
-    def execute(self, *args, **options):
-        cursor = self.connection.cursor()
-        cursor.execute(*args, **options)
-        return cursor
-
-    def commit(self):
-        self.connection.commit()
-
-
-connection = Traced(psycopg.connect(sys.argv[1]))
+connection = psycopg.connect(sys.argv[1])
 for function in (plain, with_parameters, with_a_semicolon, transaction, prepared):
     exporter.clear()
     with tracer.start_as_current_span(function.__name__) as root:
