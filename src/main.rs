@@ -10,6 +10,7 @@ use pgcorral::cli::{CheckFlags, Cli, Command, DemoFlags, EXIT_USAGE, LogFormat, 
 use pgcorral::config::{Config, ConfigErrors, ProcessEnvironment};
 use pgcorral::demo::{self, DemoOptions, ProxyOrder};
 use pgcorral::net::ListenAddress;
+use pgcorral::obs::Warnings;
 use pgcorral::obs::logging::{self, LogFilter, Logging};
 use pgcorral::secret::Secret;
 
@@ -103,7 +104,7 @@ async fn start_proxy(
             pool.max_wait = order.patience;
         }
     }
-    let app = App::start(config).await?;
+    let app = App::start(config, Warnings::default()).await?;
     match app.listening().first() {
         Some(ListenAddress::Tcp(address)) => Ok((*address, app)),
         _ => Err("the proxy listens on no port".into()),

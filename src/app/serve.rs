@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs the proxy until SIGTERM or SIGINT; then lets transactions finish up to `drain_timeout`. A second signal ends it at
 /// once. SIGHUP reads the configuration again, by `reread`; None: there is no file. What of it is about the log is told to
-/// `logging`. The addresses are printed on standard output, with a line `ready` behind them.
+/// `logging`, whose warnings the live page shows. The addresses are printed on standard output, with a line `ready` behind them.
 ///
 /// # Errors
 /// The proxy cannot start.
@@ -29,7 +29,7 @@ where
     raise_open_files(&config);
     // Before anything runs: a signal that comes early is not lost.
     let mut signals = Signals::new().map_err(StartError::Threads)?;
-    let app = App::start(config).await?;
+    let app = App::start(config, logging.warnings.clone()).await?;
     announce(&app);
     // A task of its own: a preflight may take seconds, in which a signal to end is heard.
     tokio::spawn(reload_on(signals.hangup, app.reloader(logging), reread));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -16,13 +16,16 @@ use super::spool::Spool;
 use super::turns::LoginTurns;
 use crate::limits::{Limits, RateLimit};
 use crate::lock::lock;
-use crate::net::tls::{TlsSetupError, server_config};
+use crate::net::tls::{TlsSetupError, first_expiry, server_config};
 use crate::obs::{LimitMetrics, Metrics, Refusal, SummaryLog};
 use crate::pool::{Database, LiveBound, LiveDuration, Pool, Pools};
 use crate::proto::auth::{ClientSecret, Mock, Prepared, Proven};
 use crate::proto::statements::StatementCache;
 use crate::proto::{ClientTlsMode, UserParams};
 use crate::trace::Tracer;
+
+/// How often, and how many times, it is looked whether a client that is to give way has gone: a second in all.
+const EVICTION: (Duration, usize) = (Duration::from_millis(5), 200);
 
 /// What all clients share.
 pub struct Door {
@@ -32,6 +35,8 @@ pub struct Door {
     max_clients: AtomicUsize,
     /// How long a drain waits for transactions to finish.
     pub drain_timeout: LiveDuration,
+    /// How long a client has to have been idle to give way to a login; zero: none does.
+    evict_idle: LiveDuration,
     /// Where logins are counted.
     pub metrics: Metrics,
     /// What records transactions. None: nothing does.
@@ -57,6 +62,8 @@ pub struct Door {
     /// When clients that are refused are to come back.
     pub(super) jitter: Jitter,
     pub(super) tls: Option<TlsAcceptor>,
+    /// When the certificate that clients see expires, in seconds since 1970. None: there is none.
+    pub certificate_expiry: Option<f64>,
     pub(super) mock: Mock,
     /// Whose turn it is to log in.
     pub(super) turns: Arc<LoginTurns>,
@@ -123,6 +130,9 @@ impl Door {
         metrics: Metrics,
         tracer: Option<Arc<Tracer>>,
     ) -> Result<Self, TlsSetupError> {
+        let identity = params.tls.identity.as_ref().filter(|_| params.tls.mode != ClientTlsMode::Disable);
+        let certificate_expiry =
+            identity.map(|identity| first_expiry(&identity.cert_file)).transpose()?.flatten();
         let tls = match (&params.tls.mode, &params.tls.identity) {
             (ClientTlsMode::Prefer | ClientTlsMode::Require, Some(TlsIdentity { cert_file, key_file })) => {
                 Some(TlsAcceptor::from(server_config(cert_file, key_file)?))
@@ -150,6 +160,7 @@ impl Door {
         Ok(Self {
             max_clients: AtomicUsize::new(params.max_clients),
             drain_timeout: LiveDuration::new(params.drain_timeout),
+            evict_idle: LiveDuration::new(params.evict_idle),
             rules: Mutex::new(Arc::new(rules)),
             rules_version: AtomicU32::new(0),
             statements: Mutex::new(statements),
@@ -164,6 +175,7 @@ impl Door {
             mishaps: SummaryLog::new("mishaps"),
             jitter: Jitter::new(rand::random()),
             tls,
+            certificate_expiry,
             mock,
             turns,
             derivations,
@@ -179,6 +191,7 @@ impl Door {
     pub fn reload(&self, params: &ClientParams) {
         self.max_clients.store(params.max_clients, Ordering::Relaxed);
         self.drain_timeout.set(params.drain_timeout);
+        self.evict_idle.set(params.evict_idle);
         for user in &params.users {
             if let Some(known) = self.users.get(&user.name) {
                 known.max_clients.set(user.max_clients);
@@ -281,6 +294,33 @@ impl Presence {
         let presence = Self(Arc::clone(door));
         let before = door.present.fetch_add(1, Ordering::SeqCst);
         if before >= limit { Err(Full { refusal: Refusal::MaxClients, limit }) } else { Ok(presence) }
+    }
+
+    /// A place, or a promise of one: who has proved who it is may have that of a client with nothing to do.
+    pub(super) fn ask(door: &Arc<Door>) -> Result<Option<Self>, Full> {
+        match Self::take(door) {
+            Ok(presence) => Ok(Some(presence)),
+            Err(_) if door.roster.has_idle(Instant::now(), door.evict_idle.now()) => Ok(None),
+            Err(full) => Err(full),
+        }
+    }
+
+    /// The place of a client that has had nothing to do for `evict_idle`. Cancel safe: nothing is taken before it is there.
+    pub(super) async fn in_place_of_another(door: &Arc<Door>) -> Result<Self, Full> {
+        let full = match Self::take(door) {
+            Ok(presence) => return Ok(presence),
+            Err(full) => full,
+        };
+        if !door.roster.evict(Instant::now(), door.evict_idle.now()) {
+            return Err(full);
+        }
+        for _ in 0..EVICTION.1 {
+            tokio::time::sleep(EVICTION.0).await;
+            if let Ok(presence) = Self::take(door) {
+                return Ok(presence);
+            }
+        }
+        Err(full)
     }
 }
 

@@ -11,7 +11,7 @@ use super::line::line;
 use super::refusal;
 use super::session::{End, Session, State};
 use crate::obs::{DestroyReason, Phase};
-use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::pool::{Abandoned, PoolMode, Reset, Stay};
 use crate::proto::audit::Suspects;
 use crate::proto::ledger::Status;
 use crate::proto::messages::{self, Report};
@@ -57,7 +57,7 @@ impl Session {
         let mut mid_reply = false;
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
             mid_reply = active.lease.is_mid_reply();
-            self.member.rests();
+            self.member.rests(Instant::now());
             give_back(active, owed, self.inbox.frames.is_passing());
         }
         match end {
@@ -122,6 +122,7 @@ pub(super) fn give_back(mut active: Active, owed: Owed, mid_message: bool) {
         Owed::Finish => Some(query_timeout).filter(|limit| !limit.is_zero()),
     };
     lease.run(move |mut lease| async move {
+        lease.stays(Some(Stay::Cancelling));
         let settled = lease.settle(owed, mid_message, reset.as_deref(), limit).await;
         drop(slot);
         match settled {

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::field::display;
@@ -22,7 +22,7 @@ use crate::guard::Home;
 use crate::limits::Stage;
 use crate::lock::lock;
 use crate::net::Stream;
-use crate::obs::{CancelResult, LabelValue, LoginResult, Refusal};
+use crate::obs::{CancelResult, LabelValue, LoginPhase, LoginResult, Refusal};
 use crate::proto::auth::{ClientAuth, ClientAwaitsKeys, ClientStep, Derivation, RefusalCause};
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
@@ -111,7 +111,9 @@ impl Greeter {
         let Some(first) = self.packet().await? else { return Err(Failed::NoLogin) };
         // Taken once the client has spoken: silence must not keep others out.
         let door = Arc::clone(&self.door);
+        let arrived = Instant::now();
         let _turn = self.turn(&first).await?;
+        self.spent(LoginPhase::Turn, arrived);
         let Some(startup) = self.startup(first).await? else { return Err(Failed::NoLogin) };
         if tracing::enabled!(tracing::Level::DEBUG) {
             let (user, database) = (startup.user.clone(), startup.database.clone());
@@ -121,12 +123,25 @@ impl Greeter {
             return Err(Failed::by(Refusal::Draining, &door));
         }
         check_login(&door, Stage::Claim, &startup, self.address)?;
-        let presence = Presence::take(&door).map_err(|full| Failed::full(full, &door))?;
+        let presence = Presence::ask(&door).map_err(|full| Failed::full(full, &door))?;
         if startup.replication.is_some() {
             return Err(Failed::by(Refusal::Replication, &door));
         }
+        let asked = Instant::now();
         let accept = self.prove(&startup).await?;
-        self.greet(startup, accept, presence).await
+        self.spent(LoginPhase::Authentication, asked);
+        let presence = match presence {
+            Some(presence) => presence,
+            None => Presence::in_place_of_another(&door).await.map_err(|full| Failed::full(full, &door))?,
+        };
+        let proven = Instant::now();
+        let admitted = self.greet(startup, accept, presence).await?;
+        self.spent(LoginPhase::Settings, proven);
+        Ok(admitted)
+    }
+
+    fn spent(&self, phase: LoginPhase, since: Instant) {
+        self.door.metrics.clients().phase(phase, since.elapsed());
     }
 
     /// Waits for its turn to log in. A cancel request needs none: it is over at once, and who is to be cancelled may be in
@@ -237,8 +252,10 @@ impl Greeter {
     async fn encrypt(&mut self) -> Result<(), Failed> {
         let Some(tls) = self.door.tls.clone() else { return Err(Failed::Gone) };
         self.stream.write_all(b"S").await?;
+        let begun = Instant::now();
         match self.stream.encrypt_as_server(&tls).await {
             Ok(()) => {
+                self.spent(LoginPhase::Tls, begun);
                 self.tls_pending = false;
                 Ok(())
             }

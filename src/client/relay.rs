@@ -151,7 +151,9 @@ impl Session {
             return front;
         }
         let now = Instant::now();
+        lease.stays(None);
         active.exec_since = now;
+        active.awaits_row = true;
         let begins = lease.ledger.status() == Status::Idle;
         if begins {
             active.transaction_since = now;
@@ -281,7 +283,7 @@ impl Session {
         if !active.pins.is_empty() || active.stalled {
             return false;
         }
-        self.member.rests();
+        self.member.rests(now);
         self.idle_since = now;
         if let Some(statements) = &mut self.statements {
             statements.released();

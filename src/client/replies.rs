@@ -12,7 +12,7 @@ use super::line::line;
 use super::refusal::{self, Timeout};
 use super::session::{End, Session, State, Step};
 use crate::obs::{DestroyReason, Reason, Shed};
-use crate::pool::PoolMode;
+use crate::pool::{PoolMode, Stay};
 use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
@@ -187,7 +187,12 @@ impl Session {
     fn passed(&mut self, cx: &mut Context<'_>, mut incoming: Incoming<'_>, at: usize) -> Step {
         let State::Active(active) = &mut self.state else { return Ok(()) };
         let (ready, audited) = (std::mem::take(&mut active.ready), std::mem::take(&mut active.audited));
-        if (ready || audited) && active.lease.ledger.is_settled() {
+        let first_row = std::mem::take(&mut active.has_row) && std::mem::take(&mut active.awaits_row);
+        let done = (ready || audited) && active.lease.ledger.is_settled();
+        if first_row && !(done && ready) {
+            self.pool.metrics.first_row(active.exec_since.elapsed());
+        }
+        if done {
             let now = Instant::now();
             active.quiet_since = now;
             let is_idle = active.lease.ledger.status() == Status::Idle;
@@ -202,6 +207,9 @@ impl Session {
             if ready {
                 let exec = now.saturating_duration_since(active.exec_since);
                 self.pool.metrics.executed(exec);
+                if first_row {
+                    self.pool.metrics.first_row(exec);
+                }
                 if self.pool.adaptive.is_on() {
                     self.pool.adaptive.executed(u32::from(active.lease.class), exec);
                 }
@@ -265,6 +273,8 @@ impl Session {
                 self.end_transaction(cx, timeout, now)
             };
         }
+        let stay = if in_transaction { Stay::InTransaction } else { Stay::Pinned };
+        active.lease.stays(Some(stay));
         self.watch(now);
         Ok(())
     }
@@ -296,6 +306,7 @@ impl Session {
                 tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => Meaning::Pass,
                 _ => {
                     lease.replay.armed = false;
+                    active.has_row |= frame.tag == tag::DATA_ROW;
                     Meaning::Pass
                 }
             },
@@ -376,7 +387,7 @@ impl Session {
         if self.is_outdated(body) {
             return Meaning::SendAgain;
         }
-        self.pool.metrics.server_error();
+        self.pool.metrics.server_error(sqlstate(body));
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
         active.lease.replay.armed = false;
         active.keep_guard();
@@ -474,6 +485,7 @@ impl Session {
     fn completed(&mut self, tag: &[u8]) -> Meaning {
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
         active.lease.replay.armed = false;
+        self.pool.metrics.query();
         if self.pool.params.mode == PoolMode::Session {
             active.lease.note_completed(tag);
             return Meaning::Pass;
@@ -610,7 +622,7 @@ impl Session {
         line!(error, self, "a server connection is out of step and is closed");
         self.trace_ends(Instant::now(), Ending::Stopped(Reason::OutOfStep));
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
-            self.member.rests();
+            self.member.rests(Instant::now());
             active.lease.close(DestroyReason::OutOfStep);
         }
         Err(End::Fatal(Box::new(refusal::out_of_step())))
@@ -621,7 +633,7 @@ impl Session {
     fn replay_failed(&mut self, cx: &mut Context<'_>, report: Option<&[u8]>) -> Step {
         self.trace_ends(Instant::now(), Ending::Stopped(Reason::ParametersRefused));
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
-            self.member.rests();
+            self.member.rests(Instant::now());
             active.lease.close(DestroyReason::OutOfStep);
         }
         self.write_client(cx, report.unwrap_or_default())?;
@@ -637,7 +649,7 @@ impl Session {
         else {
             return Ok(());
         };
-        self.member.rests();
+        self.member.rests(Instant::now());
         self.idle_since = Instant::now();
         if stalled {
             self.state = State::GoesOn;

@@ -427,7 +427,7 @@ impl Session {
                 self.pending = Some(Box::new(refusal::cancelled()));
             }
         }
-        self.member.rests();
+        self.member.rests(Instant::now());
         self.from_idle_client(cx, &queued.backlog)
     }
 

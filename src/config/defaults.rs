@@ -16,6 +16,9 @@ use crate::trace::TraceProtocol;
 /// Loopback only: a proxy that answers the whole network must be asked to. 6432 is the port that PgBouncer made known.
 pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6432));
 
+/// Who is on the machine may see how the proxy does.
+pub const ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9432));
+
 /// What PostgreSQL itself uses since version 14; neither side of it can be replayed.
 pub const AUTH: AuthMethod = AuthMethod::ScramSha256;
 
@@ -91,6 +94,9 @@ pub const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A cancel opens one more connection; whoever takes longer than for a login is not there.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longer than a function that is in use is frozen between two invocations, mostly.
+pub const EVICT_IDLE: Duration = Duration::from_secs(60);
 
 /// What Kubernetes and systemd grant between SIGTERM and SIGKILL, or less.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

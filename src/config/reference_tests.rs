@@ -31,6 +31,8 @@ fn environment() -> Fake {
         .variable("APP_PASSWORD", "a")
         .variable("ALICE_PASSWORD", "b")
         .variable("OTLP_TOKEN", "e")
+        .variable("PGCORRAL_ADMIN_TOKEN", "e")
+        .file("admin.token", "f")
         .file("app.password", "c")
         .file("alice.password", "d")
         .file("otlp.token", "f")

@@ -161,7 +161,7 @@ impl Gate {
         pool: PoolId,
         home: Home,
         actions: &mut Vec<Action>,
-    ) -> Option<(Ticket, KeyId)> {
+    ) -> Option<(Ticket, KeyId, Duration)> {
         if self.queue.waiting(pool) == 0 {
             return None;
         }
@@ -173,13 +173,14 @@ impl Gate {
             let end = if mode.is_overload() { End::Newest } else { End::Oldest };
             let (ticket, waiter) = self.queue.next(pool, key, home, end, self.locality_slack)?;
             let late = waiter.deadline.is_some_and(|deadline| deadline <= now);
-            if !late && now.saturating_duration_since(waiter.arrived) < longest {
+            let waited = now.saturating_duration_since(waiter.arrived);
+            if !late && waited < longest {
                 self.leave(ticket);
                 let known = &mut self.pools[pool.index()];
                 known.keys.get_mut(key).trend.granted();
                 known.trend.granted();
                 self.observe(now, &waiter);
-                return Some((ticket, key));
+                return Some((ticket, key, waited));
             }
             self.shed(now, ticket, self.dialer.blame(pool), actions);
         }
@@ -284,8 +285,19 @@ impl Gate {
         if own.is_some_and(soon) || all.is_some_and(soon) {
             return Mode::Draining;
         }
+        if self.cannot_be_late(now, pool, key) {
+            return Mode::Short;
+        }
         let long = standing > known.limits.max_wait.saturating_add(LONG_STANDING);
         if long { Mode::Long } else { Mode::Standing }
+    }
+
+    /// Even if all clients of the key waited at once, the last would be served in time: callers that come back without a pause
+    /// keep a queue standing for ever, and need not be refused for that.
+    fn cannot_be_late(&self, now: Instant, pool: PoolId, key: KeyId) -> bool {
+        let Pool { keys, limits, .. } = &self.pools[pool.index()];
+        let key = keys.get(key);
+        key.clients as f64 <= key.trend.served_rate(now) * limits.max_wait.as_secs_f64()
     }
 
     /// The pool does not have yet, or again, what it will have.

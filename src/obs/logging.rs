@@ -25,8 +25,10 @@ use tracing::Subscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::Registry;
+use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::reload;
+
+use super::warnings::Warnings;
 
 /// Form of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,13 +75,19 @@ impl fmt::Debug for LogFilter {
 
 /// The log of this process.
 #[derive(Debug, Clone)]
-pub struct Logging(reload::Handle<Targets, Registry>);
+pub struct Logging {
+    filter: FilterHandle,
+    /// The latest warnings.
+    pub warnings: Warnings,
+}
+
+type FilterHandle = reload::Handle<Targets, Registry>;
 
 impl Logging {
     /// This is logged from now on.
     pub fn set(&self, filter: &LogFilter) {
         // It fails only once nobody logs any more.
-        let _ = self.0.reload(filter.targets.clone());
+        let _ = self.filter.reload(filter.targets.clone());
     }
 }
 
@@ -112,9 +120,13 @@ impl Error for LoggingError {}
 /// [`LoggingError::AlreadyStarted`] for the second call.
 pub fn start(format: LogFormat, filter: &LogFilter) -> Result<Logging, LoggingError> {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let (subscriber, logging) = subscriber(format, filter.targets.clone(), colours, io::stderr);
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadyStarted)?;
-    Ok(logging)
+    let (subscriber, filter) = subscriber(format, filter.targets.clone(), colours, io::stderr);
+    let warnings = Warnings::default();
+    // With a filter of its own: without one, every line that nobody wants would be put together for it.
+    let kept = warnings.clone().with_filter(LevelFilter::WARN);
+    tracing::subscriber::set_global_default(subscriber.with(kept))
+        .map_err(|_| LoggingError::AlreadyStarted)?;
+    Ok(Logging { filter, warnings })
 }
 
 fn subscriber<W>(
@@ -122,7 +134,7 @@ fn subscriber<W>(
     filter: Targets,
     colours: bool,
     writer: W,
-) -> (impl Subscriber + Send + Sync, Logging)
+) -> (impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync, FilterHandle)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -132,7 +144,7 @@ where
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let (filter, handle) = reload::Layer::new(filter);
-    (tracing_subscriber::registry().with(lines.with_filter(filter)), Logging(handle))
+    (tracing_subscriber::registry().with(lines.with_filter(filter)), handle)
 }
 
 /// Stricter than the library's own syntax, where `warm` is no misspelt level but a module of that name, and everything
@@ -250,7 +262,8 @@ mod tests {
         let lines = Lines::default();
         let writer = lines.clone();
         let filter = parse_filter("info").unwrap();
-        let (subscriber, logging) = subscriber(LogFormat::Text, filter, false, move || writer.clone());
+        let (subscriber, filter) = subscriber(LogFormat::Text, filter, false, move || writer.clone());
+        let logging = Logging { filter, warnings: Warnings::default() };
         tracing::subscriber::with_default(subscriber, || {
             for (filter, text) in [("info", "first"), ("debug", "second"), ("off", "third")] {
                 logging.set(&filter.parse().unwrap());
