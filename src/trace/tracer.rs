@@ -62,6 +62,16 @@ impl Tracer {
         Ok((Arc::new(tracer), exporter))
     }
 
+    /// A tracer whose records the test takes itself.
+    #[cfg(test)]
+    pub(super) fn alone(sample: f64, slow_wait: Duration, keeps_texts: bool) -> (Self, mpsc::Receiver<Item>) {
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let metrics = crate::obs::Metrics::new().expect("the table is sound").spans().clone();
+        let (sample, slow_wait) =
+            (AtomicU64::new(sample.to_bits()), AtomicU64::new(slow_wait.as_nanos() as u64));
+        (Self { queue, metrics, sample, slow_wait, keeps_texts }, receiver)
+    }
+
     /// How much is recorded from now on.
     pub fn set(&self, sample: f64, slow_wait: Duration) {
         self.sample.store(sample.to_bits(), Ordering::Relaxed);

@@ -173,3 +173,137 @@ impl fmt::Debug for TraceId {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::mpsc::Receiver;
+
+    use super::super::tracer::Item;
+    use super::*;
+
+    const SLOW: Duration = Duration::from_millis(250);
+    const SAMPLED: &[u8] =
+        b"select 1 /*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'*/";
+    const UNSAMPLED: &[u8] =
+        b"select 1 /*traceparent='00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00'*/";
+
+    struct Client {
+        transaction: Transaction,
+        tracer: Tracer,
+        records: Receiver<Item>,
+        now: Instant,
+    }
+
+    impl Client {
+        fn new(sample: f64) -> Self {
+            let (tracer, records) = Tracer::alone(sample, SLOW, true);
+            let now = Instant::now();
+            Self { transaction: Transaction::new(None, now), tracer, records, now }
+        }
+
+        fn begin(&mut self, text: &[u8]) -> &mut Self {
+            self.transaction.begin(self.now, &self.tracer);
+            self.look_at(text)
+        }
+
+        fn look_at(&mut self, text: &[u8]) -> &mut Self {
+            self.transaction.look_at(text, &self.tracer);
+            self
+        }
+
+        fn wait(&mut self, time: Duration) -> &mut Self {
+            self.transaction.waits();
+            self.now += time;
+            self.transaction.has_waited(self.now);
+            self
+        }
+
+        fn end(&mut self, ending: Ending) -> Option<Record> {
+            self.now += Duration::from_millis(10);
+            self.transaction.end(self.now, ending, &self.tracer, || Subject {
+                database: "app".into(),
+                user: "web".into(),
+                function: Arc::from("pay"),
+                client: 1,
+                client_address: None,
+                server_address: "db".into(),
+                server_port: None,
+                server_pid: None,
+                pins: vec![],
+            });
+            match self.records.try_recv() {
+                Ok(Item::Record(record)) => Some(*record),
+                _ => None,
+            }
+        }
+    }
+
+    #[test]
+    fn the_callers_span_is_the_parent() {
+        let mut client = Client::new(0.0);
+        let record = client.begin(b"begin").look_at(SAMPLED).look_at(b"commit").end(Ending::Done).unwrap();
+        assert_eq!(record.trace_id[..2], [0x4b, 0xf9]);
+        assert_eq!(record.parent.map(|parent| parent[1]), Some(0xf0));
+        assert_eq!((record.took, record.wait), (Duration::from_millis(10), None));
+        assert_eq!(record.outcome, Outcome::default());
+        assert_eq!(record.text.as_deref(), Some(SAMPLED), "the BEGIN says nothing");
+        assert_eq!(client.begin(b"select 1").end(Ending::Done), None, "the next one has no parent");
+        assert_eq!(client.end(Ending::Done), None, "none is open");
+    }
+
+    #[test]
+    fn sheds_and_slow_waits_begin_a_trace_and_not_against_the_callers_will() {
+        let shed = Ending::Shed(Reason::QueueTimeout);
+        let mut client = Client::new(0.0);
+        let record = client.begin(b"select 1").wait(Duration::from_millis(1)).end(shed).unwrap();
+        assert_eq!((record.parent, record.spans()), (None, 2));
+        assert_eq!(record.outcome.sqlstate, Some(*b"53300"));
+        assert!(record.outcome.is_shed && record.outcome.is_error());
+        let record = client.begin(b"select 1").wait(SLOW).end(Ending::Done).unwrap();
+        assert_eq!(record.wait.map(|(_, waited)| waited), Some(SLOW));
+        assert_eq!(client.begin(b"select 1").wait(SLOW - Duration::from_millis(1)).end(Ending::Done), None);
+        assert_eq!(client.begin(UNSAMPLED).wait(SLOW).end(shed), None);
+    }
+
+    #[test]
+    fn a_trace_that_begins_here_is_known_from_its_beginning() {
+        let mut client = Client::new(1.0);
+        assert_eq!(client.transaction.trace_id(), None);
+        client.begin(b"select 1");
+        let id = client.transaction.trace_id().unwrap();
+        assert_eq!(client.end(Ending::Done).map(|record| TraceId(record.trace_id)), Some(id));
+        assert_eq!(client.begin(UNSAMPLED).end(Ending::Done), None, "the caller knows better");
+        client.begin(UNSAMPLED);
+        assert_eq!(client.transaction.trace_id().unwrap().to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
+
+    #[test]
+    fn the_first_error_counts() {
+        let mut client = Client::new(1.0);
+        client.begin(b"select 1");
+        client.transaction.failed(b"22012");
+        client.transaction.failed(b"25P02");
+        let record = client.end(Ending::Stopped(Reason::TransactionTimeout)).unwrap();
+        assert_eq!(record.outcome.sqlstate, Some(*b"22012"));
+        assert_eq!(record.outcome.reason, Some("transaction_timeout"));
+        client.begin(b"select 1");
+        client.transaction.failed(b"");
+        assert_eq!(client.end(Ending::Done).unwrap().outcome.sqlstate, None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped() {
+        let (tracer, mut records) = Tracer::alone(1.0, SLOW, false);
+        let mut client = Client { tracer, ..Client::new(1.0) };
+        for _ in 0..3000 {
+            client.begin(b"select 1").end(Ending::Done);
+        }
+        let mut held = 0;
+        while records.try_recv().is_ok() {
+            held += 1;
+        }
+        assert_eq!(held, 2048);
+    }
+}

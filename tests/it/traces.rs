@@ -18,9 +18,14 @@ use crate::support::ground::{Ground, Tenant, address, eventually};
 use crate::support::proxy::{Proxy, ProxyOptions};
 use crate::support::wire::{Wire, cstr, query, sqlstate, tagged};
 
-/// All trials of this file.
+/// All trials of this file. Without psycopg, where `PGCORRAL_SKIP_DRIVERS` lists it, that with OpenTelemetry is ignored.
 pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
-    crate::trials("traces", ground, TESTS)
+    let skipped = std::env::var("PGCORRAL_SKIP_DRIVERS").unwrap_or_default();
+    let ignored = skipped.split([',', ' ']).any(|name| name == "psycopg");
+    let with_psycopg =
+        crate::trials("traces", ground, &[("psycopg_with_opentelemetry_is_the_parent", psycopg)]);
+    let with_psycopg = with_psycopg.into_iter().map(|trial| trial.with_ignored_flag(ignored));
+    crate::trials("traces", ground, TESTS).into_iter().chain(with_psycopg).collect()
 }
 
 const TESTS: &[Test] = &[
@@ -38,7 +43,6 @@ const TESTS: &[Test] = &[
     ("what_was_recorded_is_sent_at_the_end", at_the_end),
     ("lines_of_a_client_say_who_it_is", lines),
     ("the_log_changes_while_it_runs", levels),
-    ("psycopg_with_opentelemetry_is_the_parent", psycopg),
 ];
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -374,6 +378,13 @@ fn hanging(ground: &Ground) {
     assert!(held <= 2048.0 + 256.0, "{held} wait");
     eventually("a batch is given up", || scene.spans("failed") >= 256.0);
     serves_all_the_same(&scene);
+    let memory = || scene.proxy.metric("pgcorral_process_resident_memory_bytes");
+    let before = memory();
+    for _ in 0..MANY {
+        assert_eq!(client.value("select 1"), "1");
+    }
+    let grown = memory() - before;
+    assert!(grown < f64::from(2 << 20), "{grown} bytes more with as many transactions more");
     scene.collector.set(Manner::Takes);
     eventually("it goes on", || scene.spans("exported") > 0.0);
     let log = scene.proxy.log();
