@@ -190,6 +190,7 @@ impl Door {
     /// Takes over what of new parameters may change while the proxy runs.
     pub fn reload(&self, params: &ClientParams) {
         self.max_clients.store(params.max_clients, Ordering::Relaxed);
+        self.turns.set_max_waiting(params.max_clients);
         self.drain_timeout.set(params.drain_timeout);
         self.evict_idle.set(params.evict_idle);
         for user in &params.users {
