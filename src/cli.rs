@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::net::ListenAddress;
+use crate::obs::logging::LogFilter;
 use crate::secret::Secret;
 
 /// Exit code of a usage or configuration error; clap's own for the former.
@@ -98,9 +99,9 @@ pub struct LogFlags {
     /// Form of the log lines, on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Least level logged, or levels by module, as `info,pgcorral::server=debug`
-    #[arg(long, global = true, value_name = "LEVELS", default_value = "info")]
-    pub log: String,
+    /// Least level logged, or levels by module, as `info,pgcorral::server=debug`; overrides the file [default: info]
+    #[arg(long, global = true, value_name = "LEVELS")]
+    pub log: Option<LogFilter>,
 }
 
 /// Form of the log lines.
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(flags.listen.len(), 2);
         assert_eq!(flags.upstream.as_ref().map(Secret::reveal), Some("postgres://u:p@h/d"));
         assert_eq!((flags.pool_size, flags.admin), (Some(5), "127.0.0.1:2".parse().ok()));
-        assert_eq!((log.log.as_str(), log.log_format), ("debug", LogFormat::Json));
+        assert_eq!((log.log, log.log_format), ("debug".parse().ok(), LogFormat::Json));
         assert!(!format!("{flags:?}").contains("u:p"));
     }
 
@@ -243,7 +244,7 @@ mod tests {
     #[test]
     fn log_flags_stand_before_and_behind_the_command() {
         for line in ["pgcorral --log trace demo", "pgcorral demo --log trace"] {
-            assert_eq!(parse(line).map(|cli| cli.log.log).ok().as_deref(), Some("trace"), "{line}");
+            assert_eq!(parse(line).ok().and_then(|cli| cli.log.log), "trace".parse().ok(), "{line}");
         }
     }
 
@@ -261,6 +262,7 @@ mod tests {
             ("pgcorral healthcheck --admin localhost:1", ErrorKind::ValueValidation),
             ("pgcorral serve --upstream postgres://h --listen localhost:1", ErrorKind::ValueValidation),
             ("pgcorral serve --upstream postgres://h --pool-size many", ErrorKind::ValueValidation),
+            ("pgcorral --log warm demo", ErrorKind::ValueValidation),
             ("pgcorral demo --invocations 0", ErrorKind::ValueValidation),
             ("pgcorral demo --invocations 60001", ErrorKind::ValueValidation),
             ("pgcorral completions basic", ErrorKind::InvalidValue),

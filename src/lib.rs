@@ -20,4 +20,5 @@ pub mod pool;
 pub mod proto;
 pub mod secret;
 pub mod server;
+pub mod trace;
 pub mod wire;

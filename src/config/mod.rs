@@ -20,6 +20,7 @@ mod rate_limits;
 mod reader;
 mod secrets;
 mod sessions;
+mod traces;
 mod url;
 
 pub use environment::{Environment, ProcessEnvironment};

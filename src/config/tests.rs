@@ -397,8 +397,8 @@ fn faults_of_keys_and_values() {
             &[
                 "c.toml:1:1: lissen: unknown key; did you mean `listen`?",
                 "c.toml:2:1: colour: unknown key; known here: listen, admin, admin_token, \
-                 admin_token_env, admin_token_file, threads, preflight, auth, limits, timeouts, \
-                 client_tls, functions, rate_limits, databases, shares, upstreams, users",
+                 admin_token_env, admin_token_file, threads, preflight, log, auth, limits, timeouts, \
+                 client_tls, functions, traces, rate_limits, databases, shares, upstreams, users",
                 "c.toml:5:1: databases.app.poolsize: unknown key; did you mean `pool_size`?",
             ],
         ),
@@ -434,6 +434,21 @@ fn faults_of_keys_and_values() {
                 "c.toml:7:17: timeouts.drain_timeout: \"soon\" is not a duration like \"250ms\", \"1.5s\", \"10min\" or \
                  \"1h\"",
                 "c.toml:8:18: timeouts.cancel_timeout: must be a duration like \"1.5s\", not true or false",
+            ],
+        ),
+        (
+            "log = \"warm\"\n[databases.app]\nupstream = \"postgres://u:p@h\"\n[traces]\n\
+             endpoint = \"https://me:s3cret@collector\"\nprotocol = \"thrift\"\nsample = 1.5\n\
+             [traces.headers.x-key]\n[traces.headers.host]\nvalue = \"a\"\n[traces.headers.y]\nvalue = \"a\\nb\"\n",
+            &[
+                "c.toml:1:7: log: log filter: \"warm\" is neither a level (off, error, warn, info, debug, trace) nor \
+                 module=level",
+                "c.toml:5:12: traces.endpoint: has a login in it: put it into a header",
+                "c.toml:6:12: traces.protocol: \"thrift\" is not one of grpc, http",
+                "c.toml:7:10: traces.sample: must be from 0 to 1",
+                "c.toml:8:17: traces.headers.x-key: needs a value, value_env or value_file",
+                "c.toml:9:17: traces.headers.host: is not the name of a header that may be set",
+                "c.toml:12:9: traces.headers.y.value: has characters that a header must not have",
             ],
         ),
         (

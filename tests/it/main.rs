@@ -38,6 +38,7 @@ mod statements;
 mod storm;
 mod support;
 mod timeouts;
+mod traces;
 mod transports;
 mod watching;
 
@@ -82,6 +83,7 @@ fn main() -> std::process::ExitCode {
         pieces::trials,
         pins::trials,
         timeouts::trials,
+        traces::trials,
         abandoned::trials,
         transports::trials,
         watching::trials,

@@ -1,6 +1,7 @@
 //! What the tests stand on: a real PostgreSQL, the proxy as a process, a raw client, and conversations as text.
 
 pub mod certificate;
+pub mod collector;
 pub mod decode;
 pub mod ground;
 pub mod held;
