@@ -76,7 +76,7 @@ function idle({ clients }) {
 
 function calm({ pools }) {
   return ["good", "Calm", `${whole(sum(pools, inUse))} of ${whole(sum(pools, (pool) => pool.limit))} server connections in use, ` +
-    `nobody waits, ${perSecond(sum(pools, (pool) => pool.per_second.transactions))} transactions.`];
+    `nobody waits, ${perSecond(sum(pools, (pool) => pool.per_second.transactions))} served.`];
 }
 
 function worst(pools) {
