@@ -1,6 +1,6 @@
 // What is known, and showing it.
 
-const known = { status: null, points: [], received: 0, next: 0, paused: null, ago: 0, hover: null, tone: "" };
+const known = { status: null, points: [], received: 0, next: 0, why: "", paused: null, ago: 0, hover: null, tone: "" };
 
 const plots = new Plots($("plots"), (ago) => {
   known.hover = ago;
@@ -97,12 +97,14 @@ function showLink() {
   const now = performance.now();
   const stale = status ? ` The figures are those of ${clock(status.now)}, ${duration(Math.round((now - received) / 1000))} old.` : "";
   const wait = Math.ceil((next - now) / 1000);
-  if (link === "lost") say($("lost-text"), `Connection lost.${stale} ${wait > 0 ? `Next try in ${wait} s.` : "Trying."}`);
+  if (link === "lost") say($("lost-text"), `Connection lost.${known.why}${stale} ${wait > 0 ? `Next try in ${wait} s.` : "Trying."}`);
 }
 
 const stream = new Stream({
   status: learn,
-  lost(time) {
+  lost(time, error) {
+    // What the browser says of its own errors differs, and helps nobody.
+    known.why = error?.name === "Error" ? ` ${error.message}` : "";
     known.next = performance.now() + time;
     if (document.body.dataset.link !== "lost") announce("Connection lost. The figures are old.");
     setLink("lost");

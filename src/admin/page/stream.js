@@ -9,7 +9,8 @@ const LAST_TRY = 15000;
 class Locked extends Error {}
 
 class Stream {
-  // Calls on.status(status), on.lost(why, milliseconds until the next try) and on.locked(was the token wrong).
+  // Calls on.status(status), on.lost(milliseconds until the next try, the error if there is one) and
+  // on.locked(was the token wrong).
   constructor(on) {
     this.on = on;
     this.token = sessionStorage.getItem("pgcorral_token");
@@ -22,15 +23,8 @@ class Stream {
 
   async keep() {
     for (;;) {
-      try {
-        await this.follow();
-      } catch (error) {
-        if (error instanceof Locked) {
-          await this.locked();
-          continue;
-        }
-      }
-      await this.rest();
+      const error = await this.follow().catch((error) => error);
+      await (error instanceof Locked ? this.locked() : this.rest(error));
     }
   }
 
@@ -60,7 +54,7 @@ class Stream {
     const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
     const reply = await fetch(path, { headers, signal: this.abort.signal, cache: "no-store" });
     if (reply.status === 401) throw new Locked();
-    if (!reply.ok) throw new Error(reply.status);
+    if (!reply.ok) throw new Error(`The proxy answered ${reply.status}.`);
     return reply;
   }
 
@@ -70,13 +64,14 @@ class Stream {
     const rest = events.pop();
     for (const event of events) {
       const data = event.split(/\r?\n/).filter((line) => line.startsWith("data:")).map((line) => line.slice(5));
-      if (data.length) this.take(JSON.parse(data.join("\n")));
+      if (!data.length) continue;
+      this.tries = 0;
+      this.take(JSON.parse(data.join("\n")));
     }
     return rest;
   }
 
   take(status) {
-    this.tries = 0;
     // On its own: a mistake there is no lost connection.
     queueMicrotask(() => this.on.status(status));
   }
@@ -93,10 +88,10 @@ class Stream {
   }
 
   // Between two tries: jittered, so that many pages do not come back together.
-  async rest() {
+  async rest(error) {
     const most = Math.min(FIRST_TRY * 2 ** this.tries++, LAST_TRY);
     const time = most * (0.7 + 0.3 * Math.random());
-    this.on.lost(time);
+    this.on.lost(time, error);
     await new Promise((resolve) => {
       this.wake = resolve;
       if (!document.hidden) setTimeout(resolve, time);
