@@ -10,7 +10,7 @@ use pgcorral::cli::{CheckFlags, Cli, Command, DemoFlags, EXIT_USAGE, LogFormat, 
 use pgcorral::config::{Config, ConfigErrors, ProcessEnvironment};
 use pgcorral::demo::{self, DemoOptions, ProxyOrder};
 use pgcorral::net::ListenAddress;
-use pgcorral::obs::logging;
+use pgcorral::obs::{Warnings, logging};
 use pgcorral::secret::Secret;
 
 fn main() -> ExitCode {
@@ -19,19 +19,20 @@ fn main() -> ExitCode {
         LogFormat::Text => logging::LogFormat::Text,
         LogFormat::Json => logging::LogFormat::Json,
     };
-    if let Err(error) = logging::start(format, &cli.log.log) {
-        return usage(&error.to_string());
-    }
+    let warnings = match logging::start(format, &cli.log.log) {
+        Ok(warnings) => warnings,
+        Err(error) => return usage(&error.to_string()),
+    };
     // Of its own: the I/O threads have theirs.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(cli.command)),
+        Ok(runtime) => runtime.block_on(run(cli.command, warnings)),
         Err(error) => failed(&format!("cannot start: {error}")),
     }
 }
 
-async fn run(command: Command) -> ExitCode {
+async fn run(command: Command, warnings: Warnings) -> ExitCode {
     match command {
-        Command::Serve(flags) => Box::pin(serve(flags)).await,
+        Command::Serve(flags) => Box::pin(serve(flags, warnings)).await,
         Command::Check(flags) => Box::pin(check(flags)).await,
         Command::Demo(flags) => Box::pin(demo(flags)).await,
         Command::Completions { shell } => {
@@ -41,14 +42,14 @@ async fn run(command: Command) -> ExitCode {
     }
 }
 
-async fn serve(flags: ServeFlags) -> ExitCode {
+async fn serve(flags: ServeFlags, warnings: Warnings) -> ExitCode {
     let has_file = flags.config.is_some();
     let config = match Config::from_flags(&flags, &ProcessEnvironment) {
         Ok(config) => config,
         Err(errors) => return misconfigured(&errors),
     };
     let reread = move || Config::from_flags(&flags, &ProcessEnvironment);
-    match app::serve(config, has_file.then_some(reread)).await {
+    match app::serve(config, has_file.then_some(reread), warnings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error.to_string()),
     }
@@ -89,7 +90,7 @@ async fn start_proxy(
             pool.max_wait = order.patience;
         }
     }
-    let app = App::start(config).await?;
+    let app = App::start(config, Warnings::default()).await?;
     match app.listening().first() {
         Some(ListenAddress::Tcp(address)) => Ok((*address, app)),
         _ => Err("the proxy listens on no port".into()),

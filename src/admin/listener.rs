@@ -1,20 +1,23 @@
 //! A listener for axum that keeps the admin address from hurting the proxy: few connections, and none for long.
 //!
 //! axum's own loop bounds neither, and hyper's timeout for headers is off without a timer. Both bounds are on the
-//! connection as a whole, so that it does not matter what a peer is slow at.
+//! connection as a whole, so that it does not matter what a peer is slow at; a stream of events, which has no end, is cut
+//! off once nothing of it has been taken for as long.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// Bounds of the admin address.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +60,8 @@ impl Listener for Bounded {
         // axum's implementation logs what goes wrong (EMFILE) and sleeps for a second, so it does not spin.
         let (tcp, address) = Listener::accept(&mut self.tcp).await;
         let deadline = Box::pin(tokio::time::sleep(self.deadline));
-        (Connection { tcp, deadline, _permit: permit }, address)
+        let (patience, streams) = (self.deadline, Streams::default());
+        (Connection { tcp, deadline, patience, streams, _permit: permit }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -65,10 +69,29 @@ impl Listener for Bounded {
     }
 }
 
+/// Whether a connection sends a stream of events.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Streams(Arc<AtomicBool>);
+
+impl Streams {
+    /// From now on the connection lives for as long as its peer takes what is written.
+    pub(super) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Connected<IncomingStream<'_, Bounded>> for Streams {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        stream.io().streams.clone()
+    }
+}
+
 /// A connection that fails with `TimedOut` after its deadline, whatever it was doing.
 pub(super) struct Connection {
     tcp: TcpStream,
     deadline: Pin<Box<Sleep>>,
+    patience: Duration,
+    streams: Streams,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -79,6 +102,14 @@ impl Connection {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(Pin::new(&mut self.tcp)),
         }
+    }
+
+    /// Something was taken: a stream may go on.
+    fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(result, Poll::Ready(Ok(1..))) && self.streams.0.load(Ordering::Relaxed) {
+            self.deadline.as_mut().reset(Instant::now() + self.patience);
+        }
+        result
     }
 }
 
@@ -94,7 +125,8 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.in_time(cx)?.poll_write(cx, buf)
+        let result = self.in_time(cx)?.poll_write(cx, buf);
+        self.wrote(result)
     }
 
     fn poll_write_vectored(
@@ -102,7 +134,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.in_time(cx)?.poll_write_vectored(cx, bufs)
+        let result = self.in_time(cx)?.poll_write_vectored(cx, bufs);
+        self.wrote(result)
     }
 
     fn is_write_vectored(&self) -> bool {

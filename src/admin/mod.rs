@@ -3,31 +3,39 @@
 //! | path | answer |
 //! |---|---|
 //! | `GET /metrics` | 200, Prometheus' text format; `docs/metrics.md` |
+//! | `GET /status` | 200, everything that the live page shows, as JSON |
+//! | `GET /events` | 200, the same once a second, as server-sent events |
 //! | `GET /healthz` | 200 as long as the process runs: whether to restart it |
 //! | `GET /readyz` | 200, or 503 and the reason: whether to send it clients |
 //!
-//! Nobody logs in here, so it is bound to loopback by default, and it never answers with anything secret. It cannot
+//! It is bound to loopback by default, and never answers with anything secret. With a token, those paths that tell names
+//! and numbers ask for it (`Authorization: Bearer`, RFC 6750): `/metrics`, `/status` and `/events`. The admin address cannot
 //! be used to take memory or files from the clients: `listener.rs` bounds its connections and their time.
 
+mod events;
 mod listener;
+mod token;
 
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderName, StatusCode};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
-use crate::obs::{Metrics, Readiness, Sources};
+use self::listener::{Bounded, Limits, Streams};
+use crate::obs::{Metrics, Readiness, Sources, Warnings};
+use crate::secret::Secret;
 
-use self::listener::{Bounded, Limits};
-
-const EXISTS: &str = "there is /metrics, /healthz and /readyz\n";
+const EXISTS: &str = "there is /metrics, /status, /events, /healthz and /readyz\n";
 
 /// Serves the admin address until `shutdown`, then finishes the requests under way (for at most 10 seconds).
 ///
@@ -37,33 +45,67 @@ const EXISTS: &str = "there is /metrics, /healthz and /readyz\n";
 /// None at present: failing accepts are logged and tried again after a second.
 pub async fn serve(
     listener: TcpListener,
-    metrics: Metrics,
-    sources: Arc<dyn Sources>,
+    shown: Shown,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    serve_within(Limits::default(), listener, metrics, sources, shutdown).await
+    serve_within(Limits::default(), listener, shown, shutdown).await
 }
 
 async fn serve_within(
     limits: Limits,
     listener: TcpListener,
-    metrics: Metrics,
-    sources: Arc<dyn Sources>,
+    shown: Shown,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listener = Bounded::new(listener, limits);
-    axum::serve(listener, router(Admin { metrics, sources })).with_graceful_shutdown(shutdown).await
+    let service = router(shown).into_make_service_with_connect_info::<Streams>();
+    axum::serve(listener, service).with_graceful_shutdown(shutdown).await
+}
+
+/// Where the admin address is, and who may see what there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminParams {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Nobody has asked for it.
+    pub is_default: bool,
+    /// What has to be known to see metrics and status. None: nothing.
+    pub token: Option<Secret>,
+}
+
+/// What the admin address shows, and to whom.
+#[derive(Clone)]
+pub struct Shown {
+    /// What was counted.
+    pub metrics: Metrics,
+    /// How everything stands.
+    pub sources: Arc<dyn Sources>,
+    /// The log's latest warnings.
+    pub warnings: Warnings,
+    /// What has to be known to see them. None: nothing.
+    pub token: Option<Secret>,
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").field("token", &self.token).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone)]
 struct Admin {
-    metrics: Metrics,
-    sources: Arc<dyn Sources>,
+    shown: Shown,
+    streams: Arc<Semaphore>,
 }
 
-fn router(admin: Admin) -> Router {
-    Router::new()
+fn router(shown: Shown) -> Router {
+    let admin = Admin { shown, streams: Arc::new(Semaphore::new(events::MOST_STREAMS)) };
+    let guarded = Router::new()
         .route("/metrics", get(scrape))
+        .route("/status", get(status))
+        .route("/events", get(events::events))
+        .layer(from_fn_with_state(admin.clone(), token::check));
+    guarded
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .fallback(async || (StatusCode::NOT_FOUND, EXISTS))
@@ -73,9 +115,25 @@ fn router(admin: Admin) -> Router {
 
 async fn scrape(State(admin): State<Admin>) -> Result<([(HeaderName, &'static str); 1], String), StatusCode> {
     // Off the I/O thread: it takes milliseconds with many pools, and queries must not wait for that.
-    let rendered = tokio::task::spawn_blocking(move || admin.metrics.render(admin.sources.as_ref())).await;
+    let Shown { metrics, sources, .. } = admin.shown;
+    let rendered = tokio::task::spawn_blocking(move || metrics.render(sources.as_ref())).await;
     match rendered {
         Ok(Ok(text)) => Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+async fn status(State(admin): State<Admin>) -> Result<([(HeaderName, &'static str); 1], String), StatusCode> {
+    Ok(([(CONTENT_TYPE, "application/json")], told(admin.shown, true).await?))
+}
+
+/// The status as JSON.
+async fn told(shown: Shown, with_history: bool) -> Result<String, StatusCode> {
+    let Shown { metrics, sources, warnings, .. } = shown;
+    let tell = move || metrics.status(sources.as_ref(), &warnings, with_history);
+    match tokio::task::spawn_blocking(tell).await {
+        Ok(Ok(text)) => Ok(text),
         Ok(Err(error)) => Err(failed(&error)),
         Err(error) => Err(failed(&error)),
     }
@@ -87,7 +145,7 @@ fn failed(error: &dyn std::error::Error) -> StatusCode {
 }
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
-    match admin.sources.readiness() {
+    match admin.shown.sources.readiness() {
         Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
         Readiness::NotReady(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
     }
@@ -102,7 +160,6 @@ async fn close_after(mut response: Response) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
@@ -118,6 +175,7 @@ mod tests {
     struct Fake {
         draining: AtomicBool,
         broken: bool,
+        token: Option<&'static str>,
     }
 
     impl Sources for Fake {
@@ -141,6 +199,14 @@ mod tests {
 
         fn kept(&self) -> crate::obs::Kept {
             crate::obs::Kept::default()
+        }
+
+        fn is_draining(&self) -> bool {
+            self.draining.load(Ordering::Relaxed)
+        }
+
+        fn certificate_expiry(&self) -> Option<f64> {
+            None
         }
 
         fn readiness(&self) -> Readiness {
@@ -168,7 +234,9 @@ mod tests {
             };
             let metrics = Metrics::new().unwrap();
             metrics.pool("app", "web").transaction();
-            let task = tokio::spawn(serve_within(limits, listener, metrics, sources, shutdown));
+            let token = sources.token.map(Secret::new);
+            let shown = Shown { metrics, sources, warnings: Warnings::default(), token };
+            let task = tokio::spawn(serve_within(limits, listener, shown, shutdown));
             Self { address, stop, task }
         }
 
@@ -243,6 +311,67 @@ mod tests {
         // Each ends only because the server closes.
         assert_eq!(served.send("").await, "");
         assert_eq!(served.send("GET /metrics HTTP/1.1\r\nHost: ").await, "");
+    }
+
+    #[tokio::test]
+    async fn status_is_json_with_all_that_a_page_needs() {
+        let served = Served::start(Limits::default(), Arc::default()).await;
+        let (head, body) = served.get("/status").await;
+        assert!(head.contains("content-type: application/json"), "{head}");
+        let status: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(status["pools"][0]["limit"], 20);
+        assert_eq!(status["clients"]["idle"], 1000);
+        assert_eq!(status["history"]["points"], serde_json::json!([]));
+    }
+
+    #[tokio::test]
+    async fn events_go_on_beyond_the_deadline_for_as_long_as_they_are_taken() {
+        let limits = Limits { deadline: Duration::from_millis(1500), ..Limits::default() };
+        let served = Served::start(limits, Arc::default()).await;
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(b"GET /events HTTP/1.1\r\nHost: admin\r\n\r\n").await.unwrap();
+        let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+        while seen.matches("data: {").count() < 4 {
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "closed after {seen}");
+            seen.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+        assert!(seen.contains("content-type: text/event-stream") && !seen.contains("\"history\""), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn there_are_only_so_many_streams() {
+        let served = Served::start(Limits::default(), Arc::default()).await;
+        let mut streams = vec![];
+        for _ in 0..events::MOST_STREAMS {
+            let mut stream = TcpStream::connect(served.address).await.unwrap();
+            stream.write_all(b"GET /events HTTP/1.1\r\nHost: admin\r\n\r\n").await.unwrap();
+            let mut start = [0; 15];
+            stream.read_exact(&mut start).await.unwrap();
+            assert_eq!(&start, b"HTTP/1.1 200 OK");
+            streams.push(stream);
+        }
+        assert!(served.get("/events").await.0.starts_with("HTTP/1.1 503 "));
+        assert!(served.get("/healthz").await.0.starts_with("HTTP/1.1 200 "), "others are served");
+    }
+
+    #[tokio::test]
+    async fn with_a_token_only_who_knows_it_sees_numbers() {
+        let sources = Arc::new(Fake { token: Some("hunter2"), ..Fake::default() });
+        let served = Served::start(Limits::default(), sources).await;
+        for path in ["/metrics", "/status", "/events"] {
+            for header in ["", "Authorization: Bearer hunter\r\n", "Authorization: Basic hunter2\r\n"] {
+                let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n{header}\r\n");
+                let answer = served.send(&request).await;
+                assert!(answer.starts_with("HTTP/1.1 401 "), "{path} {header}: {answer}");
+                assert!(answer.contains("www-authenticate: Bearer"), "{answer}");
+            }
+        }
+        let right = "Host: admin\r\nAuthorization: bearer hunter2\r\n\r\n";
+        assert!(served.send(&format!("GET /metrics HTTP/1.1\r\n{right}")).await.starts_with("HTTP/1.1 200 "));
+        for path in ["/healthz", "/readyz"] {
+            assert!(served.get(path).await.0.starts_with("HTTP/1.1 200 "), "{path}");
+        }
     }
 
     #[tokio::test]

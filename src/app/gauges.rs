@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::client::Door;
-use crate::guard::FunctionSnapshot;
+use crate::guard::{Breaker, FunctionSnapshot};
 use crate::lock::lock;
 use crate::obs::{FunctionGauges, Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
-use crate::pool::{Pool, Upstream};
+use crate::pool::{Pool, Stay, Upstream};
 
 /// The running parts, read when somebody asks.
 pub(super) struct Gauges(pub(super) Arc<Door>);
@@ -24,6 +24,7 @@ impl Sources for Gauges {
                 address: upstream.address().to_string(),
                 budget: now.budget,
                 limit: now.max_connections,
+                max_connections: upstream.allowed(),
                 breaker: now.breaker.as_str(),
             }
         };
@@ -47,9 +48,21 @@ impl Sources for Gauges {
         }
     }
 
+    fn is_draining(&self) -> bool {
+        self.0.is_draining()
+    }
+
+    fn certificate_expiry(&self) -> Option<f64> {
+        self.0.certificate_expiry
+    }
+
     fn readiness(&self) -> Readiness {
         if self.0.is_draining() {
             return Readiness::NotReady("draining".to_owned());
+        }
+        // Half open is ready: its dial may wait for the next arrival.
+        if self.0.pools.upstreams().iter().all(|upstream| upstream.snapshot().breaker == Breaker::Open) {
+            return Readiness::NotReady("the server is down".to_owned());
         }
         // A pool is fine while it has a server connection, or no dial of it has failed.
         let serves = |pool: &Arc<Pool>| {
@@ -66,12 +79,22 @@ impl Sources for Gauges {
 
 fn gauges(pool: &Pool) -> PoolGauges {
     let now = pool.snapshot();
+    let stays = |stay| pool.stays.count(stay);
+    let [in_transaction, kept, cancelling] = [Stay::InTransaction, Stay::Pinned, Stay::Cancelling].map(stays);
     PoolGauges {
         database: pool.params.database.clone(),
         user: pool.params.user.clone(),
         mode: pool.params.mode.as_str(),
         idle: now.idle,
-        active: now.active,
+        // The counts are not of the same moment.
+        active: now.active.saturating_sub(in_transaction + kept + cancelling),
+        idle_in_transaction: in_transaction,
+        kept,
+        cancelling,
+        clients: pool.clients.load(Ordering::Relaxed),
+        busy_seconds: now.busy,
+        mean_hold_seconds: now.mean_hold.unwrap_or_default().as_secs_f64(),
+        patience_seconds: now.max_wait.as_secs_f64(),
         dialling: now.dialling,
         closing: now.closing,
         waiting: now.waiting,
@@ -117,6 +140,8 @@ fn add(to: FunctionGauges, function: &FunctionSnapshot) -> FunctionGauges {
         waiting: to.waiting + function.waiting,
         held_seconds: to.held_seconds + function.held,
         sheds: to.sheds + function.sheds,
+        transactions: to.transactions + function.done,
+        waited_seconds: to.waited_seconds + function.waited,
         ..to
     }
 }

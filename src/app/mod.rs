@@ -18,13 +18,13 @@ use tokio::net::TcpListener;
 pub use check::check;
 pub use serve::serve;
 
-use crate::admin;
+use crate::admin::{self, AdminParams};
 use crate::client::{Door, Spreader, accept};
 use crate::config::{Config, Preflight};
 use crate::guard::Home;
 use crate::net::tls::TlsSetupError;
 use crate::net::{ListenAddress, Listener};
-use crate::obs::Metrics;
+use crate::obs::{Metrics, TICK, Warnings};
 use crate::pool::Pools;
 use gauges::Gauges;
 use reload::Reloader;
@@ -44,6 +44,7 @@ pub struct App {
     threads: IoThreads,
     /// The configuration in force.
     config: Config,
+    warnings: Warnings,
 }
 
 /// Why the proxy cannot start.
@@ -76,11 +77,12 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl App {
-    /// Builds everything, listens, and begins to dial. The admin address is served by the calling runtime.
+    /// Builds everything, listens, and begins to dial. The admin address is served by the calling runtime. `warnings` are the
+    /// log's, to be shown there.
     ///
     /// # Errors
     /// See [`StartError`]; nothing is left running.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config, warnings: Warnings) -> Result<Self, StartError> {
         preflight::vet(config.preflight, &config.upstreams).await.map_err(StartError::Preflight)?;
         let metrics = Metrics::new().map_err(StartError::Metrics)?;
         let threads =
@@ -91,18 +93,19 @@ impl App {
         // A millisecond for each user with a plain password, and only once.
         let deriving = Arc::clone(&door);
         let _ = tokio::task::spawn_blocking(move || deriving.derive_verifiers()).await;
-        let mut app = Self { door, listening: vec![], admin: None, threads, config };
+        let mut app = Self { door, listening: vec![], admin: None, threads, config, warnings };
         app.listen()?;
-        if let Some(address) = app.config.admin {
-            app.admin = Some(app.serve_admin(address).await?);
+        if let Some(params) = app.config.admin.clone() {
+            app.admin = app.serve_admin(params).await?;
         }
         app.door.pools.start();
         if let Some(home) = app.threads.homes().first() {
-            // What is refused otherwise has been asked before.
-            if app.config.preflight == Preflight::Warn {
-                home.spawn(preflight::warn(Arc::clone(&app.door), app.config.upstreams.clone()));
+            if app.config.preflight != Preflight::Off {
+                let (door, mode) = (Arc::clone(&app.door), app.config.preflight);
+                home.spawn(preflight::look(door, mode, app.config.upstreams.clone()));
             }
             home.spawn(watch(Arc::downgrade(&app.door)));
+            home.spawn(monitor(Arc::downgrade(&app.door)));
         }
         Ok(app)
     }
@@ -141,14 +144,28 @@ impl App {
         Ok(())
     }
 
-    async fn serve_admin(&self, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    /// An address that nobody has asked for may be another's.
+    async fn serve_admin(&self, params: AdminParams) -> Result<Option<SocketAddr>, StartError> {
+        let AdminParams { address, is_default, token } = params;
         let failed = |error| StartError::Listen(address.to_string(), error);
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = match TcpListener::bind(address).await {
+            Ok(listener) => listener,
+            Err(error) if is_default => {
+                tracing::warn!(%address, %error, "no admin address: set admin, or \"off\"");
+                return Ok(None);
+            }
+            Err(error) => return Err(failed(error)),
+        };
         let bound = listener.local_addr().map_err(failed)?;
-        let gauges = Arc::new(Gauges(Arc::clone(&self.door)));
+        let shown = admin::Shown {
+            metrics: self.door.metrics.clone(),
+            sources: Arc::new(Gauges(Arc::clone(&self.door))),
+            warnings: self.warnings.clone(),
+            token,
+        };
         // Ends with the process: until then /readyz says that the proxy drains.
-        tokio::spawn(admin::serve(listener, self.door.metrics.clone(), gauges, std::future::pending()));
-        Ok(bound)
+        tokio::spawn(admin::serve(listener, shown, std::future::pending()));
+        Ok(Some(bound))
     }
 }
 
@@ -169,6 +186,17 @@ async fn watch(door: Weak<Door>) {
         tokio::time::sleep(WATCH).await;
         let Some(door) = door.upgrade() else { return };
         door.roster.wake_overdue(Instant::now());
+    }
+}
+
+/// Follows the pools for what is shown of the last seconds and minutes.
+async fn monitor(door: Weak<Door>) {
+    loop {
+        let Some(door) = door.upgrade() else { return };
+        // Off the I/O thread: with many pools it takes milliseconds.
+        let look = move || door.metrics.tick(Instant::now(), &Gauges(Arc::clone(&door)));
+        let _ = tokio::task::spawn_blocking(look).await;
+        tokio::time::sleep(TICK).await;
     }
 }
 

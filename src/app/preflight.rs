@@ -110,15 +110,24 @@ async fn ask_server(upstream: &UpstreamConfig) -> Vec<Facts> {
     facts
 }
 
-/// Logs what is wrong, once, as soon as the pools have a connection each. It asks over these: one backend more than the
+/// Notes how many connections PostgreSQL allows, once, as soon as the pools have a connection each; and logs what is wrong,
+/// unless that was asked before ([`vet`]). It asks over these: one backend more than the
 /// pools may have, even for a moment, could be the one that PostgreSQL refuses. A pool that has none in time is left out,
 /// and its failed dial is in the log already.
-pub(super) async fn warn(door: Arc<Door>, upstreams: Vec<UpstreamConfig>) {
+pub(super) async fn look(door: Arc<Door>, mode: Preflight, upstreams: Vec<UpstreamConfig>) {
     for upstream in &upstreams {
         let mut facts = vec![];
         for login in logins(upstream) {
             let asking = ask_pool(&door, login);
             facts.extend(timeout(upstream.params.connect_timeout, asking).await.ok().flatten());
+        }
+        let slots = facts.iter().map(Facts::slots).min();
+        let running = door.pools.upstreams().iter().find(|up| *up.address() == upstream.params.address);
+        if let Some((slots, running)) = slots.zip(running) {
+            running.allows(slots);
+        }
+        if mode != Preflight::Warn {
+            continue;
         }
         for finding in compare(upstream, &facts).iter().filter(|finding| finding.severity > Severity::Ok) {
             tracing::warn!(upstream = %upstream.params.address, "{}", finding.text);

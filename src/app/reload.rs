@@ -80,7 +80,8 @@ impl Reloader {
         }
         self.door.roster.look_at_all();
         if let (Some(home), Preflight::Warn) = (&self.home, self.config.preflight) {
-            home.spawn(preflight::warn(Arc::clone(&self.door), self.config.upstreams.clone()));
+            let (door, mode) = (Arc::clone(&self.door), self.config.preflight);
+            home.spawn(preflight::look(door, mode, self.config.upstreams.clone()));
         }
     }
 }

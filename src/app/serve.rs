@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::reload::Reloader;
 use super::{App, StartError};
 use crate::config::{Config, ConfigErrors};
+use crate::obs::Warnings;
 
 /// Files besides those of clients and servers: listeners, logs, cancel requests under way.
 const OTHER_FILES: usize = 100;
@@ -17,18 +18,18 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs the proxy until SIGTERM or SIGINT; then lets transactions finish up to `drain_timeout`. A second signal ends it at
 /// once. SIGHUP reads the configuration again, by `reread`; None: there is no file. The addresses are printed on standard
-/// output, with a line `ready` behind them.
+/// output, with a line `ready` behind them. `warnings` are the log's, for the live page.
 ///
 /// # Errors
 /// The proxy cannot start.
-pub async fn serve<F>(config: Config, reread: Option<F>) -> Result<(), StartError>
+pub async fn serve<F>(config: Config, reread: Option<F>, warnings: Warnings) -> Result<(), StartError>
 where
     F: Fn() -> Result<Config, ConfigErrors> + Send + 'static,
 {
     raise_open_files(&config);
     // Before anything runs: a signal that comes early is not lost.
     let mut signals = Signals::new().map_err(StartError::Threads)?;
-    let app = App::start(config).await?;
+    let app = App::start(config, warnings).await?;
     announce(&app);
     // A task of its own: a preflight may take seconds, in which a signal to end is heard.
     tokio::spawn(reload_on(signals.hangup, app.reloader(), reread));

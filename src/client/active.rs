@@ -44,6 +44,10 @@ pub(super) struct Active {
     pub(super) lease: Lease,
     /// When the server began to work on what it works on now.
     pub(super) exec_since: Instant,
+    /// No row has come for what the server works on now.
+    pub(super) awaits_row: bool,
+    /// A row is among the replies that are being looked through.
+    pub(super) has_row: bool,
     /// When the open transaction began.
     pub(super) transaction_since: Instant,
     /// When the server was last done with everything.
@@ -135,6 +139,8 @@ impl Active {
         Self {
             lease,
             exec_since: now,
+            awaits_row: true,
+            has_row: false,
             transaction_since: now,
             quiet_since: now,
             ready: false,

@@ -16,7 +16,7 @@ use super::spool::Spool;
 use super::turns::LoginTurns;
 use crate::limits::{Limits, RateLimit};
 use crate::lock::lock;
-use crate::net::tls::{TlsSetupError, server_config};
+use crate::net::tls::{TlsSetupError, first_expiry, server_config};
 use crate::obs::{LimitMetrics, Metrics, Refusal, SummaryLog};
 use crate::pool::{Database, LiveBound, LiveDuration, Pool, Pools};
 use crate::proto::auth::{ClientSecret, Mock, Prepared, Proven};
@@ -52,6 +52,8 @@ pub struct Door {
     /// When clients that are refused are to come back.
     pub(super) jitter: Jitter,
     pub(super) tls: Option<TlsAcceptor>,
+    /// When the certificate that clients see expires, in seconds since 1970. None: there is none.
+    pub certificate_expiry: Option<f64>,
     pub(super) mock: Mock,
     /// Whose turn it is to log in.
     pub(super) turns: Arc<LoginTurns>,
@@ -113,6 +115,9 @@ impl Door {
     /// # Errors
     /// Certificate or key cannot be used.
     pub fn new(params: ClientParams, pools: Pools, metrics: Metrics) -> Result<Self, TlsSetupError> {
+        let identity = params.tls.identity.as_ref().filter(|_| params.tls.mode != ClientTlsMode::Disable);
+        let certificate_expiry =
+            identity.map(|identity| first_expiry(&identity.cert_file)).transpose()?.flatten();
         let tls = match (&params.tls.mode, &params.tls.identity) {
             (ClientTlsMode::Prefer | ClientTlsMode::Require, Some(TlsIdentity { cert_file, key_file })) => {
                 Some(TlsAcceptor::from(server_config(cert_file, key_file)?))
@@ -152,6 +157,7 @@ impl Door {
             sheds: SummaryLog::new("transactions shed"),
             jitter: Jitter::new(rand::random()),
             tls,
+            certificate_expiry,
             mock,
             turns,
             derivations,

@@ -10,7 +10,7 @@ use super::active::Active;
 use super::refusal;
 use super::session::{End, Session, State};
 use crate::obs::{DestroyReason, Phase};
-use crate::pool::{Abandoned, PoolMode, Reset};
+use crate::pool::{Abandoned, PoolMode, Reset, Stay};
 use crate::proto::audit::Suspects;
 use crate::proto::ledger::Status;
 use crate::proto::messages::{self, Report};
@@ -120,6 +120,7 @@ pub(super) fn give_back(mut active: Active, owed: Owed, mid_message: bool) {
         Owed::Finish => Some(query_timeout).filter(|limit| !limit.is_zero()),
     };
     lease.run(move |mut lease| async move {
+        lease.stays(Some(Stay::Cancelling));
         let settled = lease.settle(owed, mid_message, reset.as_deref(), limit).await;
         drop(slot);
         match settled {

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -20,7 +20,7 @@ use crate::guard::Home;
 use crate::limits::Stage;
 use crate::lock::lock;
 use crate::net::Stream;
-use crate::obs::{CancelResult, LabelValue, LoginResult, Refusal};
+use crate::obs::{CancelResult, LabelValue, LoginPhase, LoginResult, Refusal};
 use crate::proto::auth::{ClientAuth, ClientAwaitsKeys, ClientStep, Derivation, RefusalCause};
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
@@ -99,7 +99,9 @@ impl Greeter {
         let Some(first) = self.packet().await? else { return Err(Failed::NoLogin) };
         // Taken once the client has spoken: silence must not keep others out.
         let door = Arc::clone(&self.door);
+        let arrived = Instant::now();
         let _turn = self.turn(&first).await?;
+        self.spent(LoginPhase::Turn, arrived);
         let Some(startup) = self.startup(first).await? else { return Err(Failed::NoLogin) };
         if door.is_draining() {
             return Err(Failed::by(Refusal::Draining, &door));
@@ -109,8 +111,17 @@ impl Greeter {
         if startup.replication.is_some() {
             return Err(Failed::by(Refusal::Replication, &door));
         }
+        let asked = Instant::now();
         let accept = self.prove(&startup).await?;
-        self.greet(startup, accept, presence).await
+        self.spent(LoginPhase::Authentication, asked);
+        let proven = Instant::now();
+        let admitted = self.greet(startup, accept, presence).await?;
+        self.spent(LoginPhase::Settings, proven);
+        Ok(admitted)
+    }
+
+    fn spent(&self, phase: LoginPhase, since: Instant) {
+        self.door.metrics.clients().phase(phase, since.elapsed());
     }
 
     /// Waits for its turn to log in. A cancel request needs none: it is over at once, and who is to be cancelled may be in
@@ -221,8 +232,10 @@ impl Greeter {
     async fn encrypt(&mut self) -> Result<(), Failed> {
         let Some(tls) = self.door.tls.clone() else { return Err(Failed::Gone) };
         self.stream.write_all(b"S").await?;
+        let begun = Instant::now();
         match self.stream.encrypt_as_server(&tls).await {
             Ok(()) => {
+                self.spent(LoginPhase::Tls, begun);
                 self.tls_pending = false;
                 Ok(())
             }

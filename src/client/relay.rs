@@ -148,7 +148,9 @@ impl Session {
             return front;
         }
         let now = Instant::now();
+        lease.stays(None);
         active.exec_since = now;
+        active.awaits_row = true;
         if lease.ledger.status() == Status::Idle {
             active.transaction_since = now;
         }

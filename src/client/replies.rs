@@ -11,7 +11,7 @@ use super::active::{Active, SLOT_PATIENCE};
 use super::refusal::{self, Timeout};
 use super::session::{End, Session, State, Step};
 use crate::obs::{DestroyReason, LabelValue, Shed};
-use crate::pool::PoolMode;
+use crate::pool::{PoolMode, Stay};
 use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
 use crate::proto::messages::{self, Report};
@@ -185,7 +185,12 @@ impl Session {
     fn passed(&mut self, cx: &mut Context<'_>, mut incoming: Incoming<'_>, at: usize) -> Step {
         let State::Active(active) = &mut self.state else { return Ok(()) };
         let (ready, audited) = (std::mem::take(&mut active.ready), std::mem::take(&mut active.audited));
-        if (ready || audited) && active.lease.ledger.is_settled() {
+        let first_row = std::mem::take(&mut active.has_row) && std::mem::take(&mut active.awaits_row);
+        let done = (ready || audited) && active.lease.ledger.is_settled();
+        if first_row && !(done && ready) {
+            self.pool.metrics.first_row(active.exec_since.elapsed());
+        }
+        if done {
             let now = Instant::now();
             active.quiet_since = now;
             let is_idle = active.lease.ledger.status() == Status::Idle;
@@ -200,6 +205,9 @@ impl Session {
             if ready {
                 let exec = now.saturating_duration_since(active.exec_since);
                 self.pool.metrics.executed(exec);
+                if first_row {
+                    self.pool.metrics.first_row(exec);
+                }
                 if self.pool.adaptive.is_on() {
                     self.pool.adaptive.executed(u32::from(active.lease.class), exec);
                 }
@@ -260,6 +268,8 @@ impl Session {
                 self.end_transaction(cx, timeout, now)
             };
         }
+        let stay = if in_transaction { Stay::InTransaction } else { Stay::Pinned };
+        active.lease.stays(Some(stay));
         self.watch(now);
         Ok(())
     }
@@ -291,6 +301,7 @@ impl Session {
                 tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => Meaning::Pass,
                 _ => {
                     lease.replay.armed = false;
+                    active.has_row |= frame.tag == tag::DATA_ROW;
                     Meaning::Pass
                 }
             },
@@ -371,7 +382,7 @@ impl Session {
         if self.is_outdated(body) {
             return Meaning::SendAgain;
         }
-        self.pool.metrics.server_error();
+        self.pool.metrics.server_error(sqlstate(body));
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
         active.lease.replay.armed = false;
         active.keep_guard();
@@ -466,6 +477,7 @@ impl Session {
     fn completed(&mut self, tag: &[u8]) -> Meaning {
         let State::Active(active) = &mut self.state else { return Meaning::Pass };
         active.lease.replay.armed = false;
+        self.pool.metrics.query();
         if self.pool.params.mode == PoolMode::Session {
             active.lease.note_completed(tag);
             return Meaning::Pass;

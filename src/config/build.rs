@@ -1,7 +1,6 @@
 //! Puts the values of a file together into the parameters of the parts.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::pools;
 use super::quantity::print_size;
 use super::rate_limits;
 use super::reader::{Entry, Read};
+use crate::admin::AdminParams;
 use crate::client::{ClientParams, ClientTls, ClientTlsMode, TlsIdentity};
 use crate::guard::KeyTerms;
 use crate::net::ListenAddress;
@@ -69,13 +69,18 @@ fn listen(context: &Context<'_>) -> Vec<Entry<ListenAddress>> {
     list.value.clone()
 }
 
-fn admin(context: &Context<'_>, listen: &[Entry<ListenAddress>]) -> Option<SocketAddr> {
-    let entry = context.file.admin.good()?;
-    let address = ListenAddress::Tcp(entry.value);
-    if listen.iter().any(|clients| collide(&clients.value, &address)) {
+fn admin(context: &Context<'_>, listen: &[Entry<ListenAddress>]) -> Option<AdminParams> {
+    let token = context.file.admin_token.good().map(|entry| entry.value.clone());
+    let taken = |address| listen.iter().any(|clients| collide(&clients.value, &ListenAddress::Tcp(address)));
+    let Some(entry) = context.file.admin.good() else {
+        let (address, is_default) = (defaults::ADMIN, true);
+        return (!taken(address)).then_some(AdminParams { address, is_default, token });
+    };
+    let address = entry.value?;
+    if taken(address) {
         context.faults.add(&entry.at, format!("clients connect to {address} already"));
     }
-    Some(entry.value)
+    Some(AdminParams { address, is_default: false, token })
 }
 
 /// Whether both cannot be bound. Port 0 is a new port each time.

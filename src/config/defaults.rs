@@ -15,6 +15,9 @@ use crate::proto::pin::PinPolicy;
 /// Loopback only: a proxy that answers the whole network must be asked to. 6432 is the port that PgBouncer made known.
 pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6432));
 
+/// Who is on the machine may see how the proxy does.
+pub const ADMIN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 9432));
+
 /// What PostgreSQL itself uses since version 14; neither side of it can be replayed.
 pub const AUTH: AuthMethod = AuthMethod::ScramSha256;
 

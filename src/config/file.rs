@@ -29,7 +29,8 @@ pub(super) struct File {
     /// The file as a whole.
     pub(super) at: Origin,
     pub(super) listen: Read<Vec<Entry<ListenAddress>>>,
-    pub(super) admin: Read<SocketAddr>,
+    pub(super) admin: Read<Option<SocketAddr>>,
+    pub(super) admin_token: Read<Secret>,
     pub(super) threads: Read<usize>,
     pub(super) preflight: Read<Preflight>,
     pub(super) auth_type: Read<AuthMethod>,
@@ -213,6 +214,7 @@ fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
         at: root.at().clone(),
         listen: root.list("listen", str::parse),
         admin: root.parsed("admin", admin_address),
+        admin_token: secrets::read(root, &secrets::ADMIN_TOKEN, environment),
         threads: root.count("threads", defaults::THREADS),
         preflight: root.choice("preflight", &PREFLIGHTS),
         auth_type: root.section("auth", auth),
@@ -231,8 +233,12 @@ fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
 const PREFLIGHTS: [(&str, Preflight); 3] =
     [("warn", Preflight::Warn), ("refuse", Preflight::Refuse), ("off", Preflight::Off)];
 
-fn admin_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| format!("{text:?} is not an IP address with a port, as 127.0.0.1:9432"))
+fn admin_address(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let wrong = |_| format!("{text:?} is not an IP address with a port, as 127.0.0.1:9432, nor \"off\"");
+    text.parse().map(Some).map_err(wrong)
 }
 
 fn auth(section: &mut Section<'_, '_>) -> Read<AuthMethod> {

@@ -18,6 +18,7 @@ impl File {
             at: Origin::Flag("--upstream"),
             listen: Read::Absent,
             admin: Read::Absent,
+            admin_token: Read::Absent,
             threads: Read::Absent,
             preflight: Read::Absent,
             auth_type: Read::Absent,
@@ -41,7 +42,7 @@ impl File {
             self.listen = Read::Good(flag("--listen", addresses));
         }
         if let Some(address) = flags.admin {
-            self.admin = Read::Good(flag("--admin", address));
+            self.admin = Read::Good(flag("--admin", Some(address)));
         }
         if let Some(url) = &flags.upstream {
             self.lead_to(url, faults);

@@ -1,7 +1,6 @@
 //! What a valid configuration amounts to: the parameters of each part, and nothing of the file's form.
 
-use std::net::SocketAddr;
-
+use crate::admin::AdminParams;
 use crate::client::ClientParams;
 use crate::net::ListenAddress;
 use crate::pool::PoolParams;
@@ -12,8 +11,8 @@ use crate::server::UpstreamParams;
 pub struct Config {
     /// Where clients connect. At least one.
     pub listen: Vec<ListenAddress>,
-    /// Where metrics and health are served. None: nowhere.
-    pub admin: Option<SocketAddr>,
+    /// Where metrics, health and the live page are served. None: nowhere.
+    pub admin: Option<AdminParams>,
     /// I/O threads; each is one current-thread runtime. None: decided from the number of cores.
     pub threads: Option<usize>,
     /// What follows when PostgreSQL allows fewer connections than the pools may open.

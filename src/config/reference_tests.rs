@@ -30,6 +30,8 @@ fn environment() -> Fake {
     Fake::default()
         .variable("APP_PASSWORD", "a")
         .variable("ALICE_PASSWORD", "b")
+        .variable("PGCORRAL_ADMIN_TOKEN", "e")
+        .file("admin.token", "f")
         .file("app.password", "c")
         .file("alice.password", "d")
 }

@@ -23,6 +23,10 @@ pub(super) struct SecretKeys {
 pub(super) const USER_PASSWORD: SecretKeys =
     SecretKeys { plain: Some("password"), variable: "password_env", file: "password_file" };
 
+/// What the admin address asks for.
+pub(super) const ADMIN_TOKEN: SecretKeys =
+    SecretKeys { plain: Some("admin_token"), variable: "admin_token_env", file: "admin_token_file" };
+
 /// The password for the user of a database's URL.
 pub(super) const UPSTREAM_PASSWORD: SecretKeys =
     SecretKeys { plain: None, variable: "upstream_password_env", file: "upstream_password_file" };

@@ -96,7 +96,9 @@ const VERIFIER: &str = "SCRAM-SHA-256$4096:c2FsdA==$\
 fn one_database_is_enough() {
     let config = good(APP);
     assert_eq!(config.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.1:6432"]);
-    assert_eq!((config.admin, config.threads), (None, None));
+    let admin = config.admin.as_ref().unwrap();
+    assert_eq!((admin.address.to_string().as_str(), admin.is_default), ("127.0.0.1:9432", true));
+    assert_eq!(config.threads, None);
     assert_eq!(config.clients.auth, AuthMethod::ScramSha256);
     let database = only_database(&config);
     assert_eq!((database.name.as_str(), database.max_connections, database.max_clients), ("app", 20, None));
@@ -394,7 +396,8 @@ fn faults_of_keys_and_values() {
             "lissen = [\"127.0.0.1:1\"]\ncolour = 3\n[databases.app]\nupstream = \"postgres://u:p@h\"\npoolsize = 3\n",
             &[
                 "c.toml:1:1: lissen: unknown key; did you mean `listen`?",
-                "c.toml:2:1: colour: unknown key; known here: listen, admin, threads, preflight, auth, limits, timeouts, \
+                "c.toml:2:1: colour: unknown key; known here: listen, admin, admin_token, \
+                 admin_token_env, admin_token_file, threads, preflight, auth, limits, timeouts, \
                  client_tls, functions, rate_limits, databases, shares, upstreams, users",
                 "c.toml:5:1: databases.app.poolsize: unknown key; did you mean `pool_size`?",
             ],
@@ -406,7 +409,7 @@ fn faults_of_keys_and_values() {
                 "c.toml:1:11: listen: \"localhost:1\" is neither an IP address with a port, as 127.0.0.1:6432, nor the \
                  path of a socket",
                 "c.toml:1:26: listen: must be a string, not a whole number",
-                "c.toml:2:9: admin: \"9432\" is not an IP address with a port, as 127.0.0.1:9432",
+                "c.toml:2:9: admin: \"9432\" is not an IP address with a port, as 127.0.0.1:9432, nor \"off\"",
                 "c.toml:3:11: threads: must be from 1 to 1024",
                 "c.toml:4:8: auth: must be a table, not a whole number",
             ],
@@ -825,7 +828,7 @@ fn flags_override_the_file() {
     };
     let config = Config::from_flags(&flags, &environment).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!((config.listen.len(), config.listen[0].to_string()), (1, "unix:/s".to_owned()));
-    assert_eq!(config.admin.map(|admin| admin.port()), Some(3));
+    assert_eq!(config.admin.as_ref().map(|admin| admin.address.port()), Some(3));
     assert_eq!(config.upstreams[0].params.address.to_string(), "i:5432");
     let pool = pool(&config, "app", "v");
     assert_eq!((pool.size, password(pool.credentials.password.as_ref())), (4, "q"));

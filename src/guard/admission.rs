@@ -161,7 +161,7 @@ impl Gate {
         pool: PoolId,
         home: Home,
         actions: &mut Vec<Action>,
-    ) -> Option<(Ticket, KeyId)> {
+    ) -> Option<(Ticket, KeyId, Duration)> {
         if self.queue.waiting(pool) == 0 {
             return None;
         }
@@ -173,13 +173,14 @@ impl Gate {
             let end = if mode.is_overload() { End::Newest } else { End::Oldest };
             let (ticket, waiter) = self.queue.next(pool, key, home, end, self.locality_slack)?;
             let late = waiter.deadline.is_some_and(|deadline| deadline <= now);
-            if !late && now.saturating_duration_since(waiter.arrived) < longest {
+            let waited = now.saturating_duration_since(waiter.arrived);
+            if !late && waited < longest {
                 self.leave(ticket);
                 let known = &mut self.pools[pool.index()];
                 known.keys.get_mut(key).trend.granted();
                 known.trend.granted();
                 self.observe(now, &waiter);
-                return Some((ticket, key));
+                return Some((ticket, key, waited));
             }
             self.shed(now, ticket, self.dialer.blame(pool), actions);
         }

@@ -153,7 +153,7 @@ impl Gate {
         let reason = match self.slots.nearest_idle(pool, caller.home) {
             _ if self.draining => ShedReason::Draining,
             Some(from) if self.may_have_idle(pool, caller.key) => {
-                self.take_from_store(now, pool, caller.key, from, false);
+                self.take_from_store(now, pool, caller.key, from, None);
                 return Arrival::Granted { from };
             }
             _ => match self.enqueue(now, pool, caller, actions) {
@@ -423,12 +423,19 @@ impl Gate {
         self.pools[pool.index()].limits.active_limit.is_none_or(|limit| active < limit)
     }
 
-    fn take_from_store(&mut self, now: Instant, pool: PoolId, key: KeyId, from: Home, waited: bool) {
+    fn take_from_store(
+        &mut self,
+        now: Instant,
+        pool: PoolId,
+        key: KeyId,
+        from: Home,
+        waited: Option<Duration>,
+    ) {
         self.shift(pool, from, Step::Grant);
         self.note_granted(now, pool, key, waited);
     }
 
-    fn note_granted(&mut self, now: Instant, pool: PoolId, key: KeyId, waited: bool) {
+    fn note_granted(&mut self, now: Instant, pool: PoolId, key: KeyId, waited: Option<Duration>) {
         let active = self.slots.pool(pool).counts.active;
         let known = &mut self.pools[pool.index()];
         known.peak = known.peak.max(active);
@@ -441,9 +448,9 @@ impl Gate {
         while self.queue.waiting(pool) > 0
             && self.below_active_limit(pool)
             && let Some(from) = self.slots.nearest_idle(pool, Home(0))
-            && let Some((ticket, key)) = self.next_waiter(now, pool, from, actions)
+            && let Some((ticket, key, waited)) = self.next_waiter(now, pool, from, actions)
         {
-            self.take_from_store(now, pool, key, from, true);
+            self.take_from_store(now, pool, key, from, Some(waited));
             actions.push(Action::Grant { ticket, pool, from });
         }
     }
@@ -457,12 +464,12 @@ impl Gate {
         let active = self.slots.pool(pool).counts.active;
         let within = self.pools[pool.index()].limits.active_limit.is_none_or(|limit| active <= limit);
         let next = if within { self.next_waiter(now, pool, home, actions) } else { None };
-        let Some((ticket, key)) = next else {
+        let Some((ticket, key, waited)) = next else {
             self.shift(pool, home, Step::Store);
             return Placement::Store;
         };
         self.shift(pool, home, Step::Hand);
-        self.note_granted(now, pool, key, true);
+        self.note_granted(now, pool, key, Some(waited));
         Placement::Hand(ticket)
     }
 

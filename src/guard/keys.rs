@@ -76,6 +76,10 @@ pub(super) struct Key {
     used: f64,
     /// Its transactions that were not admitted.
     pub(super) sheds: u64,
+    /// Its transactions that were admitted and are over.
+    pub(super) done: u64,
+    /// How long those that were admitted have waited, in seconds.
+    pub(super) waited: f64,
     /// Up to when both are counted.
     counted_at: Option<Instant>,
     /// How long it holds a server.
@@ -98,6 +102,8 @@ impl Key {
             virtual_time: 0.0,
             used: 0.0,
             sheds: 0,
+            done: 0,
+            waited: 0.0,
             counted_at: None,
             hold: Hold::default(),
             trend: Trend::default(),
@@ -177,6 +183,8 @@ pub(super) struct Keys {
     virtual_now: f64,
     /// How long servers are held, over all keys.
     hold: Hold,
+    /// Connection-time of keys whose place was given to others, in seconds.
+    gone: f64,
 }
 
 impl Keys {
@@ -191,6 +199,7 @@ impl Keys {
             backlogs: 0,
             virtual_now: 0.0,
             hold: Hold::default(),
+            gone: 0.0,
         }
     }
 
@@ -233,6 +242,7 @@ impl Keys {
         let unused = self.keys.iter().enumerate().take(EXACT_KEYS).filter(|(_, key)| !key.in_use());
         if let Some((at, _)) = unused.min_by_key(|(_, key)| key.counted_at) {
             self.by_name.remove(&self.keys[at].name);
+            self.gone += self.keys[at].used;
             self.keys[at] = Key::new(name, terms);
             return self.named(at);
         }
@@ -267,6 +277,16 @@ impl Keys {
         times.max().unwrap_or_default()
     }
 
+    /// Connection-time that all keys have had, up to now, in seconds.
+    pub(super) fn busy(&self, now: Instant) -> f64 {
+        self.keys.iter().map(|key| key.held(now)).sum::<f64>() + self.gone
+    }
+
+    /// How long a server is held on the mean, lately. None: none was yet.
+    pub(super) fn mean_hold(&self) -> Option<Duration> {
+        self.hold.mean()
+    }
+
     /// A transaction of the key was not admitted.
     pub(super) fn shed(&mut self, id: KeyId) {
         let key = &mut self.keys[id.index()];
@@ -278,15 +298,16 @@ impl Keys {
         &self.backlogged
     }
 
-    /// The key gets a server, after it has waited for it or at once. Who comes back from a pause is owed a quantum; who has
+    /// The key gets a server, after it has waited for it for so long or, by None, at once. Who comes back from a pause is owed a quantum; who has
     /// waited keeps what it is owed, or long holds would be paid for by those who wait for them.
-    pub(super) fn granted(&mut self, now: Instant, id: KeyId, waited: bool) {
+    pub(super) fn granted(&mut self, now: Instant, id: KeyId, waited: Option<Duration>) {
         let (owed, deepest) = self.bounds();
         let key = &mut self.keys[id.index()];
         key.count(now);
         key.virtual_time = key.virtual_time.min(deepest);
-        if !waited {
-            key.virtual_time = key.virtual_time.max(owed);
+        match waited {
+            Some(waited) => key.waited += waited.as_secs_f64(),
+            None => key.virtual_time = key.virtual_time.max(owed),
         }
         key.active += 1;
         if key.backlogged_at.is_some() {
@@ -303,6 +324,7 @@ impl Keys {
             key.active -= 1;
             self.backlog.active -= usize::from(key.backlogged_at.is_some());
         }
+        key.done += 1;
         key.hold.add(held);
         self.hold.add(held);
     }

@@ -9,7 +9,7 @@ use super::slots::Bound;
 use super::terms::{GroupId, PoolId};
 
 /// One pool now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PoolSnapshot {
     /// Most server connections, as configured.
     pub size: usize,
@@ -23,12 +23,18 @@ pub struct PoolSnapshot {
     pub dialling: usize,
     /// Servers on their way out.
     pub closing: usize,
+    /// Longest wait that it allows.
+    pub max_wait: Duration,
     /// Clients in the queue.
     pub waiting: usize,
     /// How long the oldest of them has waited. Zero without waiters.
     pub oldest_wait: Duration,
     /// For how long the queue of a function has never been empty; the longest of all functions.
     pub standing: Duration,
+    /// Connection-time that its clients have had since the start, in seconds.
+    pub busy: f64,
+    /// How long they hold a connection on the mean, lately. None: none has yet.
+    pub mean_hold: Option<Duration>,
     /// Waiters that were served and would have been refused early if that were enforced, since the start.
     pub observed: u64,
     /// Dials failed in a row for a cause of the pool's own.
@@ -52,6 +58,10 @@ pub struct FunctionSnapshot {
     pub held: f64,
     /// Transactions that were not admitted since then.
     pub sheds: u64,
+    /// Transactions that were admitted and are over since then.
+    pub done: u64,
+    /// How long those that were admitted since then have waited, in seconds.
+    pub waited: f64,
 }
 
 /// One group now.
@@ -140,8 +150,11 @@ impl Gate {
             active: counts.active,
             dialling: counts.dialling,
             closing: counts.closing,
+            max_wait: self.pools[pool.index()].limits.max_wait,
             waiting: self.queue.waiting(pool),
             standing: self.pools[pool.index()].keys.standing(now),
+            busy: self.pools[pool.index()].keys.busy(now),
+            mean_hold: self.pools[pool.index()].keys.mean_hold(),
             observed: self.pools[pool.index()].observed,
             oldest_wait: oldest.unwrap_or_default(),
             dial_failures: self.dialer.pool_failures(pool),
@@ -158,6 +171,8 @@ impl Gate {
             waiting: self.queue.waiting_of(pool, id),
             held: key.held(now),
             sheds: key.sheds,
+            done: key.done,
+            waited: key.waited,
         };
         self.pools[pool.index()].keys.iter().map(snapshot).collect()
     }

@@ -68,6 +68,18 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSet
     Ok(Arc::new(config.with_no_client_auth()))
 }
 
+/// When the first certificate of a chain expires, in seconds since 1970.
+///
+/// # Errors
+/// See [`TlsSetupError`]; a certificate that cannot be read is none of them: its expiry is not known.
+pub fn first_expiry(cert_file: &Path) -> Result<Option<f64>, TlsSetupError> {
+    let expiry = |certificate: &CertificateDer<'_>| {
+        let (_, read) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(read.validity().not_after.timestamp() as f64)
+    };
+    Ok(certificates(cert_file)?.iter().filter_map(expiry).min_by(f64::total_cmp))
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

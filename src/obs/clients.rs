@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::labels::{CancelResult, LoginResult, Refusal};
+use super::labels::{CancelResult, LabelValue, LoginPhase, LoginResult, Refusal};
 use super::metrics::{CounterBy, counter, counters, gauge, histograms};
 use super::table;
 
@@ -20,6 +20,7 @@ struct Series {
     tls_failures: IntCounter,
     logins: CounterBy<LoginResult>,
     login: Histogram,
+    phases: Vec<Histogram>,
     handshakes: IntGauge,
     cancels: CounterBy<CancelResult>,
     rate_limited: IntCounterVec,
@@ -45,7 +46,9 @@ impl fmt::Debug for LimitMetrics {
 
 impl ClientMetrics {
     pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let phases = histograms(registry, &table::LOGIN_PHASE_SECONDS)?;
         Ok(Self(Arc::new(Series {
+            phases: LoginPhase::LABELS.iter().map(|phase| phases.with_label_values(&[*phase])).collect(),
             connections: counter(registry, &table::CONNECTIONS)?,
             refused: CounterBy::resolve(&counters(registry, &table::CONNECTIONS_REFUSED)?, &[]),
             tls_failures: counter(registry, &table::CLIENT_TLS_FAILURES)?,
@@ -69,6 +72,23 @@ impl ClientMetrics {
     pub fn limits<'a>(&self, rules: impl IntoIterator<Item = (&'a str, &'a str)>) -> LimitMetrics {
         let counter = |(rule, mode)| self.0.rate_limited.with_label_values(&[rule, mode]);
         LimitMetrics(rules.into_iter().map(counter).collect())
+    }
+
+    /// A phase of a login is over, after `took`.
+    pub fn phase(&self, phase: LoginPhase, took: Duration) {
+        if let Some(histogram) = self.0.phases.get(phase.index()) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Logins that have succeeded.
+    pub(super) fn logged_in(&self) -> u64 {
+        self.0.login.get_sample_count()
+    }
+
+    /// Logins under way.
+    pub(super) fn in_flight(&self) -> i64 {
+        self.0.handshakes.get()
     }
 
     /// A TLS handshake failed.

@@ -24,6 +24,11 @@ macro_rules! label_values {
             $($(#[$value_doc])* $variant,)+
         }
 
+        impl $name {
+            /// Every value, in the order of declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+        }
+
         impl LabelValue for $name {
             const LABELS: &'static [&'static str] = &[$($label,)+];
 
@@ -100,6 +105,74 @@ label_values! {
         ConnectionLimit = "connection_limit",
         /// This process has no file descriptor left (EMFILE); says nothing about the server.
         NoFiles = "no_files",
+    }
+}
+
+label_values! {
+    /// What an ErrorResponse is about: the first two characters of its SQLSTATE, of those that say something about load.
+    ErrorClass {
+        /// Connection exception.
+        Connection = "08",
+        /// Feature not supported.
+        Unsupported = "0A",
+        /// Cardinality violation.
+        Cardinality = "21",
+        /// Data exception.
+        Data = "22",
+        /// Integrity constraint violation.
+        Integrity = "23",
+        /// Invalid cursor state.
+        CursorState = "24",
+        /// Invalid transaction state; also 25P02 and the timeouts.
+        TransactionState = "25",
+        /// Invalid SQL statement name.
+        StatementName = "26",
+        /// Invalid authorization specification.
+        Authorization = "28",
+        /// Invalid cursor name.
+        CursorName = "34",
+        /// Transaction rollback: serialization failure, deadlock.
+        Rollback = "40",
+        /// Syntax error or access rule violation.
+        Syntax = "42",
+        /// Insufficient resources.
+        Resources = "53",
+        /// Program limit exceeded.
+        Limit = "54",
+        /// Object not in prerequisite state; also `lock_not_available`.
+        Prerequisite = "55",
+        /// Operator intervention; also cancelled queries.
+        Intervention = "57",
+        /// System error.
+        System = "58",
+        /// PL/pgSQL error.
+        PlPgSql = "P0",
+        /// Internal error.
+        Internal = "XX",
+        /// Everything else.
+        Other = "other",
+    }
+}
+
+impl ErrorClass {
+    /// The class of an ErrorResponse with this SQLSTATE.
+    pub fn of(sqlstate: Option<&[u8]>) -> Self {
+        let class = sqlstate.and_then(|state| state.get(..2));
+        Self::ALL.iter().copied().find(|known| class == Some(known.label().as_bytes())).unwrap_or(Self::Other)
+    }
+}
+
+label_values! {
+    /// What a login spends its time on.
+    LoginPhase {
+        /// It waits for its turn.
+        Turn = "turn",
+        /// The TLS handshake.
+        Tls = "tls",
+        /// The proof of identity, with the client's answers.
+        Authentication = "authentication",
+        /// What the client is greeted with, for which a server may have to be asked.
+        Settings = "settings",
     }
 }
 

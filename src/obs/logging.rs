@@ -21,7 +21,9 @@ use tracing::Subscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::Registry;
+use tracing_subscriber::registry::{LookupSpan, Registry};
+
+use super::warnings::Warnings;
 
 /// Form of the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,14 +57,17 @@ impl fmt::Display for LoggingError {
 
 impl Error for LoggingError {}
 
-/// Starts logging to standard error, for the whole process. `filter` is as in `info` or `warn,pgcorral::pool=debug`.
+/// Starts logging to standard error, for the whole process, and returns where its latest warnings are. `filter` is as in `info` or `warn,pgcorral::pool=debug`.
 ///
 /// # Errors
 /// [`LoggingError`]: a bad filter, or the second call.
-pub fn start(format: LogFormat, filter: &str) -> Result<(), LoggingError> {
+pub fn start(format: LogFormat, filter: &str) -> Result<Warnings, LoggingError> {
+    let warnings = Warnings::default();
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let subscriber = subscriber(format, parse_filter(filter)?, colours, io::stderr);
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadyStarted)
+    let filter = parse_filter(filter)?;
+    let subscriber = subscriber(format, filter, colours, io::stderr).with(warnings.clone());
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadyStarted)?;
+    Ok(warnings)
 }
 
 fn subscriber<W>(
@@ -70,7 +75,7 @@ fn subscriber<W>(
     filter: Targets,
     colours: bool,
     writer: W,
-) -> impl Subscriber + Send + Sync
+) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {

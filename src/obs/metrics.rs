@@ -4,8 +4,8 @@
 //! built, never per query.
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
@@ -14,9 +14,13 @@ use prometheus::{
 
 use super::clients::ClientMetrics;
 use super::labels::{LabelValue, ReloadResult};
+use super::monitor::Monitor;
 use super::pool::{PoolMetrics, PoolVectors};
-use super::sources::{Sources, families};
+use super::sources::{PoolGauges, Sources, Times, families};
+use super::status::{Asked, Logins, Status};
 use super::table::{BUCKETS, Definition, Kind, RELOADS};
+use super::warnings::Warnings;
+use crate::lock::lock;
 
 /// All counters, histograms and counted gauges. Cheap to clone.
 #[derive(Clone)]
@@ -27,8 +31,8 @@ struct Inner {
     pools: PoolVectors,
     clients: ClientMetrics,
     reloads: CounterBy<ReloadResult>,
-    /// Seconds since 1970.
-    started: f64,
+    monitor: Mutex<Monitor>,
+    times: Mutex<Times>,
 }
 
 impl Metrics {
@@ -40,18 +44,19 @@ impl Metrics {
     /// program that was tested.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let now = seconds_since_1970();
         Ok(Self(Arc::new(Inner {
             pools: PoolVectors::register(&registry)?,
             clients: ClientMetrics::register(&registry)?,
             reloads: CounterBy::resolve(&counters(&registry, &RELOADS)?, &[]),
-            started,
+            monitor: Mutex::default(),
+            times: Mutex::new(Times { started: now, configured: now }),
             registry,
         })))
     }
 
     /// The handles of one pool. Only for pools of the configuration, never for names that a client merely sent: each
-    /// is some 150 series, kept until the process ends. The same names give the same series again.
+    /// is some 180 series, kept until the process ends. The same names give the same series again.
     pub fn pool(&self, database: &str, user: &str) -> PoolMetrics {
         self.0.pools.resolve(database, user)
     }
@@ -64,6 +69,48 @@ impl Metrics {
     /// The configuration was read again.
     pub fn reloaded(&self, result: ReloadResult) {
         self.0.reloads.inc(result);
+        if result == ReloadResult::Ok {
+            lock(&self.0.times).configured = seconds_since_1970();
+        }
+    }
+
+    /// Looks at the pools, for what is shown of the last seconds and minutes: to be called every [`TICK`](super::TICK).
+    pub fn tick(&self, now: Instant, sources: &dyn Sources) {
+        let totals = |pool: PoolGauges| {
+            let totals = self.pool(&pool.database, &pool.user).totals();
+            (pool, totals)
+        };
+        let pools: Vec<_> = sources.pools().into_iter().map(totals).collect();
+        let logins = self.0.clients.logged_in();
+        lock(&self.0.monitor).tick(now, seconds_since_1970(), &pools, logins);
+    }
+
+    /// The state of everything as JSON: what the live page shows. Takes as long as a scrape.
+    ///
+    /// # Errors
+    /// None: what is shown can be written as JSON.
+    pub fn status(
+        &self,
+        sources: &dyn Sources,
+        warnings: &Warnings,
+        with_history: bool,
+    ) -> serde_json::Result<String> {
+        let monitor = lock(&self.0.monitor);
+        let logins = Logins {
+            in_flight: self.0.clients.in_flight(),
+            per_second: monitor.logins_per_second(),
+            ..Logins::default()
+        };
+        let asked = Asked {
+            sources,
+            monitor: &monitor,
+            logins,
+            warnings: warnings.latest(),
+            with_history,
+            sheds: &|pool| self.pool(&pool.database, &pool.user).sheds(),
+        };
+        let started = lock(&self.0.times).started;
+        serde_json::to_string(&Status::of(asked, started, seconds_since_1970()))
     }
 
     /// The text of a scrape: what was counted, and how `sources` and the process stand now. Takes locks and reads
@@ -73,9 +120,13 @@ impl Metrics {
     /// If the encoder refuses a family; it does so for empty ones only, which are left out before.
     pub fn render(&self, sources: &dyn Sources) -> prometheus::Result<String> {
         let mut all = self.0.registry.gather();
-        all.extend(families(sources, self.0.started));
+        all.extend(families(sources, &lock(&self.0.monitor), *lock(&self.0.times)));
         TextEncoder::new().encode_to_string(&all)
     }
+}
+
+fn seconds_since_1970() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 impl fmt::Debug for Metrics {
@@ -95,6 +146,10 @@ impl<V: LabelValue> CounterBy<V> {
     pub(super) fn resolve(vector: &IntCounterVec, first: &[&str]) -> Self {
         let resolve = |value: &&str| vector.with_label_values(&[first, &[*value]].concat());
         Self { counters: V::LABELS.iter().map(resolve).collect(), values: std::marker::PhantomData }
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = u64> {
+        self.counters.iter().map(IntCounter::get)
     }
 
     pub(super) fn inc(&self, value: V) {
@@ -158,6 +213,8 @@ mod tests {
                 mode: "transaction",
                 active: 3,
                 limit: 20,
+                clients: 5,
+                mean_hold_seconds: 0.01,
                 adaptive_limit: Some(("observe", 12)),
                 oldest_wait_seconds: 0.25,
                 functions: vec![FunctionGauges { name: "checkout".into(), ..FunctionGauges::default() }],
@@ -167,7 +224,8 @@ mod tests {
 
         fn upstreams(&self) -> Vec<UpstreamGauges> {
             let address = "db:5432".into();
-            vec![UpstreamGauges { address, budget: 12, limit: 20, breaker: "closed" }]
+            let max_connections = Some(97);
+            vec![UpstreamGauges { address, budget: 12, limit: 20, max_connections, breaker: "closed" }]
         }
 
         fn clients(&self) -> Vec<(&'static str, usize)> {
@@ -180,6 +238,14 @@ mod tests {
 
         fn readiness(&self) -> Readiness {
             Readiness::NotReady("draining".into())
+        }
+
+        fn is_draining(&self) -> bool {
+            true
+        }
+
+        fn certificate_expiry(&self) -> Option<f64> {
+            Some(1.8e9)
         }
     }
 
@@ -203,6 +269,10 @@ mod tests {
         let metrics = metrics();
         let _pool = metrics.pool("app", "web");
         let _limits = metrics.clients().limits([("logins", "enforce")]);
+        let start = Instant::now();
+        metrics.tick(start, &Standing);
+        metrics.pool("app", "we\"ird\\\nname").waited(WaitOutcome::Granted, Duration::ZERO);
+        metrics.tick(start + Duration::from_secs(1), &Standing);
         let text = scrape(&metrics);
         let types: BTreeMap<&str, &str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
@@ -250,10 +320,13 @@ mod tests {
         pool.transaction();
         pool.shed(Shed::QueueFull);
         pool.shed(Shed::QueueFull);
-        pool.server_error();
+        pool.server_error(Some(b"53200"));
+        pool.server_error(Some(b"ZZ000"));
+        pool.query();
+        pool.first_row(Duration::from_millis(2));
         pool.received(10);
         pool.sent(500);
-        pool.dialled(DialResult::TooManyConnections, Duration::from_millis(1));
+        pool.dialled(DialResult::TooManyConnections, Some("53300"), Duration::from_millis(1));
         pool.destroyed(DestroyReason::OutOfStep);
 
         let text = scrape(&metrics);
@@ -272,11 +345,23 @@ mod tests {
         assert_eq!(of("transactions_total", ""), Some(1.0));
         assert_eq!(of("sheds_total", ",reason=\"queue_full\""), Some(2.0));
         assert_eq!(of("sheds_total", ",reason=\"queue_timeout\""), Some(0.0));
-        assert_eq!(of("server_errors_total", ""), Some(1.0));
+        let errors = |class: &str| {
+            value(
+                &text,
+                &format!("pgcorral_server_errors_total{{class=\"{class}\",database=\"app\",user=\"web\"}}"),
+            )
+        };
+        assert_eq!([errors("53"), errors("other"), errors("57")], [Some(1.0), Some(1.0), Some(0.0)]);
+        assert_eq!(of("queries_total", ""), Some(1.0));
+        assert_eq!(of("first_row_seconds_count", ""), Some(1.0));
         assert_eq!(of("client_received_bytes_total", ""), Some(10.0));
         assert_eq!(of("client_sent_bytes_total", ""), Some(500.0));
-        assert_eq!(of("dials_total", ",result=\"too_many_connections\""), Some(1.0));
-        assert_eq!(of("dials_total", ",result=\"ok\""), Some(0.0));
+        let dials = |result: &str, state: &str| {
+            let labels = format!("database=\"app\",result=\"{result}\",sqlstate=\"{state}\",user=\"web\"");
+            value(&text, &format!("pgcorral_dials_total{{{labels}}}"))
+        };
+        assert_eq!(dials("too_many_connections", "53300"), Some(1.0));
+        assert_eq!(dials("ok", ""), Some(0.0));
         assert_eq!(of("dial_seconds_count", ""), Some(1.0));
         assert_eq!(of("servers_destroyed_total", ",reason=\"out_of_step\""), Some(1.0));
     }

@@ -8,20 +8,26 @@ mod clients;
 mod labels;
 pub mod logging;
 mod metrics;
+mod monitor;
 mod pool;
 mod process;
 pub mod reason;
+mod recent;
 mod sources;
+mod status;
 mod summary;
 pub mod table;
+mod warnings;
 
 pub use clients::{ClientMetrics, Handshake, LimitMetrics};
 pub use labels::{
-    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, ReloadResult,
-    Shed, Timeout, WaitOutcome,
+    CancelResult, DestroyReason, DialResult, ErrorClass, LabelValue, LoginPhase, LoginResult, Phase, Prepare,
+    Refusal, ReloadResult, Shed, Timeout, WaitOutcome,
 };
 pub use metrics::Metrics;
+pub use monitor::TICK;
 pub use pool::PoolMetrics;
 pub use reason::Reason;
 pub use sources::{FunctionGauges, Kept, PoolGauges, Readiness, Sources, UpstreamGauges};
 pub use summary::{Line, Summary, SummaryLog};
+pub use warnings::{Warning, Warnings};

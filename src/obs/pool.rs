@@ -4,12 +4,34 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::core::Metric as _;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
-use super::labels::{DestroyReason, DialResult, LabelValue, Phase, Prepare, Shed, Timeout, WaitOutcome};
+use super::labels::{
+    DestroyReason, DialResult, ErrorClass, LabelValue, Phase, Prepare, Shed, Timeout, WaitOutcome,
+};
 use super::metrics::{CounterBy, counters, histograms};
 use super::table;
 use crate::proto::pin::PinReason;
+
+/// A SQLSTATE without a series of its own.
+const OTHER: &str = "other";
+
+/// How dials end, and with which SQLSTATE: what does not occur together has no series.
+const DIALS: [(DialResult, &str); 12] = [
+    (DialResult::Ok, ""),
+    (DialResult::Unreachable, ""),
+    (DialResult::Unreachable, "57P03"),
+    (DialResult::Unreachable, OTHER),
+    (DialResult::Refused, ""),
+    (DialResult::Refused, "28000"),
+    (DialResult::Refused, "28P01"),
+    (DialResult::Refused, "3D000"),
+    (DialResult::Refused, OTHER),
+    (DialResult::TooManyConnections, "53300"),
+    (DialResult::ConnectionLimit, "53300"),
+    (DialResult::NoFiles, ""),
+];
 
 /// What is counted about one pool. Cheap to clone; every method is a few relaxed atomic operations.
 #[derive(Clone)]
@@ -22,13 +44,15 @@ struct Series {
     cancelled: Histogram,
     hold: Histogram,
     exec: Histogram,
+    first_row: Histogram,
     dial: Histogram,
     transactions: IntCounter,
-    server_errors: IntCounter,
+    queries: IntCounter,
+    server_errors: CounterBy<ErrorClass>,
     received: IntCounter,
     sent: IntCounter,
     sheds: CounterBy<Shed>,
-    dials: CounterBy<DialResult>,
+    dials: Vec<((DialResult, &'static str), IntCounter)>,
     destroyed: CounterBy<DestroyReason>,
     pins: CounterBy<PinReason>,
     timeouts: CounterBy<Timeout>,
@@ -71,9 +95,20 @@ impl PoolMetrics {
         self.0.sheds.inc(reason.into());
     }
 
-    /// PostgreSQL answered a client with an ErrorResponse.
-    pub fn server_error(&self) {
-        self.0.server_errors.inc();
+    /// PostgreSQL has completed a statement.
+    #[inline]
+    pub fn query(&self) {
+        self.0.queries.inc();
+    }
+
+    /// The first row of a request came `after` it.
+    pub fn first_row(&self, after: Duration) {
+        self.0.first_row.observe(after.as_secs_f64());
+    }
+
+    /// PostgreSQL answered a client with an ErrorResponse that has this SQLSTATE.
+    pub fn server_error(&self, sqlstate: Option<&[u8]>) {
+        self.0.server_errors.inc(ErrorClass::of(sqlstate));
     }
 
     /// So many bytes of messages came from a client.
@@ -86,9 +121,14 @@ impl PoolMetrics {
         self.0.sent.inc_by(bytes);
     }
 
-    /// An attempt to open a server connection is over, after `took`.
-    pub fn dialled(&self, result: DialResult, took: Duration) {
-        self.0.dials.inc(result);
+    /// An attempt to open a server connection is over, after `took`; with this SQLSTATE, if PostgreSQL has refused it.
+    pub fn dialled(&self, result: DialResult, sqlstate: Option<&str>, took: Duration) {
+        let of =
+            |state: &str| self.0.dials.iter().find(|((known, code), _)| *known == result && *code == state);
+        if let Some((_, counter)) = of(sqlstate.unwrap_or_default()).or_else(|| of(OTHER)).or_else(|| of(""))
+        {
+            counter.inc();
+        }
         self.0.dial.observe(took.as_secs_f64());
     }
 
@@ -128,6 +168,69 @@ impl PoolMetrics {
     }
 }
 
+/// What a histogram has counted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Distribution {
+    /// How many values are no larger than each bound, and how many there are.
+    pub(super) buckets: Vec<u64>,
+    /// Their sum, in seconds.
+    pub(super) sum: f64,
+}
+
+impl Distribution {
+    fn of(histogram: &Histogram) -> Self {
+        let metric = histogram.metric();
+        let counted = metric.get_histogram();
+        let buckets = counted.get_bucket().iter().map(|bucket| bucket.cumulative_count());
+        let all = counted.get_sample_count();
+        Self { buckets: buckets.chain([all]).collect(), sum: counted.get_sample_sum() }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.buckets.last().copied().unwrap_or_default()
+    }
+}
+
+/// What a pool has counted since the start, as far as the live page shows it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Totals {
+    pub(super) transactions: u64,
+    pub(super) queries: u64,
+    pub(super) errors: u64,
+    /// In the order of the label's values.
+    pub(super) sheds: Vec<u64>,
+    /// Waits that ended with a server connection.
+    pub(super) wait: Distribution,
+    pub(super) hold: Distribution,
+    pub(super) exec: Distribution,
+}
+
+impl Totals {
+    pub(super) fn shed_sum(&self) -> u64 {
+        self.sheds.iter().sum()
+    }
+}
+
+impl PoolMetrics {
+    /// In the order of the label's values.
+    pub(super) fn sheds(&self) -> Vec<u64> {
+        self.0.sheds.values().collect()
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        let series = &self.0;
+        Totals {
+            transactions: series.transactions.get(),
+            queries: series.queries.get(),
+            errors: series.server_errors.values().sum(),
+            sheds: self.sheds(),
+            wait: Distribution::of(&series.granted),
+            hold: Distribution::of(&series.hold),
+            exec: Distribution::of(&series.exec),
+        }
+    }
+}
+
 impl fmt::Debug for PoolMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PoolMetrics").finish_non_exhaustive()
@@ -139,8 +242,10 @@ pub(super) struct PoolVectors {
     wait: HistogramVec,
     hold: HistogramVec,
     exec: HistogramVec,
+    first_row: HistogramVec,
     dial: HistogramVec,
     transactions: IntCounterVec,
+    queries: IntCounterVec,
     server_errors: IntCounterVec,
     received: IntCounterVec,
     sent: IntCounterVec,
@@ -161,8 +266,10 @@ impl PoolVectors {
             wait: histograms(registry, &table::WAIT)?,
             hold: histograms(registry, &table::HOLD)?,
             exec: histograms(registry, &table::EXEC)?,
+            first_row: histograms(registry, &table::FIRST_ROW)?,
             dial: histograms(registry, &table::DIAL)?,
             transactions: counters(registry, &table::TRANSACTIONS)?,
+            queries: counters(registry, &table::QUERIES)?,
             server_errors: counters(registry, &table::SERVER_ERRORS)?,
             received: counters(registry, &table::CLIENT_RECEIVED)?,
             sent: counters(registry, &table::CLIENT_SENT)?,
@@ -181,6 +288,10 @@ impl PoolVectors {
     pub(super) fn resolve(&self, database: &str, user: &str) -> PoolMetrics {
         let pool = [database, user];
         let wait = |outcome: WaitOutcome| self.wait.with_label_values(&[database, user, outcome.label()]);
+        let dials = |(result, sqlstate): (DialResult, &'static str)| {
+            let labels = [database, user, result.label(), sqlstate];
+            ((result, sqlstate), self.dials.with_label_values(&labels))
+        };
         PoolMetrics(Arc::new(Series {
             granted: wait(WaitOutcome::Granted),
             shed: wait(WaitOutcome::Shed),
@@ -188,13 +299,15 @@ impl PoolVectors {
             cancelled: wait(WaitOutcome::Cancelled),
             hold: self.hold.with_label_values(&pool),
             exec: self.exec.with_label_values(&pool),
+            first_row: self.first_row.with_label_values(&pool),
             dial: self.dial.with_label_values(&pool),
             transactions: self.transactions.with_label_values(&pool),
-            server_errors: self.server_errors.with_label_values(&pool),
+            queries: self.queries.with_label_values(&pool),
+            server_errors: CounterBy::resolve(&self.server_errors, &pool),
             received: self.received.with_label_values(&pool),
             sent: self.sent.with_label_values(&pool),
             sheds: CounterBy::resolve(&self.sheds, &pool),
-            dials: CounterBy::resolve(&self.dials, &pool),
+            dials: DIALS.map(dials).to_vec(),
             destroyed: CounterBy::resolve(&self.destroyed, &pool),
             pins: CounterBy::resolve(&self.pins, &pool),
             timeouts: CounterBy::resolve(&self.timeouts, &pool),

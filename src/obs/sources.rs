@@ -2,7 +2,9 @@
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
+use super::monitor::Monitor;
 use super::process;
+use super::recent::Recent;
 use super::table::{self, Definition, Kind};
 
 /// The app, as a scrape and a health check see it. Each call may take the locks that the hot path takes, for no longer
@@ -22,6 +24,12 @@ pub trait Sources: Send + Sync {
 
     /// Whether a client that comes now would be served.
     fn readiness(&self) -> Readiness;
+
+    /// Whether the proxy is going down.
+    fn is_draining(&self) -> bool;
+
+    /// When the certificate that clients see expires, in seconds since 1970. None: there is none.
+    fn certificate_expiry(&self) -> Option<f64>;
 }
 
 /// How one PostgreSQL server stands.
@@ -33,6 +41,8 @@ pub struct UpstreamGauges {
     pub budget: usize,
     /// Most server connections, as configured.
     pub limit: usize,
+    /// What PostgreSQL allows the proxy's roles, if it has said so.
+    pub max_connections: Option<u64>,
     /// `closed`, `open` or `half_open`.
     pub breaker: &'static str,
 }
@@ -61,12 +71,26 @@ pub struct PoolGauges {
     pub mode: &'static str,
     /// Server connections that serve nobody.
     pub idle: usize,
-    /// Server connections that serve a client.
+    /// Server connections that work for a client.
     pub active: usize,
     /// Server connections being opened.
     pub dialling: usize,
-    /// Server connections being closed, or waiting for the end of a cancel; they still count against the limit.
+    /// Server connections being closed; they still count against the limit.
     pub closing: usize,
+    /// Server connections whose clients are in a transaction and send nothing.
+    pub idle_in_transaction: usize,
+    /// Server connections whose clients keep them beyond their transactions, and send nothing.
+    pub kept: usize,
+    /// Server connections that nobody has because something is being cancelled there.
+    pub cancelling: usize,
+    /// Clients that are logged in.
+    pub clients: usize,
+    /// Connection-time that clients have had, in seconds.
+    pub busy_seconds: f64,
+    /// How long a client holds a connection on the mean, in seconds; zero if none has yet.
+    pub mean_hold_seconds: f64,
+    /// `query_wait_timeout`, in seconds.
+    pub patience_seconds: f64,
     /// Clients in the queue.
     pub waiting: usize,
     /// Most clients in the queue.
@@ -87,6 +111,14 @@ pub struct PoolGauges {
     pub adaptive_limit: Option<(&'static str, usize)>,
 }
 
+impl PoolGauges {
+    /// How many server connections are in each of [`table::SERVER_STATES`].
+    pub(super) fn servers(&self) -> [usize; 7] {
+        let Self { idle, active, idle_in_transaction, kept, dialling, cancelling, closing, .. } = *self;
+        [idle, active, idle_in_transaction, kept, dialling, cancelling, closing]
+    }
+}
+
 /// One function of a pool.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FunctionGauges {
@@ -100,6 +132,10 @@ pub struct FunctionGauges {
     pub held_seconds: f64,
     /// Its transactions that were not admitted.
     pub sheds: u64,
+    /// Its transactions that were admitted and are over.
+    pub transactions: u64,
+    /// How long those that were admitted have waited, in seconds.
+    pub waited_seconds: f64,
 }
 
 /// Whether a client that comes now would be served.
@@ -111,9 +147,18 @@ pub enum Readiness {
     NotReady(String),
 }
 
-/// All families that are read at the scrape; those without a sample are left out. `started` is in seconds since 1970.
-pub(super) fn families(sources: &dyn Sources, started: f64) -> Vec<MetricFamily> {
-    let mut all = pool_families(&sources.pools());
+/// When things happened, in seconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) started: f64,
+    pub(super) configured: f64,
+}
+
+/// All families that are read at the scrape; those without a sample are left out.
+pub(super) fn families(sources: &dyn Sources, monitor: &Monitor, times: Times) -> Vec<MetricFamily> {
+    let pools = sources.pools();
+    let mut all = pool_families(&pools);
+    all.extend(recent_families(&pools, monitor));
     all.extend(upstream_families(&sources.upstreams()));
     let clients = sources.clients().into_iter().map(|(state, count)| sample(&[state], count as f64));
     all.push(family(&table::CLIENTS, clients));
@@ -125,7 +170,12 @@ pub(super) fn families(sources: &dyn Sources, started: f64) -> Vec<MetricFamily>
     let ready = f64::from(u8::from(sources.readiness() == Readiness::Ready));
     all.push(family(&table::READY, [sample(&[], ready)]));
     all.push(family(&table::BUILD_INFO, [sample(&[env!("CARGO_PKG_VERSION")], 1.0)]));
-    all.push(family(&table::START_TIME, [sample(&[], started)]));
+    all.push(family(&table::START_TIME, [sample(&[], times.started)]));
+    all.push(family(&table::RELOADED_AT, [sample(&[], times.configured)]));
+    let draining = f64::from(u8::from(sources.is_draining()));
+    all.push(family(&table::DRAINING, [sample(&[], draining)]));
+    let expiry = sources.certificate_expiry().map(|at| sample(&[], at));
+    all.push(family(&table::CERTIFICATE_EXPIRY, expiry));
     all.extend(process_families());
     all.retain(|family| !family.get_metric().is_empty());
     all
@@ -136,8 +186,9 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
         family(definition, pools.iter().map(|pool| sample(&[&pool.database, &pool.user], value(pool))))
     };
     let servers = pools.iter().flat_map(|pool| {
-        [("idle", pool.idle), ("active", pool.active), ("dialling", pool.dialling), ("closing", pool.closing)]
-            .map(|(state, count)| sample(&[&pool.database, &pool.user, state], count as f64))
+        let counts = pool.servers();
+        let of = |(state, count): (&&str, usize)| sample(&[&pool.database, &pool.user, state], count as f64);
+        table::SERVER_STATES.iter().zip(counts).map(of).collect::<Vec<_>>()
     });
     let info = pools.iter().map(|pool| sample(&[&pool.database, &pool.user, pool.mode], 1.0));
     let adaptive = pools.iter().filter_map(|pool| {
@@ -148,6 +199,8 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
         family(&table::ADAPTIVE_LIMIT, adaptive),
         family(&table::POOL_INFO, info),
         family(&table::SERVERS, servers),
+        by_pool(&table::POOL_CLIENTS, |pool| pool.clients as f64),
+        by_pool(&table::BUSY, |pool| pool.busy_seconds),
         by_pool(&table::PINNED, |pool| pool.pinned as f64),
         by_pool(&table::POOL_LIMIT, |pool| pool.limit as f64),
         by_pool(&table::QUEUE_DEPTH, |pool| pool.waiting as f64),
@@ -157,8 +210,27 @@ fn pool_families(pools: &[PoolGauges]) -> Vec<MetricFamily> {
         by_pool(&table::SHEDS_OBSERVED, |pool| pool.observed as f64),
         by_function(&table::FUNCTION_HELD, pools, |function| function.held_seconds),
         by_function(&table::FUNCTION_SHEDS, pools, |function| function.sheds as f64),
+        by_function(&table::FUNCTION_TRANSACTIONS, pools, |function| function.transactions as f64),
+        by_function(&table::FUNCTION_WAIT, pools, |function| function.waited_seconds),
         by_function(&table::FUNCTION_SERVERS, pools, |function| function.active as f64),
         by_function(&table::FUNCTION_WAITING, pools, |function| function.waiting as f64),
+    ]
+}
+
+/// What the pools have done lately.
+fn recent_families(pools: &[PoolGauges], monitor: &Monitor) -> [MetricFamily; 4] {
+    let by_pool = |definition, value: fn(&Recent) -> Option<f64>| {
+        let of = |pool: &PoolGauges| {
+            let value = value(monitor.recent(pool)?)?;
+            Some(sample(&[&pool.database, &pool.user], value))
+        };
+        family(definition, pools.iter().filter_map(of))
+    };
+    [
+        by_pool(&table::UTILISATION, |recent| Some(recent.utilisation)),
+        by_pool(&table::ERLANGS, |recent| Some(recent.erlangs)),
+        by_pool(&table::COLLAPSE_RATIO, |recent| Some(recent.collapse_ratio)),
+        by_pool(&table::HEADROOM, |recent| recent.headroom),
     ]
 }
 
@@ -176,7 +248,7 @@ fn by_function(
     family(definition, pools.iter().flat_map(of))
 }
 
-fn upstream_families(upstreams: &[UpstreamGauges]) -> [MetricFamily; 3] {
+fn upstream_families(upstreams: &[UpstreamGauges]) -> [MetricFamily; 4] {
     let by_upstream = |definition, value: fn(&UpstreamGauges) -> usize| {
         family(
             definition,
@@ -192,6 +264,12 @@ fn upstream_families(upstreams: &[UpstreamGauges]) -> [MetricFamily; 3] {
         by_upstream(&table::BUDGET, |upstream| upstream.budget),
         by_upstream(&table::UPSTREAM_LIMIT, |upstream| upstream.limit),
         family(&table::BREAKER, breakers),
+        family(
+            &table::UPSTREAM_MAX,
+            upstreams
+                .iter()
+                .filter_map(|upstream| Some(sample(&[&upstream.address], upstream.max_connections? as f64))),
+        ),
     ]
 }
 

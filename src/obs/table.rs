@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 
 use super::labels::{
-    CancelResult, DestroyReason, DialResult, LabelValue, LoginResult, Phase, Prepare, Refusal, ReloadResult,
-    Shed, Timeout, WaitOutcome,
+    CancelResult, DestroyReason, DialResult, ErrorClass, LabelValue, LoginPhase, LoginResult, Phase, Prepare,
+    Refusal, ReloadResult, Shed, Timeout, WaitOutcome,
 };
 use crate::proto::pin::PinReason;
 
@@ -60,6 +60,13 @@ pub struct Label {
     pub values: &'static [&'static str],
 }
 
+/// States of a server connection. They exclude each other.
+pub const SERVER_STATES: &[&str] =
+    &["idle", "active", "idle_in_transaction", "pinned", "dialling", "cancelling", "closing"];
+
+/// What PostgreSQL refuses a login with that have a series of their own (the label `sqlstate`).
+pub const DIAL_SQLSTATES: &[&str] = &["", "28000", "28P01", "3D000", "53300", "57P03", "other"];
+
 /// Upper bounds of every histogram's buckets: the first one, in seconds, and how many; each is twice the one before.
 /// From half a millisecond, below which nobody waits noticeably, to 33 seconds, beyond which every function has given up.
 pub const BUCKETS: (f64, usize) = (0.000_5, 17);
@@ -91,8 +98,8 @@ mod label {
     );
     pub(super) const SERVER_STATE: Label = label(
         "state",
-        "what the server connection does: nothing, serves a client, is being opened, is being closed or cancelled",
-        &["idle", "active", "dialling", "closing"],
+        "what the server connection does: nothing; works for a client; waits for a client in a transaction, or for one that keeps it beyond; is being opened; is kept from everybody while something is cancelled; is being closed",
+        SERVER_STATES,
     );
     pub(super) const UPSTREAM: Label = label("upstream", "address of the PostgreSQL server", &[]);
     pub(super) const BREAKER_STATE: Label = label(
@@ -104,6 +111,15 @@ mod label {
     pub(super) const SHED: Label =
         label("reason", "as in the DETAIL of the client's error and in the log", Shed::LABELS);
     pub(super) const DIAL: Label = label("result", "how the dial ended", DialResult::LABELS);
+    pub(super) const DIAL_SQLSTATE: Label =
+        label("sqlstate", "the code with which PostgreSQL refused; empty: it said nothing", DIAL_SQLSTATES);
+    pub(super) const ERROR_CLASS: Label =
+        label("class", "the class of the SQLSTATE (appendix A of PostgreSQL's manual)", ErrorClass::LABELS);
+    pub(super) const LOGIN_PHASE: Label = label(
+        "phase",
+        "wait for its turn, TLS handshake, proof of identity, the server's parameters and the greeting",
+        LoginPhase::LABELS,
+    );
     pub(super) const DESTROYED: Label = label("reason", "why it was closed", DestroyReason::LABELS);
     pub(super) const PIN: Label = label("reason", "what the session has", PinReason::LABELS);
     pub(super) const TIMEOUT: Label =
@@ -145,19 +161,23 @@ table! {
         "Time for which a client kept a server connection: a transaction, or a session in session mode.";
     EXEC = "pgcorral_exec_seconds" Histogram "seconds" [DATABASE, USER]
         "Time from a request to PostgreSQL to its ReadyForQuery: what the database took, without the client's pauses.";
+    FIRST_ROW = "pgcorral_first_row_seconds" Histogram "seconds" [DATABASE, USER]
+        "Time from a request to PostgreSQL to its first row, for requests that have rows.";
     DIAL = "pgcorral_dial_seconds" Histogram "seconds" [DATABASE, USER]
         "Time to open a server connection (connect, TLS, login), successful or not.";
     TRANSACTIONS = "pgcorral_transactions_total" Counter "transactions" [DATABASE, USER]
         "Transactions finished, whether committed or rolled back; a statement outside a transaction is one.";
     SHEDS = "pgcorral_sheds_total" Counter "requests" [DATABASE, USER, SHED]
         "Requests answered with an overload error instead of a server connection.";
-    SERVER_ERRORS = "pgcorral_server_errors_total" Counter "errors" [DATABASE, USER]
+    QUERIES = "pgcorral_queries_total" Counter "statements" [DATABASE, USER]
+        "Statements that PostgreSQL has completed.";
+    SERVER_ERRORS = "pgcorral_server_errors_total" Counter "errors" [DATABASE, USER, ERROR_CLASS]
         "ErrorResponses of PostgreSQL that were passed on to clients.";
     CLIENT_RECEIVED = "pgcorral_client_received_bytes_total" Counter "bytes" [DATABASE, USER]
         "Bytes of messages received from clients after their login.";
     CLIENT_SENT = "pgcorral_client_sent_bytes_total" Counter "bytes" [DATABASE, USER]
         "Bytes of messages sent to clients after their login.";
-    DIALS = "pgcorral_dials_total" Counter "dials" [DATABASE, USER, DIAL]
+    DIALS = "pgcorral_dials_total" Counter "dials" [DATABASE, USER, DIAL, DIAL_SQLSTATE]
         "Attempts to open a server connection.";
     SERVERS_DESTROYED = "pgcorral_servers_destroyed_total" Counter "connections" [DATABASE, USER, DESTROYED]
         "Server connections closed.";
@@ -186,6 +206,18 @@ table! {
         "Most server connections that the pool may have now.";
     ADAPTIVE_LIMIT = "pgcorral_pool_adaptive_limit" Gauge "transactions" [DATABASE, USER, ADAPTIVE]
         "Most transactions at once by the adaptive limit; absent where it is off.";
+    POOL_CLIENTS = "pgcorral_pool_clients" Gauge "clients" [DATABASE, USER]
+        "Clients that are logged in to the pool.";
+    BUSY = "pgcorral_pool_busy_seconds_total" Counter "seconds" [DATABASE, USER]
+        "Connection-time that clients have had, up to now: its rate is the number of server connections in use (erlangs).";
+    UTILISATION = "pgcorral_pool_utilisation" Gauge "ratio" [DATABASE, USER]
+        "Share of the pool's limit that was in use, from 0 to 1; mean of the last 10 s.";
+    ERLANGS = "pgcorral_pool_erlangs" Gauge "connections" [DATABASE, USER]
+        "Server connections in use by clients; mean of the last 10 s.";
+    COLLAPSE_RATIO = "pgcorral_pool_collapse_ratio" Gauge "ratio" [DATABASE, USER]
+        "N·S/(c·(T+Z)): clients × mean hold / (limit × (query_wait_timeout + time between a client's transactions)). Above 1, callers who give up after T would leave a plain queue with nothing but work for the dead.";
+    HEADROOM = "pgcorral_pool_headroom_clients" Gauge "clients" [DATABASE, USER]
+        "Further clients like those of the last 10 s until the collapse ratio is 1; absent while nothing runs.";
     QUEUE_DEPTH = "pgcorral_queue_depth" Gauge "clients" [DATABASE, USER]
         "Clients that wait for a server connection.";
     QUEUE_LIMIT = "pgcorral_queue_limit" Gauge "clients" [DATABASE, USER]
@@ -200,6 +232,10 @@ table! {
         "Time for which the function has held server connections.";
     FUNCTION_SHEDS = "pgcorral_function_sheds_total" Counter "transactions" [DATABASE, USER, FUNCTION]
         "Transactions of the function that were not admitted.";
+    FUNCTION_TRANSACTIONS = "pgcorral_function_transactions_total" Counter "transactions" [DATABASE, USER, FUNCTION]
+        "Transactions of the function that were admitted and are over.";
+    FUNCTION_WAIT = "pgcorral_function_wait_seconds_total" Counter "seconds" [DATABASE, USER, FUNCTION]
+        "Time for which the function's admitted transactions have waited.";
     FUNCTION_SERVERS = "pgcorral_function_servers" Gauge "connections" [DATABASE, USER, FUNCTION]
         "Server connections that the function holds.";
     FUNCTION_WAITING = "pgcorral_function_waiting" Gauge "clients" [DATABASE, USER, FUNCTION]
@@ -210,6 +246,8 @@ table! {
         "Most server connections that all pools may have now: fewer than the limit while PostgreSQL has no room for more (53300).";
     UPSTREAM_LIMIT = "pgcorral_upstream_limit" Gauge "connections" [UPSTREAM]
         "Most server connections over all pools, as configured.";
+    UPSTREAM_MAX = "pgcorral_upstream_max_connections" Gauge "connections" [UPSTREAM]
+        "Most connections that PostgreSQL allows the proxy's roles (max_connections less what is reserved), as it said last; absent until it was asked.";
     BREAKER = "pgcorral_upstream_breaker" Gauge "1" [UPSTREAM, BREAKER_STATE]
         "1 for what becomes of arrivals now, else 0; open: refused at once, for the server is down.";
 
@@ -226,6 +264,8 @@ table! {
         "Logins of clients to the proxy. CancelRequests are not logins.";
     LOGIN = "pgcorral_login_seconds" Histogram "seconds" []
         "Time from accept to ReadyForQuery, of the logins that succeeded.";
+    LOGIN_PHASE_SECONDS = "pgcorral_login_phase_seconds" Histogram "seconds" [LOGIN_PHASE]
+        "Time that a phase of a login took, also of logins that failed later.";
     HANDSHAKES = "pgcorral_handshakes_in_flight" Gauge "clients" []
         "Connections between accept and the end of their login.";
     LOGINS_WAITING = "pgcorral_logins_waiting" Gauge "clients" []
@@ -245,6 +285,12 @@ table! {
     // The process.
     RELOADS = "pgcorral_reloads_total" Counter "reloads" [RELOAD]
         "Times that the configuration was read again (SIGHUP).";
+    RELOADED_AT = "pgcorral_config_reload_timestamp_seconds" Gauge "seconds" []
+        "When the configuration in force was read, in seconds since 1970 (UTC).";
+    CERTIFICATE_EXPIRY = "pgcorral_certificate_expiry_seconds" Gauge "seconds" []
+        "When the first certificate of the chain shown to clients expires, in seconds since 1970 (UTC); absent without TLS.";
+    DRAINING = "pgcorral_draining" Gauge "1" []
+        "1 while the proxy drains, else 0.";
     READY = "pgcorral_ready" Gauge "1" []
         "1 if /readyz says yes, else 0.";
     BUILD_INFO = "pgcorral_build_info" Gauge "1" [VERSION]

@@ -9,6 +9,7 @@ use deadpool::managed::Object;
 use super::books::{Books, Outcome, Refused};
 use super::greeting::Greeting;
 use super::pins::Pinned;
+use super::stays::Stays;
 use super::store::{Held, Store};
 use super::upstream::{MAINTENANCE, Upstream};
 use super::{Adaptive, Lease, PoolMode, PoolParams, Settings, Waiting};
@@ -39,6 +40,8 @@ pub struct Pool {
     pub clients: AtomicUsize,
     /// Clients that keep a server connection beyond their transactions.
     pub pinned: Pinned,
+    /// Server connections that stay with clients who do nothing.
+    pub stays: Stays,
     /// Goes up when a client has changed tables: what was prepared before may be out of date.
     pub schema: AtomicU32,
     pub(super) id: PoolId,
@@ -90,6 +93,7 @@ impl Pool {
             greeting,
             clients,
             pinned,
+            stays: Stays::default(),
             schema,
             id,
             own_key,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Pool;
+use super::stays::Stay;
 use super::store::Held;
 use crate::guard::{Home, KeyId};
 use crate::obs::DestroyReason;
@@ -19,15 +20,28 @@ pub struct Lease {
     /// The function that it is charged to.
     key: KeyId,
     since: Instant,
+    stay: Option<Stay>,
 }
 
 impl Lease {
     pub(super) fn new(held: Held, pool: &Arc<Pool>, home: Home, (key, since): (KeyId, Instant)) -> Self {
-        Self { held: Some(held), pool: Arc::clone(pool), home, key, since }
+        Self { held: Some(held), pool: Arc::clone(pool), home, key, since, stay: None }
     }
 
     fn charge(&self, now: Instant) -> (KeyId, Duration) {
         (self.key, now.saturating_duration_since(self.since))
+    }
+
+    /// The client does nothing with it now, for this reason; None: it works.
+    #[inline]
+    pub fn stays(&mut self, stay: Option<Stay>) {
+        self.pool.stays.change(std::mem::replace(&mut self.stay, stay), stay);
+    }
+
+    /// Lets go of the connection, whatever becomes of it.
+    fn take(&mut self) -> Option<Held> {
+        self.stays(None);
+        self.held.take()
     }
 
     /// Whose it is.
@@ -43,7 +57,7 @@ impl Lease {
     /// Gives the connection back. Its server must be free ([`Server::is_free`]); one that is not is closed. While a
     /// cancel request is under way for it, it stays out of use.
     pub fn release(mut self, now: Instant) {
-        let Some(mut held) = self.held.take() else { return };
+        let Some(mut held) = self.take() else { return };
         self.pool.metrics.held(now.saturating_duration_since(self.since));
         held.idle_since = now;
         let (pool, home, key, since) = (Arc::clone(&self.pool), self.home, self.key, self.since);
@@ -54,8 +68,10 @@ impl Lease {
             pool.discard(held, home, charge, DestroyReason::Lifetime);
         } else if held.cancel.is_under_way() {
             let upstream = Arc::clone(&pool.upstream);
+            pool.stays.change(None, Some(Stay::Cancelling));
             upstream.spawn(home, async move {
                 held.cancel.over().await;
+                pool.stays.change(Some(Stay::Cancelling), None);
                 let now = Instant::now();
                 let charge = (key, now.saturating_duration_since(since));
                 if held.cancel.is_tainted() {
@@ -79,7 +95,7 @@ impl Lease {
 
     /// Closes the connection; its place is free once PostgreSQL has closed its side.
     pub fn close(mut self, reason: DestroyReason) {
-        if let Some(held) = self.held.take() {
+        if let Some(held) = self.take() {
             self.pool.discard(held, self.home, self.charge(Instant::now()), reason);
         }
     }
@@ -113,7 +129,7 @@ impl DerefMut for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
+        if let Some(held) = self.take() {
             let charge = self.charge(Instant::now());
             self.pool.discard(held, self.home, charge, DestroyReason::ClientLeft);
         }

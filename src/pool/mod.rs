@@ -17,6 +17,7 @@ mod params;
 mod pins;
 mod registry;
 mod settings;
+mod stays;
 mod store;
 mod upstream;
 mod waiting;
@@ -30,5 +31,6 @@ pub use params::{Abandoned, PinParams, PoolMode, PoolParams, Reset, SessionParam
 pub use pins::{PinSlot, Pinned};
 pub use registry::{Database, Pools};
 pub use settings::{LiveBound, LiveDuration, Settings};
+pub use stays::{Stay, Stays};
 pub use upstream::Upstream;
 pub use waiting::{WaitCanceller, WaitEnd, Waiting};

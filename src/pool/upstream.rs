@@ -1,6 +1,7 @@
 //! One PostgreSQL server: its gate, its pools, and the tasks that keep its connections.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -40,6 +41,8 @@ pub struct Upstream {
     homes: Vec<Handle>,
     /// Somebody has begun to wait, or something is due.
     wake_ticker: Notify,
+    /// How many connections PostgreSQL allows; zero until it was asked.
+    allowed: AtomicU64,
 }
 
 impl std::fmt::Debug for Upstream {
@@ -72,6 +75,7 @@ impl Upstream {
             pools: OnceLock::new(),
             homes,
             wake_ticker: Notify::new(),
+            allowed: AtomicU64::new(0),
         }
     }
 
@@ -106,6 +110,16 @@ impl Upstream {
     /// How the server stands.
     pub fn snapshot(&self) -> UpstreamSnapshot {
         lock(&self.books).gate.snapshot_upstream(Instant::now())
+    }
+
+    /// PostgreSQL allows so many connections of the proxy's roles.
+    pub fn allows(&self, connections: u64) {
+        self.allowed.store(connections, Ordering::Relaxed);
+    }
+
+    /// How many that is. None: it was not asked yet.
+    pub fn allowed(&self) -> Option<u64> {
+        Some(self.allowed.load(Ordering::Relaxed)).filter(|allowed| *allowed > 0)
     }
 
     /// Where it listens.
@@ -204,7 +218,8 @@ async fn dial(pool: Arc<Pool>, home: Home) {
     let started = Instant::now();
     let result = pool.connect().await;
     let now = Instant::now();
-    pool.metrics.dialled(dial_result(&result), now - started);
+    let sqlstate = result.as_ref().err().and_then(DialError::sqlstate);
+    pool.metrics.dialled(dial_result(&result), sqlstate, now - started);
     match result {
         Ok(server) => arrived(&pool, home, server, now),
         Err(error) => {

@@ -102,6 +102,14 @@ impl DialError {
             Self::Login(_) => DialCause::Refused,
         }
     }
+
+    /// The SQLSTATE, if PostgreSQL has answered with an error.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Refused(refusal) => Some(&refusal.sqlstate),
+            _ => None,
+        }
+    }
 }
 
 /// EMFILE or ENFILE.
