@@ -24,6 +24,7 @@ mod login;
 mod logins_gate;
 mod modes;
 mod network;
+mod page;
 mod pieces;
 mod pins;
 mod poolers;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
         limits::trials,
         modes::trials,
         network::trials,
+        page::trials,
         poolers::trials,
         regressions::trials,
         retry_snippets::trials,

@@ -8,9 +8,6 @@ const inUse = (pool) => {
 
 const poolName = (pool) => `${pool.database}/${pool.user}`;
 
-// As the default of query_wait_timeout: a queue that was never empty for so long is an overload and no burst.
-const STANDING = 1.5;
-
 // Each gives a sentence if it holds of this status: [tone, word, text].
 const STATES = [draining, down, unready, saturated, refusing, short, busy, idle, calm];
 
@@ -40,7 +37,8 @@ function unready({ ready, reason }) {
   return ready ? null : ["bad", "Not ready", `${reason || "no reason is known"}.`];
 }
 
-const isOverloaded = (pool) => pool.waiting > 0 && (pool.per_second.sheds > 0 || pool.standing_seconds > STANDING);
+// A queue that stands and is served in time is no overload: one in which somebody is refused is.
+const isOverloaded = (pool) => pool.waiting > 0 && pool.per_second.sheds > 0;
 
 function saturated({ pools }) {
   const over = pools.filter(isOverloaded);
