@@ -285,8 +285,19 @@ impl Gate {
         if own.is_some_and(soon) || all.is_some_and(soon) {
             return Mode::Draining;
         }
+        if self.cannot_be_late(now, pool, key) {
+            return Mode::Short;
+        }
         let long = standing > known.limits.max_wait.saturating_add(LONG_STANDING);
         if long { Mode::Long } else { Mode::Standing }
+    }
+
+    /// Even if all clients of the key waited at once, the last would be served in time: callers that come back without a pause
+    /// keep a queue standing for ever, and need not be refused for that.
+    fn cannot_be_late(&self, now: Instant, pool: PoolId, key: KeyId) -> bool {
+        let Pool { keys, limits, .. } = &self.pools[pool.index()];
+        let key = keys.get(key);
+        key.clients as f64 <= key.trend.served_rate(now) * limits.max_wait.as_secs_f64()
     }
 
     /// The pool does not have yet, or again, what it will have.

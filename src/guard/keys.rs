@@ -67,7 +67,7 @@ pub(super) struct Key {
     pub(super) name: Arc<str>,
     pub(super) terms: KeyTerms,
     /// Clients that go by this name. Without any, the place may be given to another name.
-    clients: usize,
+    pub(super) clients: usize,
     /// Servers that it holds.
     pub(super) active: usize,
     /// Connection-time that it has had, in seconds over its weight.

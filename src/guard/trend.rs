@@ -68,11 +68,19 @@ impl Trend {
 
     /// How many more were served than came, per second, in the last one to two windows. Zero if more came.
     pub(super) fn spare_rate(&self, now: Instant) -> f64 {
-        let Some(begun) = self.begun else { return 0.0 };
-        let served = (self.last.granted + self.now.granted) as f64;
         let joined = (self.last.arrived + self.now.arrived) as f64;
-        let time = WINDOW.as_secs_f64() + now.saturating_duration_since(begun).as_secs_f64();
-        ((served - joined) / time).max(0.0)
+        (self.served_rate(now) - joined / self.counted(now)).max(0.0)
+    }
+
+    /// How many were served per second in the last one to two windows.
+    pub(super) fn served_rate(&self, now: Instant) -> f64 {
+        (self.last.granted + self.now.granted) as f64 / self.counted(now)
+    }
+
+    /// How long it is counted for by now, in seconds.
+    fn counted(&self, now: Instant) -> f64 {
+        let running = self.begun.map_or(Duration::ZERO, |begun| now.saturating_duration_since(begun));
+        (WINDOW + running).as_secs_f64()
     }
 
     /// How long it takes until all `waiting` are served, if it goes on like that. None: for ever.

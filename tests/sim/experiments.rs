@@ -67,6 +67,28 @@ fn a_burst_that_is_too_large_and_does_not_listen_is_served_in_part() {
     assert!(served >= 800, "{served}");
 }
 
+/// E8: callers that come back without a pause, and would all wait for ten seconds. Their queue never gets shorter, and its
+/// last is served within a second: there is no reason to refuse anybody.
+#[test]
+fn a_queue_that_stands_and_is_served_in_time_is_left_alone() {
+    for (callers, other) in [(400, 0), (200, 200)] {
+        let busy = Function {
+            think: Some(Duration::ZERO),
+            timeout: s(10),
+            retries: 0,
+            spread: true,
+            ..Function::new("busy", callers, ms(50))
+        };
+        let more = Function { name: "more".into(), callers: other, ..busy.clone() };
+        let world = World::new(Plan::new(1, 20, s(20), vec![busy, more])).run();
+        let failed = world.ended((s(1), s(20)), None).filter(|outcome| outcome.end != End::Served).count();
+        let goodput = world.goodput((s(2), s(20)), None);
+        println!("E8, {callers} and {other}: {goodput:.0}/s of 400, {failed} not served");
+        assert_eq!(failed, 0);
+        assert!(goodput >= 390.0);
+    }
+}
+
 /// E3: one function with 1800 callers and nine with 5 each, 20 ms; the heavy one's then take 100 ms.
 #[test]
 fn light_functions_do_not_feel_a_heavy_one() {

@@ -143,7 +143,7 @@ impl Stage {
         for prefix in ["pgcorral_clients{", "pgcorral_queue_depth{", "pgcorral_handshakes_in_flight"] {
             eventually(&format!("nothing is left of {prefix}"), || self.proxy.metric(prefix) == 0.0);
         }
-        for state in ["active", "dialling", "closing"] {
+        for state in ["active", "idle_in_transaction", "pinned", "dialling", "cancelling", "closing"] {
             let name = &self.tenant.name;
             eventually(&format!("nothing is {state}"), || servers(&self.proxy, name, state) == 0);
         }

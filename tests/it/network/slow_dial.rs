@@ -25,10 +25,11 @@ const NO_SERVER: [&str; 3] = ["53300", "57P03", "08001"];
 fn late(ground: &Ground) {
     let timeouts = ["query_wait_timeout = \"30s\"", "server_connect_timeout = \"10s\""];
     let stage = Stage::start(ground.cluster(), "net_late", 6, &timeouts);
+    // One that is being dialled now, or that preflight asks, would be dialled again.
+    stage.proxy_is_at_rest();
     stage.servers.arrivals(Arrival::Late(Duration::from_secs(2)));
     stage.servers.inflict(Fault::Cut);
     eventually("all are gone", || stage.servers.open() == 0);
-    // Not before: one that was being dialled just then is dialled again.
     let before = stage.servers.opened();
     std::thread::scope(|scope| {
         for number in 0..18 {
