@@ -91,10 +91,9 @@ mod tests {
 
     #[test]
     fn the_policy_names_what_is_in_the_page() {
-        for (directive, text) in [
-            ("script-src", between("<script>", "</script>")),
-            ("style-src", between("<style>", "</style>")),
-        ] {
+        for (directive, text) in
+            [("script-src", between("<script>", "</script>")), ("style-src", between("<style>", "</style>"))]
+        {
             assert!(text.len() > 1000, "{directive}");
             assert!(PAGE.policy.contains(&format!("{directive} {};", hash(text))), "{}", PAGE.policy);
         }

@@ -130,7 +130,10 @@ fn storm(ground: &Ground) {
     eventually("the plots get points", || points(&browser) > before + 7);
     eventually("percentiles", || caption(&browser, "Exec", 0).ends_with("ms"));
 
-    assert!(texts(&browser, "#functions tbody th").iter().any(|name| name == HOSTILE), "a name is shown as it is");
+    assert!(
+        texts(&browser, "#functions tbody th").iter().any(|name| name == HOSTILE),
+        "a name is shown as it is"
+    );
     assert_eq!(browser.run("return document.images.length", json!([])), 0);
     assert_eq!(browser.complaints(), Vec::<String>::new());
     refuses_foreign_scripts(&browser);

@@ -47,7 +47,9 @@ impl Browser {
             .spawn()
             .expect("sh");
         let lines = BufReader::new(driver.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let port = lines.filter_map(|line| Some(line.split_once(STARTED)?.1.trim_end_matches('.').parse().ok()?)).next();
+        let port = lines
+            .filter_map(|line| Some(line.split_once(STARTED)?.1.trim_end_matches('.').parse().ok()?))
+            .next();
         let port = port.expect(MISSING);
         let mut browser = Self { driver, port, session: String::new(), _files: files };
         browser.session = browser.begin();
@@ -56,7 +58,8 @@ impl Browser {
 
     /// As root and in containers Chromium has no sandbox of its own, and little shared memory; it sees only our page.
     fn begin(&self) -> String {
-        let arguments = ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-dev-shm-usage"];
+        let arguments =
+            ["--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-dev-shm-usage"];
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
@@ -122,7 +125,10 @@ impl Browser {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let length = body.len();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}"
+        )?;
         let mut reply = BufReader::new(stream);
         let (mut line, mut length) = (String::new(), 0);
         while reply.read_line(&mut line)? > 2 {
