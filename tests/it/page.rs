@@ -164,12 +164,22 @@ fn legible(ground: &Ground) {
     for (width, scheme) in [(1440, "light"), (1440, "dark"), (360, "light"), (360, "dark")] {
         browser.look(width, 800, scheme);
         papers.push(browser.run(paper, json!([])));
-        let (faint, outside) = (faint_texts(&browser), outside(&browser));
+        let (faint, outside) = (faint_texts(&browser), outside_of(&browser));
         assert_eq!(faint, json!([]), "{width} px, {scheme}: contrast below 4.5");
         assert_eq!(outside, json!([]), "{width} px, {scheme}: beyond the screen");
     }
+    spoil(&browser);
+    assert_ne!(faint_texts(&browser), json!([]), "grey on grey is seen");
+    assert_ne!(outside_of(&browser), json!([]), "what is too wide is seen");
     assert_ne!(papers[0], papers[1], "light and dark differ");
     assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// So that it is known that the checks would find something.
+fn spoil(browser: &Browser) {
+    let spoil = "document.documentElement.style.setProperty('--soft', '#777');
+        document.getElementById('state').style.width = '400px'";
+    browser.run(spoil, json!([]));
 }
 
 /// Tab reaches everything that can be used, and shows where it is; the plots can be looked back at.
@@ -233,7 +243,7 @@ fn faint_texts(browser: &Browser) -> Value {
 }
 
 /// What is wider than the window.
-fn outside(browser: &Browser) -> Value {
+fn outside_of(browser: &Browser) -> Value {
     let outside = "
         const width = document.documentElement.clientWidth;
         const wide = document.documentElement.scrollWidth > width ? ['the page scrolls'] : [];

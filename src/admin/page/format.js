@@ -10,7 +10,7 @@ const percent = (share) => Math.round(share * 100) + " %";
 const three = (n) => (n < 9.95 ? n.toFixed(1) : whole(n));
 
 function duration(seconds) {
-  if (seconds < 0.0000005) return "0 s";
+  if (seconds < 0.00005) return "0 s";
   if (seconds < 0.001) return three(seconds * 1e3) + " ms";
   if (seconds < 0.9995) return (seconds < 0.00995 ? three(seconds * 1e3) : whole(seconds * 1e3)) + " ms";
   if (seconds < 120) return three(seconds) + " s";

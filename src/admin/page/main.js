@@ -28,9 +28,7 @@ function learn(status) {
 // The points, and the present: queue and utilisation are known each second, rates and percentiles by step.
 function timeline() {
   const { status, points } = known.paused || known;
-  const last = points.at(-1);
-  if (!last) return [];
-  return [...points, { ...last, at: status.now, utilisation: most(status.pools, (pool) => pool.utilisation),
+  return [...points, { ...points.at(-1), at: status.now, utilisation: most(status.pools, (pool) => pool.utilisation),
     waiting: sum(status.pools, (pool) => pool.waiting), oldest: most(status.pools, (pool) => pool.oldest_wait_seconds) }];
 }
 

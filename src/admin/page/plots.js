@@ -13,8 +13,8 @@ const PLOTS = [
   { title: "Waiting", least: 10, text: whole, tick: whole, series: single("waiting") },
   { title: "Oldest wait", least: 0.1, text: duration, tick: time, series: single("oldest") },
   { title: "Goodput", least: 10, text: perSecond, tick: perSecond, series: [
-    { name: "served", look: "main", area: true, of: (point) => point.transactions },
-    { name: "refused", look: "bad", area: true, of: (point) => point.sheds },
+    { name: "served", look: "main", area: true, of: (point) => point.transactions ?? null },
+    { name: "refused", look: "bad", area: true, of: (point) => point.sheds ?? null },
   ] },
   { title: "Wait", log: true, text: duration, tick: time, series: percentiles("wait") },
   { title: "Hold", log: true, text: duration, tick: time, series: percentiles("hold") },

@@ -60,7 +60,8 @@ const upstreamsTable = (host) => new Table(host, {
   ],
 });
 
-const share = { head: "Share", number: true, look: "sharing", fill: fillShare, by: (row) => row.share };
+// Sorted by the connections that it is: all of a pool that does little is little.
+const share = { head: "Share of pool", number: true, look: "sharing", fill: fillShare, by: (row) => row.share * row.erlangs };
 
 const functionsTable = (host) => new Table(host, {
   caption: "Functions: who uses and who waits for server connections", id: (row) => JSON.stringify([row.pool, row.name]),
@@ -106,7 +107,7 @@ const recordTable = (host) => new Table(host, {
 
 // What /status has in several places, in rows.
 
-const functionsOf = ({ pools }) => pools.flatMap((pool) => pool.functions.map((row) => ({ ...row, pool: poolName(pool) })));
+const functionsOf = ({ pools }) => pools.flatMap((pool) => pool.functions.map((row) => ({ ...row, pool: poolName(pool), erlangs: pool.erlangs })));
 
 function shedsOf({ pools, sheds }) {
   const totals = {};

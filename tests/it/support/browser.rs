@@ -17,6 +17,9 @@ const DRIVER: &str = "command -v chromedriver >/dev/null || exit 1
     export TMPDIR=$1
     chromedriver --port=0 & read -r _; kill $!; wait; rm -rf \"$1\"";
 
+/// The first start of a browser on a busy machine takes longer than anything else here.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// How the driver says where it listens.
 const STARTED: &str = "started successfully on port ";
 
@@ -123,7 +126,7 @@ impl Browser {
 
     fn ask(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let length = body.len();
         write!(
             stream,
