@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -23,6 +23,9 @@ use crate::proto::auth::{ClientSecret, Mock, Prepared, Proven};
 use crate::proto::statements::StatementCache;
 use crate::proto::{ClientTlsMode, UserParams};
 
+/// How often, and how many times, it is looked whether a client that is to give way has gone: a second in all.
+const EVICTION: (Duration, usize) = (Duration::from_millis(5), 200);
+
 /// What all clients share.
 pub struct Door {
     /// Limits and log-in, as the configuration said at the start. What of it may change is beside it.
@@ -31,6 +34,8 @@ pub struct Door {
     max_clients: AtomicUsize,
     /// How long a drain waits for transactions to finish.
     pub drain_timeout: LiveDuration,
+    /// How long a client has to have been idle to give way to a login; zero: none does.
+    evict_idle: LiveDuration,
     /// Where logins are counted.
     pub metrics: Metrics,
     /// Where they may go.
@@ -145,6 +150,7 @@ impl Door {
         Ok(Self {
             max_clients: AtomicUsize::new(params.max_clients),
             drain_timeout: LiveDuration::new(params.drain_timeout),
+            evict_idle: LiveDuration::new(params.evict_idle),
             rules: Mutex::new(Arc::new(rules)),
             rules_version: AtomicU32::new(0),
             statements: Mutex::new(statements),
@@ -172,7 +178,9 @@ impl Door {
     /// Takes over what of new parameters may change while the proxy runs.
     pub fn reload(&self, params: &ClientParams) {
         self.max_clients.store(params.max_clients, Ordering::Relaxed);
+        self.turns.set_max_waiting(params.max_clients);
         self.drain_timeout.set(params.drain_timeout);
+        self.evict_idle.set(params.evict_idle);
         for user in &params.users {
             if let Some(known) = self.users.get(&user.name) {
                 known.max_clients.set(user.max_clients);
@@ -270,6 +278,33 @@ impl Presence {
         let presence = Self(Arc::clone(door));
         let before = door.present.fetch_add(1, Ordering::SeqCst);
         if before >= limit { Err(Full { refusal: Refusal::MaxClients, limit }) } else { Ok(presence) }
+    }
+
+    /// A place, or a promise of one: who has proved who it is may have that of a client with nothing to do.
+    pub(super) fn ask(door: &Arc<Door>) -> Result<Option<Self>, Full> {
+        match Self::take(door) {
+            Ok(presence) => Ok(Some(presence)),
+            Err(_) if door.roster.has_idle(Instant::now(), door.evict_idle.now()) => Ok(None),
+            Err(full) => Err(full),
+        }
+    }
+
+    /// The place of a client that has had nothing to do for `evict_idle`. Cancel safe: nothing is taken before it is there.
+    pub(super) async fn in_place_of_another(door: &Arc<Door>) -> Result<Self, Full> {
+        let full = match Self::take(door) {
+            Ok(presence) => return Ok(presence),
+            Err(full) => full,
+        };
+        if !door.roster.evict(Instant::now(), door.evict_idle.now()) {
+            return Err(full);
+        }
+        for _ in 0..EVICTION.1 {
+            tokio::time::sleep(EVICTION.0).await;
+            if let Ok(presence) = Self::take(door) {
+                return Ok(presence);
+            }
+        }
+        Err(full)
     }
 }
 

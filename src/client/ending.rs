@@ -55,7 +55,7 @@ impl Session {
         let mut mid_reply = false;
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
             mid_reply = active.lease.is_mid_reply();
-            self.member.rests();
+            self.member.rests(Instant::now());
             give_back(active, owed, self.inbox.frames.is_passing());
         }
         match end {

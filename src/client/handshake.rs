@@ -107,13 +107,17 @@ impl Greeter {
             return Err(Failed::by(Refusal::Draining, &door));
         }
         check_login(&door, Stage::Claim, &startup, self.address)?;
-        let presence = Presence::take(&door).map_err(|full| Failed::full(full, &door))?;
+        let presence = Presence::ask(&door).map_err(|full| Failed::full(full, &door))?;
         if startup.replication.is_some() {
             return Err(Failed::by(Refusal::Replication, &door));
         }
         let asked = Instant::now();
         let accept = self.prove(&startup).await?;
         self.spent(LoginPhase::Authentication, asked);
+        let presence = match presence {
+            Some(presence) => presence,
+            None => Presence::in_place_of_another(&door).await.map_err(|full| Failed::full(full, &door))?,
+        };
         let proven = Instant::now();
         let admitted = self.greet(startup, accept, presence).await?;
         self.spent(LoginPhase::Settings, proven);

@@ -107,6 +107,10 @@ impl Session {
         if self.does_not_read() && self.stream.is_read_closed() {
             return Err(End::ClientLeft);
         }
+        if self.member.take_evicted() && matches!(self.state, State::Idle) && self.inbox.at_boundary() {
+            self.pool.metrics.timed_out(Timeout::EvictIdle);
+            return Err(End::Fatal(Box::new(refusal::timeout(Timeout::EvictIdle))));
+        }
         // What can go on does not take too long.
         if let Poll::Ready(step) = self.poll_spool(cx) {
             step?;
@@ -120,7 +124,9 @@ impl Session {
         tracing::debug!(client = self.member.process_id, reason = timeout.label(), "takes too long");
         match timeout {
             Timeout::Stall => Err(End::Stalled),
-            Timeout::ClientIdle | Timeout::Pin => Err(End::Fatal(Box::new(refusal::timeout(timeout)))),
+            Timeout::ClientIdle | Timeout::EvictIdle | Timeout::Pin => {
+                Err(End::Fatal(Box::new(refusal::timeout(timeout))))
+            }
             Timeout::IdleInTransaction => self.end_transaction(cx, timeout, now),
             Timeout::Query | Timeout::Transaction => self.stop(cx, timeout, now),
         }
@@ -163,7 +169,7 @@ impl Session {
             return Err(End::Fatal(Box::new(refusal::fatal(*report))));
         }
         if let State::Active(mut active) = std::mem::replace(&mut self.state, State::Idle) {
-            self.member.rests();
+            self.member.rests(Instant::now());
             if let Some(statements) = &mut self.statements {
                 statements.released();
             }

@@ -22,6 +22,9 @@ pub struct ClientParams {
     pub login_timeout: Duration,
     /// Pending connections the kernel keeps for us (`listen(2)`). PgBouncer's `listen_backlog`.
     pub listen_backlog: u32,
+    /// A client that has had nothing to do for so long gives way to a login while `max_clients` others are connected. Zero:
+    /// never.
+    pub evict_idle: Duration,
     /// How long a drain waits for transactions to finish.
     pub drain_timeout: Duration,
     /// Most bytes of replies kept for one client that does not read, so that its server connection is free.

@@ -276,7 +276,7 @@ impl Session {
         if !active.pins.is_empty() || active.stalled {
             return false;
         }
-        self.member.rests();
+        self.member.rests(now);
         self.idle_since = now;
         if let Some(statements) = &mut self.statements {
             statements.released();

@@ -613,7 +613,7 @@ impl Session {
     fn out_of_step(&mut self) -> Step {
         tracing::error!(pool = self.pool.name(), "a server connection is out of step and is closed");
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
-            self.member.rests();
+            self.member.rests(Instant::now());
             active.lease.close(DestroyReason::OutOfStep);
         }
         Err(End::Fatal(Box::new(refusal::out_of_step())))
@@ -623,7 +623,7 @@ impl Session {
     /// server does with that message is not what was asked for, so the connection is not used for anything any more.
     fn replay_failed(&mut self, cx: &mut Context<'_>, report: Option<&[u8]>) -> Step {
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
-            self.member.rests();
+            self.member.rests(Instant::now());
             active.lease.close(DestroyReason::OutOfStep);
         }
         self.write_client(cx, report.unwrap_or_default())?;
@@ -638,7 +638,7 @@ impl Session {
         else {
             return Ok(());
         };
-        self.member.rests();
+        self.member.rests(Instant::now());
         self.idle_since = Instant::now();
         if stalled {
             self.state = State::GoesOn;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Context;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
 use subtle::ConstantTimeEq;
@@ -16,6 +16,9 @@ use crate::server::{CancelTarget, CancelUnderWay};
 
 /// Bytes of the secret of a cancel key under protocol 3.2; under 3.0 it is the first four of them.
 pub const SECRET_BYTES: usize = 32;
+
+/// Time between two looks for clients that have been idle for long, while there are none.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A client, as others see it.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub struct Entry {
     due: AtomicU64,
     /// It is due.
     overdue: AtomicBool,
+    /// Since when it has nothing to do, in milliseconds since `started`.
+    idle_since: AtomicU64,
+    /// It is to give way to a login, if it still has nothing to do.
+    evicted: AtomicBool,
 }
 
 /// What a client does now.
@@ -81,8 +88,24 @@ impl Entry {
 
     /// It holds none. From here on no cancel request can be announced for the one it held.
     #[inline]
-    pub fn rests(&self) {
+    pub fn rests(&self, now: Instant) {
+        self.idle_since.store(self.at(now), Ordering::Relaxed);
         *lock(&self.doing) = Doing::Nothing;
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_millis() as u64
+    }
+
+    /// Whether it is to give way; asked once, it is not any more.
+    pub fn take_evicted(&self) -> bool {
+        self.evicted.swap(false, Ordering::AcqRel)
+    }
+
+    /// For how long it has had nothing to do. None: it has, or gives way already.
+    fn idle_for(&self, now: Instant) -> Option<u64> {
+        let rests = matches!(*lock(&self.doing), Doing::Nothing) && !self.evicted.load(Ordering::Acquire);
+        rests.then(|| self.at(now).saturating_sub(self.idle_since.load(Ordering::Relaxed)))
     }
 
     /// It is to be looked at at this time; None: not at all.
@@ -112,7 +135,7 @@ impl Entry {
     /// Wakes its task if it is due.
     fn wake_if_due(&self, now: Instant) {
         let due = self.due.load(Ordering::Relaxed);
-        let elapsed = now.saturating_duration_since(self.started).as_millis() as u64;
+        let elapsed = self.at(now);
         if due != 0 && due <= elapsed {
             // What it was due for may have changed by now: it sees for itself, and says when it is due again.
             let _ = self.due.compare_exchange(due, 0, Ordering::Relaxed, Ordering::Relaxed);
@@ -143,12 +166,16 @@ pub enum Cancel {
 
 /// Every client that is logged in. Bounded by `max_clients`.
 #[derive(Debug, Default)]
-pub struct Roster(Mutex<HashMap<i32, Arc<Entry>>>);
+pub struct Roster {
+    entries: Mutex<HashMap<i32, Arc<Entry>>>,
+    /// Until then it is not looked again for clients that have been idle for long: there were none.
+    busy_until: Mutex<Option<Instant>>,
+}
 
 impl Roster {
     /// Enters a client under a process id that no other client has. `long` secrets are for protocol 3.2.
     pub fn enter(self: &Arc<Self>, long: bool) -> Member {
-        let mut entries = lock(&self.0);
+        let mut entries = lock(&self.entries);
         let process_id = loop {
             let process_id = rand::random_range(1..=i32::MAX);
             if !entries.contains_key(&process_id) {
@@ -164,6 +191,8 @@ impl Roster {
             started: Instant::now(),
             due: AtomicU64::new(0),
             overdue: AtomicBool::new(false),
+            idle_since: AtomicU64::new(0),
+            evicted: AtomicBool::new(false),
         });
         entries.insert(process_id, Arc::clone(&entry));
         Member { entry, roster: Arc::clone(self) }
@@ -171,7 +200,7 @@ impl Roster {
 
     /// Acts on a CancelRequest.
     pub fn cancel(&self, process_id: i32, secret: &[u8]) -> Cancel {
-        let entry = lock(&self.0).get(&process_id).cloned();
+        let entry = lock(&self.entries).get(&process_id).cloned();
         match entry {
             Some(entry) if bool::from(entry.secret().ct_eq(secret)) => entry.cancel(),
             _ => Cancel::Done(CancelResult::UnknownKey),
@@ -180,28 +209,56 @@ impl Roster {
 
     /// Wakes the task of each client for which something takes too long.
     pub fn wake_overdue(&self, now: Instant) {
-        for entry in lock(&self.0).values() {
+        for entry in lock(&self.entries).values() {
             entry.wake_if_due(now);
         }
     }
 
+    /// Some client has had nothing to do for so long; zero: nobody is to be found. In a storm of logins it is looked for only now
+    /// and then.
+    pub fn has_idle(&self, now: Instant, least: Duration) -> bool {
+        let mut busy_until = lock(&self.busy_until);
+        if least.is_zero() || busy_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let least = least.as_millis() as u64;
+        let found =
+            lock(&self.entries).values().any(|entry| entry.idle_for(now).is_some_and(|time| time >= least));
+        *busy_until = (!found).then(|| now + LOOK);
+        found
+    }
+
+    /// Tells the client that has had nothing to do for longest to give way, if that is as long as this. False: nobody has.
+    pub fn evict(&self, now: Instant, least: Duration) -> bool {
+        let least = least.as_millis() as u64;
+        let entries = lock(&self.entries);
+        let idle = entries.values().filter_map(|entry| Some((entry.idle_for(now)?, entry)));
+        let Some((_, entry)) = idle.filter(|(time, _)| *time >= least).max_by_key(|(time, _)| *time) else {
+            return false;
+        };
+        entry.evicted.store(true, Ordering::Release);
+        entry.overdue.store(true, Ordering::Release);
+        entry.waker.wake();
+        true
+    }
+
     /// Every client is to see what is due for it: its timeouts have changed.
     pub fn look_at_all(&self) {
-        for entry in lock(&self.0).values() {
+        for entry in lock(&self.entries).values() {
             entry.due.store(1, Ordering::Relaxed);
         }
     }
 
     /// Wakes every client's task.
     pub fn wake_all(&self) {
-        for entry in lock(&self.0).values() {
+        for entry in lock(&self.entries).values() {
             entry.waker.wake();
         }
     }
 
     /// How many are logged in.
     pub fn len(&self) -> usize {
-        lock(&self.0).len()
+        lock(&self.entries).len()
     }
 
     /// Nobody is logged in.
@@ -212,7 +269,7 @@ impl Roster {
     /// How many clients are in each state.
     pub fn states(&self) -> [(&'static str, usize); 3] {
         let mut states = [("idle", 0), ("waiting", 0), ("active", 0)];
-        for entry in lock(&self.0).values() {
+        for entry in lock(&self.entries).values() {
             let state = lock(&entry.doing).state();
             for (name, count) in &mut states {
                 *count += usize::from(*name == state);
@@ -239,6 +296,6 @@ impl std::ops::Deref for Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        lock(&self.roster.0).remove(&self.entry.process_id);
+        lock(&self.roster.entries).remove(&self.entry.process_id);
     }
 }

@@ -413,7 +413,7 @@ impl Session {
             WaitEnd::Shed(refused) => self.pending = Some(Box::new(self.shed(refused))),
             WaitEnd::Cancelled => self.pending = Some(Box::new(refusal::cancelled())),
         }
-        self.member.rests();
+        self.member.rests(Instant::now());
         self.from_idle_client(cx, &queued.backlog)
     }
 

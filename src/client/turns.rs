@@ -55,6 +55,11 @@ impl LoginTurns {
         Some(Turn { turns: Arc::clone(self), comer, wait })
     }
 
+    /// Another bound on those that wait.
+    pub(super) fn set_max_waiting(&self, max_waiting: usize) {
+        lock(&self.desk).queue.set_max_waiting(max_waiting);
+    }
+
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         lock(&self.desk).queue.waiting()

@@ -102,6 +102,7 @@ fn clients(context: &Context<'_>) -> ClientParams {
         max_handshakes: limits.max_handshakes.or(defaults::MAX_HANDSHAKES),
         login_timeout: timeouts.client_login_timeout.or(defaults::CLIENT_LOGIN_TIMEOUT),
         listen_backlog: backlog.unwrap_or(defaults::LISTEN_BACKLOG),
+        evict_idle: timeouts.evict_idle.or(defaults::EVICT_IDLE),
         drain_timeout: timeouts.drain_timeout.or(defaults::DRAIN_TIMEOUT),
         client_spool,
         max_spool,

@@ -94,6 +94,9 @@ pub const SERVER_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// A cancel opens one more connection; whoever takes longer than for a login is not there.
 pub const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longer than a function that is in use is frozen between two invocations, mostly.
+pub const EVICT_IDLE: Duration = Duration::from_secs(60);
+
 /// What Kubernetes and systemd grant between SIGTERM and SIGKILL, or less.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -76,6 +76,7 @@ pub(super) struct Timeouts {
     pub(super) server_lifetime: Read<Duration>,
     pub(super) server_idle_timeout: Read<Duration>,
     pub(super) cancel_timeout: Read<Duration>,
+    pub(super) evict_idle: Read<Duration>,
     pub(super) drain_timeout: Read<Duration>,
     pub(super) session: SessionTimeouts,
 }
@@ -278,6 +279,7 @@ fn timeouts(section: &mut Section<'_, '_>) -> Timeouts {
         server_lifetime: section.duration_or_zero("server_lifetime"),
         server_idle_timeout: section.duration_or_zero("server_idle_timeout"),
         cancel_timeout: section.duration("cancel_timeout"),
+        evict_idle: section.duration_or_zero("evict_idle"),
         drain_timeout: section.duration_or_zero("drain_timeout"),
         session: session_timeouts(section),
     }

@@ -82,6 +82,11 @@ impl LoginQueue {
         }
     }
 
+    /// Another bound on those that wait. Who waits already stays.
+    pub fn set_max_waiting(&mut self, max_waiting: usize) {
+        self.max_waiting = max_waiting;
+    }
+
     /// Logins that wait.
     pub fn waiting(&self) -> usize {
         self.waiting
@@ -268,6 +273,17 @@ mod tests {
         assert_eq!(queue.waiting(), 1);
         assert_eq!(queue.ended(comer(1, 1)), Some(second));
         assert_eq!(queue.ended(comer(1, 1)), None);
+    }
+
+    #[test]
+    fn another_bound_on_those_who_wait_is_kept_from_then_on() {
+        let mut queue = LoginQueue::new(1, 2);
+        assert!(matches!(queue.arrive(comer(1, 1)), LoginArrival::Granted));
+        (2..4).for_each(|address| drop(queued(&mut queue, comer(address, 1))));
+        assert!(matches!(queue.arrive(comer(4, 1)), LoginArrival::Full));
+        queue.set_max_waiting(3);
+        let _ = queued(&mut queue, comer(4, 1));
+        assert!(matches!(queue.arrive(comer(5, 1)), LoginArrival::Full));
     }
 
     #[test]

@@ -244,6 +244,8 @@ some_reasons! {
         IdleInTransaction = IdleInTransactionTimeout,
         /// Silence of a client outside a transaction: `client_idle_timeout`.
         ClientIdle = ClientIdleTimeout,
+        /// A client that had nothing to do for `evict_idle` while others wanted to log in.
+        EvictIdle = EvictIdle,
         /// Silence of a client that keeps a server connection: `pin_timeout`.
         Pin = PinTimeout,
         /// A client that takes none of the bytes that there are for it: `client_stall_timeout`.

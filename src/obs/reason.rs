@@ -196,6 +196,9 @@ reasons! {
     /// It was silent outside a transaction for `client_idle_timeout`.
     ClientIdleTimeout "client_idle_timeout" "57P05" Connection No
         "terminating connection due to idle-session timeout" Some("Connect again when there is work to do.");
+    /// It had nothing to do for `evict_idle`, and somebody else wanted its place under `max_clients`.
+    EvictIdle "evict_idle" "57P05" Connection No
+        "terminating connection due to idle-session timeout" Some("Connect again when there is work to do.");
     /// It kept a server connection and was silent for `pin_timeout`.
     PinTimeout "pin_timeout" "57P05" Connection No
         "terminating connection due to idle-session timeout" Some("Connect again when there is work to do.");
@@ -314,7 +317,7 @@ mod tests {
         ("25P04", &["transaction_timeout"]),
         ("57014", &["query_timeout"]),
         ("57P01", &["shutdown"]),
-        ("57P05", &["login_timeout", "client_idle_timeout", "pin_timeout"]),
+        ("57P05", &["login_timeout", "client_idle_timeout", "evict_idle", "pin_timeout"]),
         ("28000", &["tls_required"]),
         ("08P01", &["protocol_violation"]),
         (

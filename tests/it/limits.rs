@@ -18,6 +18,7 @@ pub fn trials(ground: &Arc<Ground>) -> Vec<Trial> {
 
 const TESTS: &[Test] = &[
     ("max_clients", max_clients),
+    ("idle_clients_give_way_to_logins", eviction),
     ("silent_connections_are_no_clients", silent),
     ("cancel_needs_no_turn_to_log_in", cancel_without_turn),
     ("login_timeout", login_timeout),
@@ -46,6 +47,45 @@ fn max_clients(ground: &Ground) {
     clients.pop();
     eventually("there is room", || proxy.metric("pgcorral_clients{") == 2.0);
     assert_eq!(tenant.login(proxy.address).value("select 1"), "1");
+}
+
+/// Clients that were frozen with their connections open do not keep others out: the one that has been idle for longest goes,
+/// unless it is in a transaction; and only for somebody who knows the password.
+fn eviction(ground: &Ground) {
+    let tenant = ground.tenant("eviction");
+    let database = tenant.database(ground.cluster(), 2);
+    let proxy = Proxy::start(&ProxyOptions {
+        max_clients: Some(3),
+        timeouts_extra: vec!["evict_idle = \"1s\"".to_owned()],
+        ..ProxyOptions::new(vec![database])
+    });
+    let mut oldest = tenant.login(proxy.address);
+    let mut middle = tenant.login(proxy.address);
+    let mut at_work = tenant.login(proxy.address);
+    at_work.run("begin");
+    let told = |error: &crate::support::wire::Message| {
+        (error.sqlstate(), error.field(b'D').unwrap_or_default().contains("evict_idle"))
+    };
+    let refused = |password: &str| {
+        let mut wire = Wire::connect(proxy.address).expect("connect");
+        let params = [("user", tenant.name.as_str()), ("database", &tenant.name)];
+        wire.send_startup(PROTOCOL_3_0, &params).expect("startup");
+        let (replies, _) = wire.authenticate(&tenant.name, password);
+        sqlstate(&replies)
+    };
+    assert_eq!(refused(&tenant.password).as_deref(), Some("53300"), "nobody has been idle for long");
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(middle.value("select 1"), "1");
+    assert_eq!(refused("wrong").as_deref(), Some("28P01"));
+    assert_eq!(oldest.value("select 1"), "1", "nobody goes for a stranger");
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut new = tenant.login(proxy.address);
+    assert_eq!(new.value("select 2"), "2");
+    let last = middle.read_to_close();
+    assert_eq!(last.last().map(told), Some(("57P05".to_owned(), true)), "the one that was idle for longest");
+    assert_eq!(oldest.value("select 1"), "1");
+    assert_eq!(at_work.value("select txid_current() is not null"), "t");
+    assert_eq!(proxy.metric("pgcorral_timeouts_total{"), 1.0);
 }
 
 /// Who has said nothing yet takes nobody's place.

@@ -70,6 +70,7 @@ impl Diff {
             max_handshakes,
             login_timeout,
             listen_backlog,
+            evict_idle,
             drain_timeout,
             client_spool,
             max_spool,
@@ -85,6 +86,7 @@ impl Diff {
         self.later("max_handshakes", &running.max_handshakes, &max_handshakes);
         self.later("client_login_timeout", &running.login_timeout, &login_timeout);
         self.later("listen_backlog", &running.listen_backlog, &listen_backlog);
+        self.now("evict_idle", &mut running.evict_idle, evict_idle);
         self.now("drain_timeout", &mut running.drain_timeout, drain_timeout);
         self.later("client_spool", &running.client_spool, &client_spool);
         self.later("max_spool", &running.max_spool, &max_spool);

@@ -11,8 +11,8 @@ use crate::proto::ledger::Voided;
 
 /// Most names that one client may have at once. One more stays on its server connection, and the client with it.
 const MOST_NAMES: usize = 10_000;
-/// Most bytes of these names.
-const MOST_NAME_BYTES: usize = 1 << 20;
+/// Most bytes of these names and of the texts that they stand for: as long as a client has a name for it, a text is kept.
+const MOST_BYTES: usize = 4 << 20;
 
 /// What one of its names stands for.
 #[derive(Debug, Clone)]
@@ -23,6 +23,17 @@ pub enum Known {
     Own(Box<[u8]>),
     /// A statement that is on its server connection only, under its own name.
     OnServer,
+}
+
+impl Known {
+    /// Bytes that are kept for it, if nobody else has it.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Shared(statement, _) => statement.text().len(),
+            Self::Own(body) => body.len(),
+            Self::OnServer => 0,
+        }
+    }
 }
 
 /// Tells the names of a client's statements from each other, with next to no effort: drivers number them. 0: the unnamed one.
@@ -36,7 +47,8 @@ pub fn tail(name: &[u8]) -> u32 {
 pub struct ClientStatements {
     by_name: HashMap<Box<[u8]>, Known, RandomState>,
     unnamed: Option<Known>,
-    name_bytes: usize,
+    /// Of names and of what they stand for.
+    bytes: usize,
     changes: Changes<Box<[u8]>, Known>,
 }
 
@@ -49,7 +61,7 @@ impl ClientStatements {
 
     /// No further name fits.
     pub fn is_full(&self) -> bool {
-        self.by_name.len() >= MOST_NAMES || self.name_bytes >= MOST_NAME_BYTES
+        self.by_name.len() >= MOST_NAMES || self.bytes >= MOST_BYTES
     }
 
     /// Whether it is not known yet what the name stands for: a message of an earlier batch decides it.
@@ -65,17 +77,17 @@ impl ClientStatements {
     }
 
     fn put(&mut self, name: Box<[u8]>, known: Option<Known>) -> Option<Known> {
-        let length = name.len();
-        let (is_there, before) = match known {
-            known if name.is_empty() => return std::mem::replace(&mut self.unnamed, known),
-            Some(known) => (true, self.by_name.insert(name, known)),
-            None => (false, self.by_name.remove(&name)),
-        };
-        match (before.is_some(), is_there) {
-            (false, true) => self.name_bytes += length,
-            (true, false) => self.name_bytes -= length,
-            _ => {}
+        if name.is_empty() {
+            return std::mem::replace(&mut self.unnamed, known);
         }
+        let length = name.len();
+        let size = |known: &Option<Known>| known.as_ref().map_or(0, |known| length + known.bytes());
+        let after = size(&known);
+        let before = match known {
+            Some(known) => self.by_name.insert(name, known),
+            None => self.by_name.remove(&name),
+        };
+        self.bytes = self.bytes + after - size(&before);
         before
     }
 
@@ -97,10 +109,14 @@ impl ClientStatements {
         self.changes.forget_before(|key| !key.is_empty());
         let Self { by_name, changes, .. } = self;
         by_name.retain(|name, _| changes.is_open(&**name));
-        self.name_bytes = self.by_name.keys().map(|name| name.len()).sum();
+        self.count();
         if self.by_name.is_empty() {
             self.by_name = HashMap::default();
         }
+    }
+
+    fn count(&mut self) {
+        self.bytes = self.by_name.iter().map(|(name, known)| name.len() + known.bytes()).sum();
     }
 
     /// The client has no server connection any more, and was not pinned to the one it had.
@@ -151,7 +167,7 @@ impl ClientStatements {
     /// Those that were on the server connection only are gone with it.
     pub fn leave_server(&mut self) {
         self.by_name.retain(|_, known| !matches!(known, Known::OnServer));
-        self.name_bytes = self.by_name.keys().map(|name| name.len()).sum();
+        self.count();
         if matches!(self.unnamed, Some(Known::OnServer)) {
             self.unnamed = None;
         }
@@ -174,5 +190,35 @@ impl ClientStatements {
             |name, before| drop(self.put(name, before)),
         );
         self.changes = changes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::statements::cache::{Found, StatementCache};
+    use crate::proto::statements::parts::ParseParts;
+
+    const AT: Moment = Moment { sequence: 0, batch: 0 };
+
+    #[test]
+    fn one_client_cannot_keep_more_than_its_share_of_texts() {
+        let mut cache = StatementCache::new(1, 10_000, 1 << 30);
+        let mut statements = ClientStatements::default();
+        let mut set = |statements: &mut ClientStatements, name: usize, length: usize| {
+            let text = format!("select {name}, '{}'", "x".repeat(length));
+            let parts = ParseParts { name: b"", text: text.as_bytes(), types: &[0, 0] };
+            let Found::Statement(statement) = cache.find(&parts, None, true, false) else { panic!() };
+            let known = Known::Shared(Arc::clone(&statement), statement.generation());
+            statements.set(AT, name.to_string().as_bytes(), Some(known));
+        };
+        (0..1000).for_each(|name| set(&mut statements, name, 1000));
+        assert!(!statements.is_full(), "what a driver keeps");
+        (0..1000).for_each(|name| set(&mut statements, name, 1000));
+        assert!(!statements.is_full(), "the same names again");
+        (1000..5000).for_each(|name| set(&mut statements, name, 1000));
+        assert!(statements.is_full());
+        (0..5000_usize).for_each(|name| statements.set(AT, name.to_string().as_bytes(), None));
+        assert_eq!(statements.bytes, 0);
     }
 }
