@@ -116,7 +116,7 @@ mod tests {
                 warnings.latest()[0].message,
                 "cannot open a server connection pool=\"app/web\" count=7"
             );
-            (0..2 * MOST).for_each(|at| tracing::warn!(at, "{}", "ä".repeat(LONGEST)));
+            (0..2 * MOST).for_each(|at| tracing::warn!("{at} {}", "ä".repeat(LONGEST)));
         });
         let latest = warnings.latest();
         assert_eq!((latest.len(), latest[0].level), (MOST, "WARN"));
