@@ -15,6 +15,7 @@ mod conformance;
 mod contract;
 mod corners;
 mod cuts;
+mod dashboards;
 mod dialling;
 mod drivers;
 mod faults;
@@ -64,6 +65,7 @@ fn main() -> std::process::ExitCode {
         reload::trials,
         cancels::trials,
         storm::trials,
+        dashboards::trials,
         dialling::trials,
         faults::trials,
         limits::trials,
