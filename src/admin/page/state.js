@@ -77,8 +77,10 @@ function calm({ pools }) {
     `nobody waits, ${perSecond(sum(pools, (pool) => pool.per_second.transactions))} served.`];
 }
 
+// Which pool is looked at first.
+const weight = (pool) => pool.per_second.sheds * 1e6 + pool.standing_seconds * 1e3 + pool.waiting + pool.utilisation;
+
 function worst(pools) {
-  const weight = (pool) => pool.per_second.sheds * 1e6 + pool.standing_seconds * 1e3 + pool.waiting;
   return pools.reduce((worst, pool) => (weight(pool) > weight(worst) ? pool : worst));
 }
 

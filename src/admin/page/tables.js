@@ -32,7 +32,7 @@ const sortable = (head, of, show = whole) => ({ ...number(head, of, show), by: o
 const ratio = (n) => n.toFixed(2);
 
 const poolsTable = (host) => new Table(host, {
-  caption: "Pools: server connections by state, clients and rates", id: poolName, few: 6, what: "pools", look: "cards",
+  caption: "Pools: server connections by state, clients and rates", id: poolName, few: 6, what: "pools", look: "cards", by: { by: weight },
   columns: [
     { head: "Pool", text: poolName },
     { head: "Server connections by state", look: "wide", fill: fillServers },

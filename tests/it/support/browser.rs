@@ -49,10 +49,8 @@ impl Browser {
             .stderr(Stdio::null())
             .spawn()
             .expect("sh");
-        let lines = BufReader::new(driver.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let port = lines
-            .filter_map(|line| Some(line.split_once(STARTED)?.1.trim_end_matches('.').parse().ok()?))
-            .next();
+        let mut lines = BufReader::new(driver.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let port = lines.find_map(|line| line.split_once(STARTED)?.1.trim_end_matches('.').parse().ok());
         let port = port.expect(MISSING);
         let mut browser = Self { driver, port, session: String::new(), _files: files };
         browser.session = browser.begin();
