@@ -12,10 +12,10 @@ const MISSING: &str = "chromedriver does not start: scripts/setup-browser.sh ins
                        packages can be had";
 
 /// Runs the driver until its own standard input is closed, so that nothing is left when the test is killed: the browser ends
-/// when the pipe breaks that it is driven by.
+/// when the pipe breaks that it is driven by, and has a moment to put its profile away.
 const DRIVER: &str = "command -v chromedriver >/dev/null || exit 1
     export TMPDIR=$1
-    chromedriver --port=0 & read -r _; kill $!; wait; rm -rf \"$1\"";
+    chromedriver --port=0 & read -r _; kill $!; wait; sleep 0.5; rm -rf \"$1\"";
 
 /// The first start of a browser on a busy machine takes longer than anything else here.
 const PATIENCE: Duration = Duration::from_secs(90);
