@@ -117,7 +117,7 @@ pub struct ServeFlags {
     /// Most server connections of one database and user [default: 20]
     #[arg(long, value_name = "N")]
     pub pool_size: Option<usize>,
-    /// Where metrics and health are served over HTTP, ip:port [default: nowhere]
+    /// Where metrics and health are served over HTTP, ip:port [default: 127.0.0.1:9432, if it is free]
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
 }

@@ -144,8 +144,8 @@ impl Session {
         wanted: Arc<Parameters>,
         home: Home,
     ) -> Self {
-        let function = function::name(seat.door(), &wanted, &seat.pool.params.user);
-        let standing = Standing::of(&seat.pool, &function, &wanted);
+        let function = function::name(seat.door(), &wanted, &seat.pool().params.user);
+        let standing = Standing::of(seat.pool(), &function, &wanted);
         Self {
             stream,
             function,
@@ -153,7 +153,7 @@ impl Session {
             outbox: Outbox::default(),
             state: State::Idle,
             member,
-            pool: Arc::clone(&seat.pool),
+            pool: Arc::clone(seat.pool()),
             login: Arc::clone(&wanted),
             standing,
             counted: Box::new(Counted::nothing()),

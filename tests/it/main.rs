@@ -39,6 +39,7 @@ mod storm;
 mod support;
 mod timeouts;
 mod transports;
+mod watching;
 
 use std::sync::Arc;
 
@@ -83,6 +84,7 @@ fn main() -> std::process::ExitCode {
         timeouts::trials,
         abandoned::trials,
         transports::trials,
+        watching::trials,
     ] {
         trials.extend(group(&ground));
     }
