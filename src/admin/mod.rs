@@ -2,6 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
+//! | `GET /` | 200, the live page: the status, as long as it is looked at |
 //! | `GET /metrics` | 200, Prometheus' text format; `docs/metrics.md` |
 //! | `GET /status` | 200, everything that the live page shows, as JSON |
 //! | `GET /events` | 200, the same once a second, as server-sent events |
@@ -14,6 +15,7 @@
 
 mod events;
 mod listener;
+mod page;
 mod token;
 
 use std::fmt;
@@ -34,7 +36,7 @@ use self::listener::{Bounded, Limits, Streams};
 use crate::obs::{Metrics, Readiness, Sources, Warnings};
 use crate::secret::Secret;
 
-const EXISTS: &str = "there is /metrics, /status, /events, /healthz and /readyz\n";
+const EXISTS: &str = "there is /, /metrics, /status, /events, /healthz and /readyz\n";
 
 /// Serves the admin address until `shutdown`, then finishes the requests under way (for at most 10 seconds).
 ///
@@ -105,6 +107,7 @@ fn router(shown: Shown) -> Router {
         .route("/events", get(events::events))
         .layer(from_fn_with_state(admin.clone(), token::check));
     guarded
+        .route("/", get(page::page))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .fallback(async || (StatusCode::NOT_FOUND, EXISTS))
@@ -286,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn other_paths_say_what_exists_and_other_methods_are_refused() {
         let served = Served::start(Limits::default(), Arc::default()).await;
-        for path in ["/", "/metrics/x", "/%00", "/../etc/passwd"] {
+        for path in ["/page", "/metrics/x", "/%00", "/../etc/passwd"] {
             let (head, body) = served.get(path).await;
             assert!(head.starts_with("HTTP/1.1 404 "), "{path}: {head}");
             assert_eq!(body, EXISTS);

@@ -30,7 +30,7 @@ pub struct Warning {
     pub message: String,
 }
 
-/// The latest warnings, a bounded number. Cheap to clone.
+/// The latest warnings, a bounded number, each once. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Warnings(Arc<Mutex<VecDeque<Warning>>>);
 
@@ -57,11 +57,20 @@ impl<S: Subscriber> Layer<S> for Warnings {
             message: text.whole(),
         };
         let mut kept = lock(&self.0);
+        kept.retain(|one| {
+            (&one.module, subject(&one.message)) != (&warning.module, subject(&warning.message))
+        });
         if kept.len() == MOST {
             kept.pop_front();
         }
         kept.push_back(warning);
     }
+}
+
+/// What a warning is about, whatever it has counted (`SummaryLog`): of what is said every second in a storm the last is
+/// kept, or it would push out all others.
+fn subject(message: &str) -> &str {
+    message.split_once(" count=").map_or(message, |(subject, _)| subject)
 }
 
 /// An event's message, and its fields behind it.
@@ -110,10 +119,31 @@ mod tests {
                 warnings.latest()[0].message,
                 "cannot open a server connection pool=\"app/web\" count=7"
             );
-            (0..2 * MOST).for_each(|at| tracing::warn!(at, "{}", "ä".repeat(LONGEST)));
+            (0..2 * MOST).for_each(|at| tracing::warn!("{at} {}", "ä".repeat(LONGEST)));
         });
         let latest = warnings.latest();
         assert_eq!((latest.len(), latest[0].level), (MOST, "WARN"));
         assert!(latest.iter().all(|warning| warning.message.len() <= LONGEST));
+    }
+
+    #[test]
+    fn what_is_said_again_is_kept_once_with_its_last_count() {
+        let warnings = Warnings::default();
+        let subscriber = tracing_subscriber::registry().with(warnings.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(budget = 12, "no room");
+            for count in 1..=2 * MOST {
+                tracing::warn!(reason = "estimate", count, "shed");
+                tracing::warn!(reason = "queue_timeout", count, "shed");
+            }
+        });
+        let latest = warnings.latest();
+        let texts: Vec<&str> = latest.iter().map(|warning| warning.message.as_str()).collect();
+        let wanted = [
+            "shed reason=\"queue_timeout\" count=100",
+            "shed reason=\"estimate\" count=100",
+            "no room budget=12",
+        ];
+        assert_eq!(texts, wanted);
     }
 }

@@ -26,6 +26,7 @@ mod login;
 mod logins_gate;
 mod modes;
 mod network;
+mod page;
 mod pieces;
 mod pins;
 mod poolers;
@@ -74,6 +75,7 @@ fn main() -> std::process::ExitCode {
         limits::trials,
         modes::trials,
         network::trials,
+        page::trials,
         poolers::trials,
         regressions::trials,
         retry_snippets::trials,

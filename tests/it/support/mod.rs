@@ -1,5 +1,6 @@
 //! What the tests stand on: a real PostgreSQL, the proxy as a process, a raw client, and conversations as text.
 
+pub mod browser;
 pub mod certificate;
 pub mod collector;
 pub mod decode;

@@ -26,6 +26,10 @@ pub struct ProxyOptions {
     pub databases: Vec<Database>,
     /// Where clients connect, instead of a free port: the path of a socket, say.
     pub listen: Option<String>,
+    /// Where the admin address is, instead of a free port.
+    pub admin: Option<SocketAddr>,
+    /// What has to be known to see its figures.
+    pub admin_token: Option<String>,
     /// Longest wait in the queue.
     pub max_wait: Option<String>,
     /// Most clients.
@@ -96,7 +100,13 @@ impl ProxyOptions {
     /// The configuration file; `config/pgcorral.toml` says what the keys mean.
     pub fn toml(&self) -> String {
         let listen = self.listen.as_deref().unwrap_or("127.0.0.1:0");
-        let mut text = format!("listen = [{listen:?}]\nadmin = \"127.0.0.1:0\"\n");
+        let admin = self.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let mut text = format!("listen = [{listen:?}]
+admin = \"{admin}\"
+");
+        if let Some(token) = &self.admin_token {
+            let _ = writeln!(text, "admin_token = {token:?}");
+        }
         if let Some(levels) = &self.log_setting {
             let _ = writeln!(text, "log = {levels:?}");
         }
