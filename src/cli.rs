@@ -26,6 +26,9 @@ Examples:
   pgcorral serve --config /etc/pgcorral/pgcorral.toml
   pgcorral check --config /etc/pgcorral/pgcorral.toml --connect
 
+  # Whether it is healthy: for containers, which have no curl
+  pgcorral healthcheck --admin 127.0.0.1:9432
+
   # A thousand invocations at once, without and with the proxy, on a throw-away PostgreSQL
   pgcorral demo
 
@@ -41,6 +44,13 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   pgcorral check --config pgcorral.toml
   pgcorral check --config pgcorral.toml --connect";
+
+const HEALTHCHECK_EXAMPLES: &str = "\
+Examples:
+  pgcorral healthcheck --admin 127.0.0.1:9432
+  pgcorral healthcheck --config /etc/pgcorral/pgcorral.toml --ready
+
+Exit codes: 0 yes, 1 no, 2 usage.";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:
@@ -71,6 +81,8 @@ pub enum Command {
     Serve(ServeFlags),
     /// Check a configuration, and with --connect the servers behind it
     Check(CheckFlags),
+    /// Ask a running proxy whether it is healthy
+    Healthcheck(HealthcheckFlags),
     /// Show a stampede without and with the proxy, on a throw-away PostgreSQL
     Demo(DemoFlags),
     /// Print a completion script for a shell
@@ -107,19 +119,19 @@ pub enum LogFormat {
 #[command(group = ArgGroup::new("source").args(["config", "upstream"]).required(true).multiple(true))]
 pub struct ServeFlags {
     /// Configuration file (TOML); the flags override it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "PGCORRAL_CONFIG")]
     pub config: Option<PathBuf>,
     /// Where clients connect: ip:port, or the path of a Unix socket; may be repeated [default: 127.0.0.1:6432]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", env = "PGCORRAL_LISTEN")]
     pub listen: Vec<ListenAddress>,
     /// The PostgreSQL server, as postgres://user:password@host:port/database
     #[arg(long, value_name = "URL", env = "PGCORRAL_UPSTREAM", hide_env_values = true, value_parser = secret)]
     pub upstream: Option<Secret>,
     /// Most server connections of one database and user [default: 20]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "PGCORRAL_POOL_SIZE")]
     pub pool_size: Option<usize>,
-    /// Where metrics and health are served over HTTP, ip:port [default: nowhere]
-    #[arg(long, value_name = "ADDR")]
+    /// Where metrics and health are served over HTTP, ip:port [default: 127.0.0.1:9432, if it is free]
+    #[arg(long, value_name = "ADDR", env = "PGCORRAL_ADMIN")]
     pub admin: Option<SocketAddr>,
 }
 
@@ -133,6 +145,21 @@ pub struct CheckFlags {
     /// Log in to every server, too, and compare the pools with what it allows
     #[arg(long)]
     pub connect: bool,
+}
+
+/// Flags of `healthcheck`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = HEALTHCHECK_EXAMPLES)]
+pub struct HealthcheckFlags {
+    /// The proxy's admin address, ip:port [default: the configuration file's, or 127.0.0.1:9432]
+    #[arg(long, value_name = "ADDR", env = "PGCORRAL_ADMIN")]
+    pub admin: Option<SocketAddr>,
+    /// The proxy's configuration file (TOML); only `admin` is looked at
+    #[arg(long, value_name = "FILE", env = "PGCORRAL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Ask whether to send it clients (/readyz), instead of whether it runs (/healthz)
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// Flags of `demo`.
@@ -187,6 +214,26 @@ mod tests {
     }
 
     #[test]
+    fn a_containers_settings_can_come_from_the_environment() {
+        let cli = Cli::command();
+        let variables = |name: &str| -> Vec<(String, String)> {
+            let command = cli.find_subcommand(name).expect(name);
+            let from = |flag: &clap::Arg| {
+                Some((flag.get_id().to_string(), flag.get_env()?.to_str().expect("UTF-8").to_owned()))
+            };
+            command.get_arguments().filter_map(from).collect()
+        };
+        let named = |flags: &[&str]| -> Vec<(String, String)> {
+            flags
+                .iter()
+                .map(|flag| ((*flag).to_owned(), format!("PGCORRAL_{}", flag.to_uppercase())))
+                .collect()
+        };
+        assert_eq!(variables("serve"), named(&["config", "listen", "upstream", "pool_size", "admin"]));
+        assert_eq!(variables("healthcheck"), named(&["admin", "config"]));
+    }
+
+    #[test]
     fn help_does_not_show_the_url_of_the_environment() {
         let cli = Cli::command();
         let serve = cli.find_subcommand("serve").expect("serve");
@@ -212,6 +259,7 @@ mod tests {
         let cases = [
             ("pgcorral", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("pgcorral check", ErrorKind::MissingRequiredArgument),
+            ("pgcorral healthcheck --admin localhost:1", ErrorKind::ValueValidation),
             ("pgcorral serve --upstream postgres://h --listen localhost:1", ErrorKind::ValueValidation),
             ("pgcorral serve --upstream postgres://h --pool-size many", ErrorKind::ValueValidation),
             ("pgcorral --log warm demo", ErrorKind::ValueValidation),

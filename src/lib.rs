@@ -11,6 +11,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod guard;
+pub mod healthcheck;
 pub mod limits;
 mod lock;
 pub mod net;

@@ -6,9 +6,12 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pgcorral::app::{self, App};
-use pgcorral::cli::{CheckFlags, Cli, Command, DemoFlags, EXIT_USAGE, LogFormat, ServeFlags};
-use pgcorral::config::{Config, ConfigErrors, ProcessEnvironment};
+use pgcorral::cli::{
+    CheckFlags, Cli, Command, DemoFlags, EXIT_USAGE, HealthcheckFlags, LogFormat, ServeFlags,
+};
+use pgcorral::config::{self, Config, ConfigErrors, ProcessEnvironment};
 use pgcorral::demo::{self, DemoOptions, ProxyOrder};
+use pgcorral::healthcheck;
 use pgcorral::net::ListenAddress;
 use pgcorral::obs::Warnings;
 use pgcorral::obs::logging::{self, LogFilter, Logging};
@@ -36,6 +39,7 @@ async fn run(command: Command, log: LogChoice, logging: Logging) -> ExitCode {
     match command {
         Command::Serve(flags) => Box::pin(serve(flags, log, logging)).await,
         Command::Check(flags) => Box::pin(check(flags)).await,
+        Command::Healthcheck(flags) => healthcheck(flags).await,
         Command::Demo(flags) => Box::pin(demo(flags)).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "pgcorral", &mut io::stdout());
@@ -76,6 +80,21 @@ async fn check(flags: CheckFlags) -> ExitCode {
     };
     println!("{}: no errors", flags.config.display());
     if flags.connect { app::check(&config).await } else { ExitCode::SUCCESS }
+}
+
+/// A configuration at fault is a proxy that cannot be asked: 1, for 2 means nothing to container engines.
+async fn healthcheck(flags: HealthcheckFlags) -> ExitCode {
+    let admin = match config::admin_address(&flags, &ProcessEnvironment) {
+        Ok(admin) => admin,
+        Err(errors) => return failed(&errors.to_string()),
+    };
+    match healthcheck::ask(admin, flags.ready).await {
+        Ok(answer) => {
+            println!("{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(unhealthy) => failed(&unhealthy.to_string()),
+    }
 }
 
 async fn demo(flags: DemoFlags) -> ExitCode {

@@ -29,7 +29,6 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use self::listener::{Bounded, Limits, Streams};
 use crate::obs::{Metrics, Readiness, Sources, Warnings};
@@ -95,11 +94,11 @@ impl fmt::Debug for Shown {
 #[derive(Clone)]
 struct Admin {
     shown: Shown,
-    streams: Arc<Semaphore>,
+    live: Arc<events::Live>,
 }
 
 fn router(shown: Shown) -> Router {
-    let admin = Admin { shown, streams: Arc::new(Semaphore::new(events::MOST_STREAMS)) };
+    let admin = Admin { shown, live: Arc::new(events::Live::new()) };
     let guarded = Router::new()
         .route("/metrics", get(scrape))
         .route("/status", get(status))

@@ -1,6 +1,7 @@
 //! The composition root: builds the parts from a configuration, starts them, and takes them down again.
 
 mod check;
+mod functions;
 mod gauges;
 mod preflight;
 mod reload;
@@ -40,6 +41,7 @@ const WATCH: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct App {
     door: Arc<Door>,
+    gauges: Arc<Gauges>,
     listening: Vec<ListenAddress>,
     admin: Option<SocketAddr>,
     // Last: the threads end once nothing runs on them any more.
@@ -99,7 +101,8 @@ impl App {
         // A millisecond for each user with a plain password, and only once.
         let deriving = Arc::clone(&door);
         let _ = tokio::task::spawn_blocking(move || deriving.derive_verifiers()).await;
-        let mut app = Self { door, listening: vec![], admin: None, threads, config, warnings };
+        let gauges = Arc::new(Gauges::new(Arc::clone(&door)));
+        let mut app = Self { door, gauges, listening: vec![], admin: None, threads, config, warnings };
         app.listen()?;
         if let Some(params) = app.config.admin.clone() {
             app.admin = app.serve_admin(params).await?;
@@ -111,7 +114,7 @@ impl App {
                 home.spawn(preflight::look(door, mode, app.config.upstreams.clone()));
             }
             home.spawn(watch(Arc::downgrade(&app.door)));
-            home.spawn(monitor(Arc::downgrade(&app.door)));
+            home.spawn(monitor(Arc::downgrade(&app.gauges)));
         }
         Ok(app)
     }
@@ -173,7 +176,7 @@ impl App {
         let bound = listener.local_addr().map_err(failed)?;
         let shown = admin::Shown {
             metrics: self.door.metrics.clone(),
-            sources: Arc::new(Gauges(Arc::clone(&self.door))),
+            sources: Arc::<Gauges>::clone(&self.gauges),
             warnings: self.warnings.clone(),
             token,
         };
@@ -213,11 +216,11 @@ fn tracer(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Tracer>>, Tra
 }
 
 /// Follows the pools for what is shown of the last seconds and minutes.
-async fn monitor(door: Weak<Door>) {
+async fn monitor(gauges: Weak<Gauges>) {
     loop {
-        let Some(door) = door.upgrade() else { return };
+        let Some(gauges) = gauges.upgrade() else { return };
         // Off the I/O thread: with many pools it takes milliseconds.
-        let look = move || door.metrics.tick(Instant::now(), &Gauges(Arc::clone(&door)));
+        let look = move || gauges.metrics().tick(Instant::now(), gauges.as_ref());
         let _ = tokio::task::spawn_blocking(look).await;
         tokio::time::sleep(TICK).await;
     }

@@ -28,6 +28,8 @@ use login::Visit;
 
 pub(super) use finding::Severity;
 
+/// When a server that could not be asked is asked again, and how many times: for an hour.
+const AGAIN: (Duration, usize) = (Duration::from_secs(10), 360);
 /// How often a pool is looked at for an idle connection.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -110,29 +112,47 @@ async fn ask_server(upstream: &UpstreamConfig) -> Vec<Facts> {
     facts
 }
 
-/// Notes how many connections PostgreSQL allows, once, as soon as the pools have a connection each; and logs what is wrong,
-/// unless that was asked before ([`vet`]). It asks over these: one backend more than the
-/// pools may have, even for a moment, could be the one that PostgreSQL refuses. A pool that has none in time is left out,
-/// and its failed dial is in the log already.
-pub(super) async fn look(door: Arc<Door>, mode: Preflight, upstreams: Vec<UpstreamConfig>) {
-    for upstream in &upstreams {
-        let mut facts = vec![];
-        for login in logins(upstream) {
-            let asking = ask_pool(&door, login);
-            facts.extend(timeout(upstream.params.connect_timeout, asking).await.ok().flatten());
+/// Notes how many connections PostgreSQL allows, as soon as the pools have a connection each; and logs what is wrong, unless
+/// that was asked before ([`vet`]). It asks over these: one backend more than the pools may have, even for a moment, could be
+/// the one that PostgreSQL refuses. A pool that has none in time is left out, and its failed dial is in the log already; of a
+/// server that none of them could ask, it is asked again later.
+pub(super) async fn look(door: Arc<Door>, mode: Preflight, mut upstreams: Vec<UpstreamConfig>) {
+    let weak = Arc::downgrade(&door);
+    let mut door = Some(door);
+    for _ in 0..AGAIN.1 {
+        let Some(open) = door.take().or_else(|| weak.upgrade()) else { return };
+        let mut unknown = vec![];
+        for upstream in upstreams {
+            if !look_at(&open, mode, &upstream).await {
+                unknown.push(upstream);
+            }
         }
-        let slots = facts.iter().map(Facts::slots).min();
-        let running = door.pools.upstreams().iter().find(|up| *up.address() == upstream.params.address);
-        if let Some((slots, running)) = slots.zip(running) {
-            running.allows(slots);
+        if unknown.is_empty() {
+            return;
         }
-        if mode != Preflight::Warn {
-            continue;
-        }
+        upstreams = unknown;
+        drop(open);
+        tokio::time::sleep(AGAIN.0).await;
+    }
+}
+
+/// False: nobody could ask.
+async fn look_at(door: &Door, mode: Preflight, upstream: &UpstreamConfig) -> bool {
+    let mut facts = vec![];
+    for login in logins(upstream) {
+        let asking = ask_pool(door, login);
+        facts.extend(timeout(upstream.params.connect_timeout, asking).await.ok().flatten());
+    }
+    let Some(slots) = facts.iter().map(Facts::slots).min() else { return false };
+    if let Some(running) = door.pools.upstreams().iter().find(|up| *up.address() == upstream.params.address) {
+        running.allows(slots);
+    }
+    if mode == Preflight::Warn {
         for finding in compare(upstream, &facts).iter().filter(|finding| finding.severity > Severity::Ok) {
             tracing::warn!(upstream = %upstream.params.address, "{}", finding.text);
         }
     }
+    true
 }
 
 /// One pool for each distinct login, in the order of the configuration.

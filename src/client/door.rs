@@ -24,8 +24,9 @@ use crate::proto::statements::StatementCache;
 use crate::proto::{ClientTlsMode, UserParams};
 use crate::trace::Tracer;
 
-/// How often, and how many times, it is looked whether a client that is to give way has gone: a second in all.
-const EVICTION: (Duration, usize) = (Duration::from_millis(5), 200);
+/// How often, and how many times, it is looked whether a client that is to give way has gone: a second in all; and how many of
+/// those looks it has.
+const EVICTION: (Duration, usize, usize) = (Duration::from_millis(5), 200, 50);
 
 /// What all clients share.
 pub struct Door {
@@ -73,6 +74,8 @@ pub struct Door {
     pub connections: AtomicUsize,
     /// Clients that have said who they are, logged in or not.
     present: AtomicUsize,
+    /// Logins that are let in as soon as a client has given way to them: nobody else gets such a place.
+    promised: AtomicUsize,
     users: HashMap<String, Arc<User>>,
     draining: AtomicBool,
     pub(super) drained: Notify,
@@ -181,6 +184,7 @@ impl Door {
             derivations,
             connections: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
+            promised: AtomicUsize::new(0),
             users,
             draining: AtomicBool::new(false),
             drained: Notify::new(),
@@ -202,6 +206,11 @@ impl Door {
         let limits = rules.limits.succeeded_by(&params.rate_limits, Instant::now());
         *rules = Arc::new(Rules::new(limits, &params.rate_limits, &self.metrics));
         self.rules_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Most clients, logged in or logging in.
+    pub(super) fn max_clients(&self) -> usize {
+        self.max_clients.load(Ordering::Relaxed)
     }
 
     /// The rate limits now.
@@ -290,16 +299,18 @@ impl Drop for Connection {
 pub(super) struct Presence(Arc<Door>);
 
 impl Presence {
-    pub(super) fn take(door: &Arc<Door>) -> Result<Self, Full> {
-        let limit = door.max_clients.load(Ordering::Relaxed);
+    /// A place, if there is one that is not promised to somebody; `promised`: also if it is.
+    fn take(door: &Arc<Door>, promised: bool) -> Result<Self, Full> {
+        let limit = door.max_clients();
         let presence = Self(Arc::clone(door));
         let before = door.present.fetch_add(1, Ordering::SeqCst);
-        if before >= limit { Err(Full { refusal: Refusal::MaxClients, limit }) } else { Ok(presence) }
+        let kept = if promised { 0 } else { door.promised.load(Ordering::SeqCst) };
+        if before + kept >= limit { Err(Full { refusal: Refusal::MaxClients, limit }) } else { Ok(presence) }
     }
 
     /// A place, or a promise of one: who has proved who it is may have that of a client with nothing to do.
     pub(super) fn ask(door: &Arc<Door>) -> Result<Option<Self>, Full> {
-        match Self::take(door) {
+        match Self::take(door, false) {
             Ok(presence) => Ok(Some(presence)),
             Err(_) if door.roster.has_idle(Instant::now(), door.evict_idle.now()) => Ok(None),
             Err(full) => Err(full),
@@ -308,20 +319,39 @@ impl Presence {
 
     /// The place of a client that has had nothing to do for `evict_idle`. Cancel safe: nothing is taken before it is there.
     pub(super) async fn in_place_of_another(door: &Arc<Door>) -> Result<Self, Full> {
-        let full = match Self::take(door) {
+        let mut full = match Self::take(door, false) {
             Ok(presence) => return Ok(presence),
             Err(full) => full,
         };
-        if !door.roster.evict(Instant::now(), door.evict_idle.now()) {
-            return Err(full);
-        }
-        for _ in 0..EVICTION.1 {
+        let _promise = Promise::new(door);
+        for look in 0..EVICTION.1 {
+            // The one that was chosen may have begun to work meanwhile: then another one.
+            if look % EVICTION.2 == 0 && !door.roster.evict(Instant::now(), door.evict_idle.now()) {
+                break;
+            }
             tokio::time::sleep(EVICTION.0).await;
-            if let Ok(presence) = Self::take(door) {
-                return Ok(presence);
+            match Self::take(door, true) {
+                Ok(presence) => return Ok(presence),
+                Err(still) => full = still,
             }
         }
         Err(full)
+    }
+}
+
+/// Keeps a place that comes free for one login.
+struct Promise<'d>(&'d Door);
+
+impl<'d> Promise<'d> {
+    fn new(door: &'d Door) -> Self {
+        door.promised.fetch_add(1, Ordering::SeqCst);
+        Self(door)
+    }
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.0.promised.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -334,7 +364,12 @@ impl Drop for Presence {
 /// A client's place under every limit on clients; dropped, it is free again.
 pub(super) struct Seat {
     presence: Presence,
-    pub(super) pool: Arc<Pool>,
+    places: Places,
+}
+
+/// A client's place under the limits of user, database and pool; dropped, it is free again.
+pub(super) struct Places {
+    pool: Arc<Pool>,
     database: Arc<Database>,
     user: Arc<User>,
 }
@@ -345,14 +380,9 @@ pub(super) struct Full {
     pub(super) limit: usize,
 }
 
-impl Seat {
-    /// Takes a place under the limits of user, database and pool.
-    pub(super) fn take(
-        presence: Presence,
-        user: &Arc<User>,
-        database: &Arc<Database>,
-        pool: &Arc<Pool>,
-    ) -> Result<Self, Full> {
+impl Places {
+    /// Takes a place under each of the three.
+    pub(super) fn take(user: &Arc<User>, database: &Arc<Database>, pool: &Arc<Pool>) -> Result<Self, Full> {
         let counters = [
             (&user.clients, user.max_clients.now(), Refusal::MaxUserClients),
             (&database.clients, database.max_clients.now(), Refusal::MaxDatabaseClients),
@@ -368,7 +398,17 @@ impl Seat {
             }
         }
         let (pool, database) = (Arc::clone(pool), Arc::clone(database));
-        Ok(Self { presence, pool, database, user: Arc::clone(user) })
+        Ok(Self { pool, database, user: Arc::clone(user) })
+    }
+}
+
+impl Seat {
+    pub(super) fn new(presence: Presence, places: Places) -> Self {
+        Self { presence, places }
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.places.pool
     }
 
     #[inline]
@@ -377,7 +417,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Places {
     fn drop(&mut self) {
         for counter in [&self.user.clients, &self.database.clients, &self.pool.clients] {
             counter.fetch_sub(1, Ordering::SeqCst);

@@ -122,7 +122,9 @@ pub(super) fn give_back(mut active: Active, owed: Owed, mid_message: bool) {
         Owed::Finish => Some(query_timeout).filter(|limit| !limit.is_zero()),
     };
     lease.run(move |mut lease| async move {
-        lease.stays(Some(Stay::Cancelling));
+        if matches!(owed, Owed::Cancel) && !lease.is_free() {
+            lease.stays(Some(Stay::Cancelling));
+        }
         let settled = lease.settle(owed, mid_message, reset.as_deref(), limit).await;
         drop(slot);
         match settled {

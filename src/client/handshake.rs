@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::field::display;
 
-use super::door::{Connection, Door, Full, Presence, Seat};
+use super::door::{Connection, Door, Full, Places, Presence, Seat};
 use super::failed::Failed;
 use super::limited::check_login;
 use super::line::line;
@@ -112,8 +112,11 @@ impl Greeter {
         // Taken once the client has spoken: silence must not keep others out.
         let door = Arc::clone(&self.door);
         let arrived = Instant::now();
-        let _turn = self.turn(&first).await?;
-        self.spent(LoginPhase::Turn, arrived);
+        let turn = self.turn(&first).await?;
+        // A cancel request has none.
+        if turn.is_some() {
+            self.spent(LoginPhase::Turn, arrived);
+        }
         let Some(startup) = self.startup(first).await? else { return Err(Failed::NoLogin) };
         if tracing::enabled!(tracing::Level::DEBUG) {
             let (user, database) = (startup.user.clone(), startup.database.clone());
@@ -130,10 +133,6 @@ impl Greeter {
         let asked = Instant::now();
         let accept = self.prove(&startup).await?;
         self.spent(LoginPhase::Authentication, asked);
-        let presence = match presence {
-            Some(presence) => presence,
-            None => Presence::in_place_of_another(&door).await.map_err(|full| Failed::full(full, &door))?,
-        };
         let proven = Instant::now();
         let admitted = self.greet(startup, accept, presence).await?;
         self.spent(LoginPhase::Settings, proven);
@@ -153,7 +152,7 @@ impl Greeter {
             _ => None,
         };
         let Some(mut turn) = self.door.turns.arrive(self.address, user.as_deref()) else {
-            let limit = self.door.params.max_clients;
+            let limit = self.door.max_clients();
             let full = Failed::full(Full { refusal: Refusal::MaxClients, limit }, &self.door);
             // Who asks for TLS gets no word in plain text.
             return Err(if user.is_some() { full } else { Failed::Gone });
@@ -376,7 +375,7 @@ impl Greeter {
         &mut self,
         startup: StartupPacket,
         mut reply: Vec<u8>,
-        presence: Presence,
+        presence: Option<Presence>,
     ) -> Result<Admitted, Failed> {
         let door = Arc::clone(&self.door);
         let unknown =
@@ -385,13 +384,19 @@ impl Greeter {
         let pool = database.pool(&startup.user).ok_or_else(unknown)?;
         let user = door.user(&startup.user).ok_or_else(unknown)?;
         check_login(&door, Stage::Login, &startup, self.address)?;
-        let seat = Seat::take(presence, user, database, pool).map_err(|full| Failed::full(full, &door))?;
+        let places = Places::take(user, database, pool).map_err(|full| Failed::full(full, &door))?;
         let long_key = startup.served_minor() >= 2;
         let terms = tokio::select! {
             biased;
             terms = settle_terms(&door, pool, startup, self.home) => terms?,
             () = self.gone() => return Err(Failed::Gone),
         };
+        // Last: nobody gives way to one who is not let in.
+        let presence = match presence {
+            Some(presence) => presence,
+            None => Presence::in_place_of_another(&door).await.map_err(|full| Failed::full(full, &door))?,
+        };
+        let seat = Seat::new(presence, places);
         let member = door.roster.enter(long_key);
         reply.extend_from_slice(&terms.statuses);
         messages::backend_key_data(&mut reply, member.process_id, member.secret());

@@ -273,8 +273,9 @@ impl Session {
                 self.end_transaction(cx, timeout, now)
             };
         }
-        let stay = if in_transaction { Stay::InTransaction } else { Stay::Pinned };
-        active.lease.stays(Some(stay));
+        if active.auditing.is_empty() {
+            active.lease.stays(Some(if in_transaction { Stay::InTransaction } else { Stay::Pinned }));
+        }
         self.watch(now);
         Ok(())
     }

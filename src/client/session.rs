@@ -149,8 +149,8 @@ impl Session {
         wanted: Arc<Parameters>,
         home: Home,
     ) -> Self {
-        let function = function::name(seat.door(), &wanted, &seat.pool.params.user);
-        let standing = Standing::of(&seat.pool, &function, &wanted);
+        let function = function::name(seat.door(), &wanted, &seat.pool().params.user);
+        let standing = Standing::of(seat.pool(), &function, &wanted);
         let trace = traced::notes(seat.door(), &wanted);
         Self {
             trace,
@@ -160,7 +160,7 @@ impl Session {
             outbox: Outbox::default(),
             state: State::Idle,
             member,
-            pool: Arc::clone(&seat.pool),
+            pool: Arc::clone(seat.pool()),
             login: Arc::clone(&wanted),
             standing,
             counted: Box::new(Counted::nothing()),

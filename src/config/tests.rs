@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, ConfigErrors, DatabaseParams, Environment};
-use crate::cli::ServeFlags;
+use super::{Config, ConfigErrors, DatabaseParams, Environment, admin_address};
+use crate::cli::{HealthcheckFlags, ServeFlags};
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
 use crate::pool::{Abandoned, AdaptiveLimit, PoolMode, PoolParams, Reset, SessionParams};
 use crate::proto::pin::{PinPolicy, PinReason};
@@ -1001,4 +1001,40 @@ fn adaptive_limit_is_off_and_not_for_sessions() {
     let wrong = format!("{APP}\nadaptive_limit = \"enforce\"\npool_mode = \"session\"");
     let errors = load(&wrong, &Fake::default()).expect_err("a fault");
     assert!(errors.to_string().contains("adaptive_limit: is for pool_mode"), "{errors}");
+}
+
+#[test]
+fn healthcheck_finds_the_admin_address() {
+    let flags = |admin: Option<&str>, config: Option<&str>| HealthcheckFlags {
+        admin: admin.map(|address| address.parse().expect("an address")),
+        config: config.map(PathBuf::from),
+        ready: false,
+    };
+    let found = |flags: HealthcheckFlags, text: &str| {
+        let address = admin_address(&flags, &Fake::default().file("c.toml", text));
+        address.map(|address| address.to_string()).map_err(|errors| errors.to_string())
+    };
+    let in_file = |text: &str| found(flags(None, Some("c.toml")), text);
+    let good = |address: &str| Ok(address.to_owned());
+    assert_eq!(in_file("admin = \"127.0.0.1:7\""), good("127.0.0.1:7"));
+    assert_eq!(
+        in_file("admin = \"127.0.0.1:7\"\nthreads = \"none\""),
+        good("127.0.0.1:7"),
+        "other faults do not matter"
+    );
+    assert_eq!(in_file(""), good("127.0.0.1:9432"));
+    for (text, wanted) in [
+        ("admin = \"off\"", "c.toml:1:9: admin: health is served nowhere"),
+        ("admin = 1", "c.toml:1:9: admin: must be a string"),
+        ("admin = \"127.0.0.1:9432", "c.toml:1:"),
+    ] {
+        let error = in_file(text).expect_err(text);
+        assert!(error.starts_with(wanted), "{error}");
+    }
+    assert_eq!(found(flags(None, None), ""), good("127.0.0.1:9432"));
+    assert_eq!(
+        found(flags(Some("127.0.0.1:7"), Some("absent.toml")), ""),
+        good("127.0.0.1:7"),
+        "the flag is enough"
+    );
 }

@@ -186,7 +186,9 @@ impl Gate {
             self.misused();
             return Placement::Close;
         }
-        self.pools[pool.index()].keys.returned(now, key, held);
+        let keys = &mut self.pools[pool.index()].keys;
+        keys.returned(now, key, held);
+        keys.get_mut(key).done += 1;
         self.place(now, pool, home, actions)
     }
 

@@ -183,8 +183,10 @@ pub(super) struct Keys {
     virtual_now: f64,
     /// How long servers are held, over all keys.
     hold: Hold,
-    /// Connection-time of keys whose place was given to others, in seconds.
-    gone: f64,
+    /// Servers that all keys hold, and the connection-time that they have had up to a time, in seconds.
+    active: usize,
+    busy: f64,
+    busy_at: Option<Instant>,
 }
 
 impl Keys {
@@ -199,7 +201,9 @@ impl Keys {
             backlogs: 0,
             virtual_now: 0.0,
             hold: Hold::default(),
-            gone: 0.0,
+            active: 0,
+            busy: 0.0,
+            busy_at: None,
         }
     }
 
@@ -242,7 +246,6 @@ impl Keys {
         let unused = self.keys.iter().enumerate().take(EXACT_KEYS).filter(|(_, key)| !key.in_use());
         if let Some((at, _)) = unused.min_by_key(|(_, key)| key.counted_at) {
             self.by_name.remove(&self.keys[at].name);
-            self.gone += self.keys[at].used;
             self.keys[at] = Key::new(name, terms);
             return self.named(at);
         }
@@ -279,7 +282,8 @@ impl Keys {
 
     /// Connection-time that all keys have had, up to now, in seconds.
     pub(super) fn busy(&self, now: Instant) -> f64 {
-        self.keys.iter().map(|key| key.held(now)).sum::<f64>() + self.gone
+        let passed = self.busy_at.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64());
+        self.busy + passed * self.active as f64
     }
 
     /// How long a server is held on the mean, lately. None: none was yet.
@@ -313,20 +317,29 @@ impl Keys {
         if key.backlogged_at.is_some() {
             self.backlog.active += 1;
         }
-        self.virtual_now = self.virtual_now.max(key.virtual_time);
+        let virtual_time = key.virtual_time;
+        self.holds(now, 1);
+        self.virtual_now = self.virtual_now.max(virtual_time);
     }
 
     /// The key gives one back, which it has held for so long.
     pub(super) fn returned(&mut self, now: Instant, id: KeyId, held: Duration) {
         let key = &mut self.keys[id.index()];
         key.count(now);
+        key.hold.add(held);
+        self.hold.add(held);
         if key.active > 0 {
             key.active -= 1;
             self.backlog.active -= usize::from(key.backlogged_at.is_some());
+            self.holds(now, -1);
         }
-        key.done += 1;
-        key.hold.add(held);
-        self.hold.add(held);
+    }
+
+    /// What the keys hold together changes by so many.
+    fn holds(&mut self, now: Instant, change: isize) {
+        self.busy = self.busy(now);
+        self.busy_at = self.busy_at.max(Some(now));
+        self.active = self.active.saturating_add_signed(change);
     }
 
     /// The key has its first waiter.

@@ -279,7 +279,7 @@ mod tests {
     fn another_bound_on_those_who_wait_is_kept_from_then_on() {
         let mut queue = LoginQueue::new(1, 2);
         assert!(matches!(queue.arrive(comer(1, 1)), LoginArrival::Granted));
-        (2..4).for_each(|address| drop(queued(&mut queue, comer(address, 1))));
+        (2..4).for_each(|address| _ = queued(&mut queue, comer(address, 1)));
         assert!(matches!(queue.arrive(comer(4, 1)), LoginArrival::Full));
         queue.set_max_waiting(3);
         let _ = queued(&mut queue, comer(4, 1));

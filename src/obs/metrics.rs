@@ -3,6 +3,7 @@
 //! One per process, made by the app and handed to whoever counts. Handles are resolved when a pool or the listener is
 //! built, never per query.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -29,6 +30,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     registry: Registry,
     pools: PoolVectors,
+    resolved: Mutex<HashMap<(String, String), PoolMetrics>>,
     clients: ClientMetrics,
     reloads: CounterBy<ReloadResult>,
     spans: SpanMetrics,
@@ -48,6 +50,7 @@ impl Metrics {
         let now = seconds_since_1970();
         Ok(Self(Arc::new(Inner {
             pools: PoolVectors::register(&registry)?,
+            resolved: Mutex::default(),
             clients: ClientMetrics::register(&registry)?,
             reloads: CounterBy::resolve(&counters(&registry, &RELOADS)?, &[]),
             spans: SpanMetrics(Arc::new(CounterBy::resolve(&counters(&registry, &SPANS)?, &[]))),
@@ -60,7 +63,9 @@ impl Metrics {
     /// The handles of one pool. Only for pools of the configuration, never for names that a client merely sent: each
     /// is some 180 series, kept until the process ends. The same names give the same series again.
     pub fn pool(&self, database: &str, user: &str) -> PoolMetrics {
-        self.0.pools.resolve(database, user)
+        let mut resolved = lock(&self.0.resolved);
+        let resolve = || self.0.pools.resolve(database, user);
+        resolved.entry((database.to_owned(), user.to_owned())).or_insert_with(resolve).clone()
     }
 
     /// The handles for everything about clients before they have a pool.

@@ -72,7 +72,9 @@ fn recent(before: &Sample, after: &Sample, pool: &PoolGauges) -> Recent {
     let erlangs = ((after.busy - before.busy) / passed).max(0.0);
     let load = Load::of(before, after, passed, pool);
     let since = |(name, held): (&String, &f64)| {
-        (name.clone(), (held - before.functions.get(name).copied().unwrap_or_default()).max(0.0))
+        // One that was among the others before has no past of its own.
+        let from = before.functions.get(name).unwrap_or(held);
+        (name.clone(), (held - from).max(0.0))
     };
     Recent {
         utilisation: (erlangs / pool.limit.max(1) as f64).min(1.0),

@@ -363,11 +363,14 @@ fn labels_and_their_metrics() -> Vec<(Label, String)> {
             }
         }
     }
-    let name_metrics = |metrics: Vec<&str>| match metrics.as_slice() {
-        many if many.len() > 3 => "everything about pools".to_owned(),
+    let name_metrics = |label: Label, metrics: Vec<&str>| match metrics.as_slice() {
+        many if many.len() > 4 => match label.name {
+            "function" => "everything about functions".to_owned(),
+            _ => "everything about pools".to_owned(),
+        },
         few => format!("`{}`", few.join("`, `")),
     };
-    found.into_iter().map(|(label, metrics)| (label, name_metrics(metrics))).collect()
+    found.into_iter().map(|(label, metrics)| (label, name_metrics(label, metrics))).collect()
 }
 
 #[cfg(test)]

@@ -74,7 +74,10 @@ struct Text {
 impl Text {
     fn whole(mut self) -> String {
         self.message.push_str(&self.fields);
-        let end = self.message.floor_char_boundary(LONGEST);
+        let mut end = self.message.len().min(LONGEST);
+        while !self.message.is_char_boundary(end) {
+            end -= 1;
+        }
         self.message.truncate(end);
         self.message
     }

@@ -289,8 +289,6 @@ impl Pool {
             self.upstream.with_books(|books| {
                 let snapshot = books.gate.snapshot(now, self.id);
                 let mut spare = (snapshot.idle + snapshot.active).saturating_sub(min_idle);
-                // Those at their end go in any case, so the successors are theirs first.
-                replaced = replaced.saturating_sub(store.count(|server| server.is_expired(now)));
                 closing = store.retain(|server| {
                     let idle = now.saturating_duration_since(server.idle_since);
                     let tired = !server_idle_timeout.is_zero() && idle >= server_idle_timeout && spare > 0;
@@ -315,12 +313,16 @@ impl Pool {
         }
     }
 
-    /// How many of the idle connections that are soon too old have successors already; the others' are dialled.
+    /// How many of the idle connections that are soon too old, and not yet, have successors already; the others' are dialled.
     fn renew(&self, now: Instant) -> usize {
         self.upstream.with_books(|books| {
-            let due = |store: &Store| store.count(|server| self.is_due(server, now));
-            let due = self.stores.iter().map(due).sum();
-            books.gate.renew(now, self.id, due, &mut books.actions)
+            let count = |which: &dyn Fn(&Server) -> bool| -> usize {
+                self.stores.iter().map(|store| store.count(|server| which(server))).sum()
+            };
+            let due = count(&|server| self.is_due(server, now));
+            let replaced = books.gate.renew(now, self.id, due, &mut books.actions);
+            // Those at their end go in any case, so the successors are theirs first.
+            replaced.saturating_sub(count(&|server| server.is_expired(now)))
         })
     }
 

@@ -12,9 +12,11 @@ mod abandoned;
 mod cancels;
 mod check;
 mod conformance;
+mod container;
 mod contract;
 mod corners;
 mod cuts;
+mod dashboards;
 mod dialling;
 mod drivers;
 mod faults;
@@ -38,6 +40,7 @@ mod support;
 mod timeouts;
 mod traces;
 mod transports;
+mod watching;
 
 use std::sync::Arc;
 
@@ -55,6 +58,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(conformance::trials(&ground));
     trials.extend(cuts::trials(&ground));
     trials.extend(check::trials(&ground));
+    trials.extend(container::trials(&ground));
     trials.extend(drivers::trials(&ground));
     for group in [
         login::trials,
@@ -64,6 +68,7 @@ fn main() -> std::process::ExitCode {
         reload::trials,
         cancels::trials,
         storm::trials,
+        dashboards::trials,
         dialling::trials,
         faults::trials,
         limits::trials,
@@ -81,6 +86,7 @@ fn main() -> std::process::ExitCode {
         traces::trials,
         abandoned::trials,
         transports::trials,
+        watching::trials,
     ] {
         trials.extend(group(&ground));
     }

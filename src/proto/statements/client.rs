@@ -11,8 +11,9 @@ use crate::proto::ledger::Voided;
 
 /// Most names that one client may have at once. One more stays on its server connection, and the client with it.
 const MOST_NAMES: usize = 10_000;
-/// Most bytes of these names and of the texts that they stand for: as long as a client has a name for it, a text is kept.
-const MOST_BYTES: usize = 4 << 20;
+/// Most bytes of these names and of the texts that they stand for: as long as a client has a name for it, a text is kept. More
+/// than any driver's cache holds, and a quarter of what the proxy keeps for all.
+const MOST_BYTES: usize = 16 << 20;
 
 /// What one of its names stands for.
 #[derive(Debug, Clone)]
@@ -87,7 +88,7 @@ impl ClientStatements {
             Some(known) => self.by_name.insert(name, known),
             None => self.by_name.remove(&name),
         };
-        self.bytes = self.bytes + after - size(&before);
+        self.bytes = (self.bytes + after).saturating_sub(size(&before));
         before
     }
 
@@ -143,8 +144,11 @@ impl ClientStatements {
     /// A name stands for another statement of the same text from now on.
     pub fn replace(&mut self, name: &[u8], statement: &Arc<Statement>) {
         let known = if name.is_empty() { self.unnamed.as_mut() } else { self.by_name.get_mut(name) };
-        if let Some(known) = known {
-            *known = Known::Shared(Arc::clone(statement), statement.generation());
+        let Some(known) = known else { return };
+        let before = std::mem::replace(known, Known::Shared(Arc::clone(statement), statement.generation()));
+        if !name.is_empty() {
+            // The same text may have another trace comment.
+            self.bytes = (self.bytes + known.bytes()).saturating_sub(before.bytes());
         }
     }
 
@@ -216,9 +220,30 @@ mod tests {
         assert!(!statements.is_full(), "what a driver keeps");
         (0..1000).for_each(|name| set(&mut statements, name, 1000));
         assert!(!statements.is_full(), "the same names again");
-        (1000..5000).for_each(|name| set(&mut statements, name, 1000));
+        (1000..9000).for_each(|name| set(&mut statements, name, 2000));
         assert!(statements.is_full());
-        (0..5000_usize).for_each(|name| statements.set(AT, name.to_string().as_bytes(), None));
+        (0..9000_usize).for_each(|name| statements.set(AT, name.to_string().as_bytes(), None));
+        assert_eq!(statements.bytes, 0);
+    }
+
+    #[test]
+    fn the_same_text_with_another_comment_is_counted_as_what_it_is() {
+        let mut cache = StatementCache::new(1, 10, 1 << 20);
+        let comment = "x".repeat(500);
+        let texts = ["select 1".to_owned(), format!("/*a='{comment}'*/ select 1")];
+        let [short, long] = texts.map(|text| {
+            let (settings, parts) =
+                (text.len().to_string(), ParseParts { name: b"", text: text.as_bytes(), types: &[0, 0] });
+            let Found::Statement(statement) = cache.find(&parts, Some(&settings), true, false) else {
+                panic!()
+            };
+            statement
+        });
+        let mut statements = ClientStatements::default();
+        statements.set(AT, b"s", Some(Known::Shared(Arc::clone(&short), short.generation())));
+        statements.replace(b"s", &long);
+        assert_eq!(statements.bytes, 1 + long.text().len());
+        statements.set(AT, b"s", None);
         assert_eq!(statements.bytes, 0);
     }
 }

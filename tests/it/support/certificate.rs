@@ -1,6 +1,7 @@
 //! Certificates for `localhost` as PEM files: one that nobody signed, and those of an authority of our own.
 
 use std::io::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::NamedTempFile;
@@ -16,6 +17,16 @@ impl Certificate {
     pub fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         Self { chain: file(&made.cert.pem()), key: file(&made.signing_key.serialize_pem()) }
+    }
+
+    /// The same, but it ends so long from now.
+    pub fn ending_in(time: Duration) -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that goes right");
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_1970 + time;
+        let made = params.self_signed(&key).expect("a certificate");
+        Self { chain: file(&made.pem()), key: file(&key.serialize_pem()) }
     }
 
     /// Chain and key.

@@ -269,6 +269,11 @@ impl Proxy {
         }
     }
 
+    /// The process that was started: the proxy, or what has started it.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory (`/proc/PID/status`).
     pub fn resident_kib(&self) -> u64 {
         let status =
