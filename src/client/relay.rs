@@ -49,13 +49,14 @@ impl Session {
         let settled = matches!(&self.state, State::Active(active) if active.lease.ledger.is_settled());
         let continues = front.is_none() && !settled;
         let frames = self.inbox.frames;
+        let is_looked_at = front.is_some();
         let mut front = match front {
             Some(front) => front,
             // Nothing goes into the middle of a message, not even of one that PostgreSQL does not answer.
             None if frames.is_passing() => vec![],
             None => self.request_begins(),
         };
-        if self.trace.is_some() && !frames.is_passing() {
+        if self.trace.is_some() && !is_looked_at && !frames.is_passing() {
             self.trace_looks_at(bytes);
         }
         let State::Active(active) = &mut self.state else { return Ok(()) };

@@ -419,6 +419,7 @@ impl Session {
         match end {
             WaitEnd::Granted(lease) => {
                 let since = lease.since();
+                self.trace_looks_at(&queued.backlog);
                 return self.start(cx, lease, since, &queued.backlog);
             }
             WaitEnd::Shed(refused) => self.pending = Some(Box::new(self.shed(refused))),

@@ -82,11 +82,14 @@ pub fn traceparent_comment(text: &[u8]) -> Option<&[u8]> {
     let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != b';')?;
     let text = text.get(..=end)?;
     // Most texts have no comment at either end.
-    if text.ends_with(b"*/") || !text.first().is_some_and(u8::is_ascii_alphabetic) {
-        find_traceparent(text)
-    } else {
-        None
+    let ends_in_comment = text.ends_with(b"*/");
+    if !ends_in_comment && text.first().is_some_and(u8::is_ascii_alphabetic) {
+        return None;
     }
+    // And most of those that have one have it as the last one.
+    let last = memchr::memmem::rfind(text, b"/*").filter(|_| ends_in_comment);
+    let found = last.and_then(|at| value_of(text.get(at..)?, b"traceparent"));
+    found.or_else(|| find_traceparent(text))
 }
 
 fn find_traceparent(text: &[u8]) -> Option<&[u8]> {
@@ -109,12 +112,12 @@ fn find_traceparent(text: &[u8]) -> Option<&[u8]> {
 /// The value of a key as it is written.
 fn value_of<'t>(comment: &'t [u8], wanted: &[u8]) -> Option<&'t [u8]> {
     let mut found = None;
-    each_pair(comment, |key, value| {
+    let is_trace = each_pair(comment, |key, value| {
         if key == wanted {
             found = found.or(Some(value));
         }
     });
-    found
+    found.filter(|_| is_trace)
 }
 
 /// A value as it was before it was written into a comment: without `%2F` and `\'`.
@@ -244,6 +247,8 @@ mod tests {
             ("select 1 /*traceparent='00-a'*/ /*action='pay'*/", Some("00-a")),
             ("select '/*traceparent=''00-a''*/'", None),
             ("select 1 /*traceparent='00-a'*/ + 1", None),
+            ("select 1 /*traceparent='00-a',x*/", None),
+            ("select 1 /*traceparent='00-a'*/ /* no trace */", None),
             ("/* traceparent */ select 1", None),
         ] {
             assert_eq!(traceparent_comment(text.as_bytes()), value.map(str::as_bytes), "{text}");

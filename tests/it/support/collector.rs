@@ -19,6 +19,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -99,7 +100,18 @@ impl Collector {
         scopes.flat_map(|scope| scope.spans.clone()).collect()
     }
 
-    /// The spans, once there are as many.
+    /// Those of transactions. On a busy machine any of them may have had to wait, and has another span for that.
+    pub fn transactions(&self) -> Vec<Span> {
+        self.spans().into_iter().filter(|span| span.kind == SpanKind::Client as i32).collect()
+    }
+
+    /// Those of transactions, once there are as many.
+    pub fn wait_for_transactions(&self, transactions: usize) -> Vec<Span> {
+        eventually("the transactions arrive", || self.transactions().len() >= transactions);
+        self.transactions()
+    }
+
+    /// All spans, once there are as many.
     pub fn wait_for(&self, spans: usize) -> Vec<Span> {
         eventually("the spans arrive", || self.spans().len() >= spans);
         self.spans()
