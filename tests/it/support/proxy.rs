@@ -101,9 +101,11 @@ impl ProxyOptions {
     pub fn toml(&self) -> String {
         let listen = self.listen.as_deref().unwrap_or("127.0.0.1:0");
         let admin = self.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut text = format!("listen = [{listen:?}]
+        let mut text = format!(
+            "listen = [{listen:?}]
 admin = \"{admin}\"
-");
+"
+        );
         if let Some(token) = &self.admin_token {
             let _ = writeln!(text, "admin_token = {token:?}");
         }
