@@ -22,7 +22,7 @@ def board():
     made.line(8, dialling(), room(), closed())
     made.row("The process")
     made.line(8, files(), memory(), processor())
-    made.line(8, statements(), statement_memory(), started())
+    made.line(8, statements(), statement_memory(), spans(), started())
     return made
 
 
@@ -267,6 +267,18 @@ def statement_memory():
         "bytes",
         ((48 * 1024 * 1024, "orange"),),
         [Query(f"pgcorral_statement_bytes{{{INSTANCE}}}", "{{instance}}")],
+    )
+
+
+def spans():
+    return series(
+        "OpenTelemetry spans",
+        "Spans of recorded transactions, in a second; none unless [traces] is set. dropped: the collector is slower than they come; "
+        "failed: it could not be asked in time.",
+        "ops",
+        NO_THRESHOLDS,
+        [Query(rate("pgcorral_spans_total", INSTANCE, "result"), "{{result}}")],
+        stacked=True,
     )
 
 
