@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Where cargo puts its programs; honours CARGO_TARGET_DIR.
 TARGET = $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
-.PHONY: build demo loadtest bench compare experiments test lint
+.PHONY: build demo loadtest bench compare experiments test container-test lint
 
 # The release binary: $(TARGET)/release/pgcorral
 build:
@@ -51,6 +51,10 @@ test:
 	@./scripts/setup-browser.sh || echo "going on without a browser: the tests of the live page will fail" >&2
 	@./scripts/setup-prometheus.sh || echo "going on without: the tests of dashboards and rules will fail" >&2
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+# Builds the container images (buildah, without a daemon) and tests them. Five to ten minutes the first time.
+container-test:
+	./scripts/test-container.sh
 
 # Format, lints and documentation; a warning is an error.
 lint:

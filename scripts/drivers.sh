@@ -35,17 +35,22 @@ python_is_there() {
     python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null
 }
 
-setup_python() {
+# setup_venv PART ENVIRONMENT: a Python environment with what tests/drivers/PART/requirements.txt lists.
+setup_venv() {
     python_is_there || packages_for "Python with venv" python3 python3-venv || return 1
-    local stamp
-    stamp=$(stamp "$driver_sources/python/requirements.txt" <(python3 --version))
-    if is_current python "$stamp" && [ -x "$installed/venv/bin/python" ]; then return 0; fi
-    echo "installing the Python drivers"
-    rm -rf "$installed/venv"
-    python3 -m venv "$installed/venv" || return 1
-    "$installed/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
-        --only-binary :all: -r "$driver_sources/python/requirements.txt" || return 1
-    echo "$stamp" >"$installed/python.stamp"
+    local part=$1 environment=$installed/$2 stamp
+    stamp=$(stamp "$driver_sources/$part/requirements.txt" <(python3 --version))
+    if is_current "$part" "$stamp" && [ -x "$environment/bin/python" ]; then return 0; fi
+    echo "installing for Python: $part"
+    rm -rf "$environment"
+    python3 -m venv "$environment" || return 1
+    "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-deps \
+        --only-binary :all: -r "$driver_sources/$part/requirements.txt" || return 1
+    echo "$stamp" >"$installed/$part.stamp"
+}
+
+setup_python() {
+    setup_venv python venv
 }
 
 setup_node() {

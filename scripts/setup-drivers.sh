@@ -1,7 +1,7 @@
 #!/bin/bash
-# Installs the drivers that tests/drivers compares, into target/drivers: a Python environment, Node.js modules, and programs
-# built from the Go sources and the jar that Debian packages, and with cargo. Quick when nothing has changed since the last
-# time.
+# Installs the drivers that tests/drivers compares, and what the other tests of drivers need, into target/drivers: Python
+# environments, Node.js modules, and programs built from the Go sources and the jar that Debian packages, and with cargo. Quick
+# when nothing has changed since the last time.
 #
 # What cannot be installed is said here and fails the test run, unless PGCORRAL_SKIP_DRIVERS (comma separated) lists it.
 set -euo pipefail
@@ -35,6 +35,8 @@ setup_java_programs() {
 }
 
 attempt psycopg,asyncpg,sqlalchemy-null,sqlalchemy-queue,django setup_python
+# OpenTelemetry's instrumentation of psycopg, for the test of traces.
+attempt psycopg setup_venv traces traces
 attempt node-postgres,postgres-js,drizzle,knex setup_node
 attempt lib-pq setup_go_programs lib_pq lib/pq golang-github-lib-pq-dev
 attempt pgx setup_go_programs pgx jackc/pgx golang-github-jackc-pgx-v4-dev

@@ -8,6 +8,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::net::ListenAddress;
+use crate::obs::logging::LogFilter;
 use crate::secret::Secret;
 
 /// Exit code of a usage or configuration error; clap's own for the former.
@@ -25,6 +26,9 @@ Examples:
   pgcorral serve --config /etc/pgcorral/pgcorral.toml
   pgcorral check --config /etc/pgcorral/pgcorral.toml --connect
 
+  # Whether it is healthy: for containers, which have no curl
+  pgcorral healthcheck --admin 127.0.0.1:9432
+
   # A thousand invocations at once, without and with the proxy, on a throw-away PostgreSQL
   pgcorral demo
 
@@ -40,6 +44,13 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   pgcorral check --config pgcorral.toml
   pgcorral check --config pgcorral.toml --connect";
+
+const HEALTHCHECK_EXAMPLES: &str = "\
+Examples:
+  pgcorral healthcheck --admin 127.0.0.1:9432
+  pgcorral healthcheck --config /etc/pgcorral/pgcorral.toml --ready
+
+Exit codes: 0 yes, 1 no, 2 usage.";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:
@@ -70,6 +81,8 @@ pub enum Command {
     Serve(ServeFlags),
     /// Check a configuration, and with --connect the servers behind it
     Check(CheckFlags),
+    /// Ask a running proxy whether it is healthy
+    Healthcheck(HealthcheckFlags),
     /// Show a stampede without and with the proxy, on a throw-away PostgreSQL
     Demo(DemoFlags),
     /// Print a completion script for a shell
@@ -86,9 +99,9 @@ pub struct LogFlags {
     /// Form of the log lines, on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// Least level logged, or levels by module, as `info,pgcorral::server=debug`
-    #[arg(long, global = true, value_name = "LEVELS", default_value = "info")]
-    pub log: String,
+    /// Least level logged, or levels by module, as `info,pgcorral::server=debug`; overrides the file [default: info]
+    #[arg(long, global = true, value_name = "LEVELS")]
+    pub log: Option<LogFilter>,
 }
 
 /// Form of the log lines.
@@ -106,19 +119,19 @@ pub enum LogFormat {
 #[command(group = ArgGroup::new("source").args(["config", "upstream"]).required(true).multiple(true))]
 pub struct ServeFlags {
     /// Configuration file (TOML); the flags override it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "PGCORRAL_CONFIG")]
     pub config: Option<PathBuf>,
     /// Where clients connect: ip:port, or the path of a Unix socket; may be repeated [default: 127.0.0.1:6432]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", env = "PGCORRAL_LISTEN")]
     pub listen: Vec<ListenAddress>,
     /// The PostgreSQL server, as postgres://user:password@host:port/database
     #[arg(long, value_name = "URL", env = "PGCORRAL_UPSTREAM", hide_env_values = true, value_parser = secret)]
     pub upstream: Option<Secret>,
     /// Most server connections of one database and user [default: 20]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "PGCORRAL_POOL_SIZE")]
     pub pool_size: Option<usize>,
     /// Where metrics and health are served over HTTP, ip:port [default: 127.0.0.1:9432, if it is free]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", env = "PGCORRAL_ADMIN")]
     pub admin: Option<SocketAddr>,
 }
 
@@ -132,6 +145,21 @@ pub struct CheckFlags {
     /// Log in to every server, too, and compare the pools with what it allows
     #[arg(long)]
     pub connect: bool,
+}
+
+/// Flags of `healthcheck`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = HEALTHCHECK_EXAMPLES)]
+pub struct HealthcheckFlags {
+    /// The proxy's admin address, ip:port [default: the configuration file's, or 127.0.0.1:9432]
+    #[arg(long, value_name = "ADDR", env = "PGCORRAL_ADMIN")]
+    pub admin: Option<SocketAddr>,
+    /// The proxy's configuration file (TOML); only `admin` is looked at
+    #[arg(long, value_name = "FILE", env = "PGCORRAL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Ask whether to send it clients (/readyz), instead of whether it runs (/healthz)
+    #[arg(long)]
+    pub ready: bool,
 }
 
 /// Flags of `demo`.
@@ -181,8 +209,28 @@ mod tests {
         assert_eq!(flags.listen.len(), 2);
         assert_eq!(flags.upstream.as_ref().map(Secret::reveal), Some("postgres://u:p@h/d"));
         assert_eq!((flags.pool_size, flags.admin), (Some(5), "127.0.0.1:2".parse().ok()));
-        assert_eq!((log.log.as_str(), log.log_format), ("debug", LogFormat::Json));
+        assert_eq!((log.log, log.log_format), ("debug".parse().ok(), LogFormat::Json));
         assert!(!format!("{flags:?}").contains("u:p"));
+    }
+
+    #[test]
+    fn a_containers_settings_can_come_from_the_environment() {
+        let cli = Cli::command();
+        let variables = |name: &str| -> Vec<(String, String)> {
+            let command = cli.find_subcommand(name).expect(name);
+            let from = |flag: &clap::Arg| {
+                Some((flag.get_id().to_string(), flag.get_env()?.to_str().expect("UTF-8").to_owned()))
+            };
+            command.get_arguments().filter_map(from).collect()
+        };
+        let named = |flags: &[&str]| -> Vec<(String, String)> {
+            flags
+                .iter()
+                .map(|flag| ((*flag).to_owned(), format!("PGCORRAL_{}", flag.to_uppercase())))
+                .collect()
+        };
+        assert_eq!(variables("serve"), named(&["config", "listen", "upstream", "pool_size", "admin"]));
+        assert_eq!(variables("healthcheck"), named(&["admin", "config"]));
     }
 
     #[test]
@@ -196,7 +244,7 @@ mod tests {
     #[test]
     fn log_flags_stand_before_and_behind_the_command() {
         for line in ["pgcorral --log trace demo", "pgcorral demo --log trace"] {
-            assert_eq!(parse(line).map(|cli| cli.log.log).ok().as_deref(), Some("trace"), "{line}");
+            assert_eq!(parse(line).ok().and_then(|cli| cli.log.log), "trace".parse().ok(), "{line}");
         }
     }
 
@@ -211,8 +259,10 @@ mod tests {
         let cases = [
             ("pgcorral", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             ("pgcorral check", ErrorKind::MissingRequiredArgument),
+            ("pgcorral healthcheck --admin localhost:1", ErrorKind::ValueValidation),
             ("pgcorral serve --upstream postgres://h --listen localhost:1", ErrorKind::ValueValidation),
             ("pgcorral serve --upstream postgres://h --pool-size many", ErrorKind::ValueValidation),
+            ("pgcorral --log warm demo", ErrorKind::ValueValidation),
             ("pgcorral demo --invocations 0", ErrorKind::ValueValidation),
             ("pgcorral demo --invocations 60001", ErrorKind::ValueValidation),
             ("pgcorral completions basic", ErrorKind::InvalidValue),

@@ -6,11 +6,15 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pgcorral::app::{self, App};
-use pgcorral::cli::{CheckFlags, Cli, Command, DemoFlags, EXIT_USAGE, LogFormat, ServeFlags};
-use pgcorral::config::{Config, ConfigErrors, ProcessEnvironment};
+use pgcorral::cli::{
+    CheckFlags, Cli, Command, DemoFlags, EXIT_USAGE, HealthcheckFlags, LogFormat, ServeFlags,
+};
+use pgcorral::config::{self, Config, ConfigErrors, ProcessEnvironment};
 use pgcorral::demo::{self, DemoOptions, ProxyOrder};
+use pgcorral::healthcheck;
 use pgcorral::net::ListenAddress;
-use pgcorral::obs::{Warnings, logging};
+use pgcorral::obs::Warnings;
+use pgcorral::obs::logging::{self, LogFilter, Logging};
 use pgcorral::secret::Secret;
 
 fn main() -> ExitCode {
@@ -19,21 +23,23 @@ fn main() -> ExitCode {
         LogFormat::Text => logging::LogFormat::Text,
         LogFormat::Json => logging::LogFormat::Json,
     };
-    let warnings = match logging::start(format, &cli.log.log) {
-        Ok(warnings) => warnings,
-        Err(error) => return usage(&error.to_string()),
+    let log = LogChoice { flag: cli.log.log };
+    let logging = match logging::start(format, &log.flag.clone().unwrap_or_default()) {
+        Ok(logging) => logging,
+        Err(error) => return failed(&error.to_string()),
     };
     // Of its own: the I/O threads have theirs.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(cli.command, warnings)),
+        Ok(runtime) => runtime.block_on(run(cli.command, log, logging)),
         Err(error) => failed(&format!("cannot start: {error}")),
     }
 }
 
-async fn run(command: Command, warnings: Warnings) -> ExitCode {
+async fn run(command: Command, log: LogChoice, logging: Logging) -> ExitCode {
     match command {
-        Command::Serve(flags) => Box::pin(serve(flags, warnings)).await,
+        Command::Serve(flags) => Box::pin(serve(flags, log, logging)).await,
         Command::Check(flags) => Box::pin(check(flags)).await,
+        Command::Healthcheck(flags) => healthcheck(flags).await,
         Command::Demo(flags) => Box::pin(demo(flags)).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "pgcorral", &mut io::stdout());
@@ -42,16 +48,28 @@ async fn run(command: Command, warnings: Warnings) -> ExitCode {
     }
 }
 
-async fn serve(flags: ServeFlags, warnings: Warnings) -> ExitCode {
+async fn serve(flags: ServeFlags, log: LogChoice, logging: Logging) -> ExitCode {
     let has_file = flags.config.is_some();
-    let config = match Config::from_flags(&flags, &ProcessEnvironment) {
+    let read = move || Config::from_flags(&flags, &ProcessEnvironment).map(|config| log.over(config));
+    let config = match read() {
         Ok(config) => config,
         Err(errors) => return misconfigured(&errors),
     };
-    let reread = move || Config::from_flags(&flags, &ProcessEnvironment);
-    match app::serve(config, has_file.then_some(reread), warnings).await {
+    logging.set(&config.log);
+    match app::serve(config, has_file.then_some(read), logging).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error.to_string()),
+    }
+}
+
+/// What the command line says about the log, for as long as the process lives.
+struct LogChoice {
+    flag: Option<LogFilter>,
+}
+
+impl LogChoice {
+    fn over(&self, config: Config) -> Config {
+        Config { log: self.flag.clone().unwrap_or(config.log), ..config }
     }
 }
 
@@ -62,6 +80,21 @@ async fn check(flags: CheckFlags) -> ExitCode {
     };
     println!("{}: no errors", flags.config.display());
     if flags.connect { app::check(&config).await } else { ExitCode::SUCCESS }
+}
+
+/// A configuration at fault is a proxy that cannot be asked: 1, for 2 means nothing to container engines.
+async fn healthcheck(flags: HealthcheckFlags) -> ExitCode {
+    let admin = match config::admin_address(&flags, &ProcessEnvironment) {
+        Ok(admin) => admin,
+        Err(errors) => return failed(&errors.to_string()),
+    };
+    match healthcheck::ask(admin, flags.ready).await {
+        Ok(answer) => {
+            println!("{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(unhealthy) => failed(&unhealthy.to_string()),
+    }
 }
 
 async fn demo(flags: DemoFlags) -> ExitCode {

@@ -25,8 +25,10 @@ use crate::config::{Config, Preflight};
 use crate::guard::Home;
 use crate::net::tls::TlsSetupError;
 use crate::net::{ListenAddress, Listener};
+use crate::obs::logging::Logging;
 use crate::obs::{Metrics, TICK, Warnings};
 use crate::pool::Pools;
+use crate::trace::{Tracer, TransportError};
 use gauges::Gauges;
 use reload::Reloader;
 use threads::IoThreads;
@@ -56,6 +58,8 @@ pub enum StartError {
     Listen(String, io::Error),
     /// TLS cannot be set up.
     Tls(TlsSetupError),
+    /// The collector of traces cannot be spoken to in the way that is wanted.
+    Traces(TransportError),
     /// The table of metrics contradicts itself.
     Metrics(prometheus::Error),
     /// A thread or runtime cannot be started.
@@ -69,6 +73,7 @@ impl fmt::Display for StartError {
         match self {
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             Self::Tls(error) => error.fmt(f),
+            Self::Traces(error) => error.fmt(f),
             Self::Metrics(error) => write!(f, "cannot set up metrics: {error}"),
             Self::Threads(error) => write!(f, "cannot start a thread: {error}"),
             Self::Preflight(lines) => write!(f, "the pools do not fit: {}", lines.join("; ")),
@@ -90,7 +95,8 @@ impl App {
         let threads =
             IoThreads::start(config.threads, config.relay_buffer_bytes).map_err(StartError::Threads)?;
         let pools = pools(&config, &threads, &metrics).map_err(StartError::Tls)?;
-        let door = Door::new(config.clients.clone(), pools, metrics).map_err(StartError::Tls)?;
+        let tracer = tracer(&config, &metrics).map_err(StartError::Traces)?;
+        let door = Door::new(config.clients.clone(), pools, metrics, tracer).map_err(StartError::Tls)?;
         let door = Arc::new(door);
         // A millisecond for each user with a plain password, and only once.
         let deriving = Arc::clone(&door);
@@ -129,8 +135,16 @@ impl App {
     }
 
     /// The part that takes over other configurations, which is the caller's from then on.
-    fn reloader(&self) -> Reloader {
-        Reloader::new(Arc::clone(&self.door), self.threads.homes().first().cloned(), self.config.clone())
+    fn reloader(&self, logging: Logging) -> Reloader {
+        let home = self.threads.homes().first().cloned();
+        Reloader::new(Arc::clone(&self.door), home, self.config.clone(), logging)
+    }
+
+    /// Has the collector told what was recorded so far, if that takes no longer than it may.
+    async fn flush_traces(&self) {
+        if let (Some(tracer), Some(params)) = (&self.door.tracer, &self.config.traces) {
+            tracer.flush(params.timeout).await;
+        }
     }
 
     fn listen(&mut self) -> Result<(), StartError> {
@@ -190,6 +204,15 @@ async fn watch(door: Weak<Door>) {
         let Some(door) = door.upgrade() else { return };
         door.roster.wake_overdue(Instant::now());
     }
+}
+
+/// Begins to export traces, if there is somewhere to. On the calling runtime, which is none that serves clients.
+fn tracer(config: &Config, metrics: &Metrics) -> Result<Option<Arc<Tracer>>, TransportError> {
+    let Some(params) = &config.traces else { return Ok(None) };
+    let (tracer, exporter) = Tracer::new(params, metrics.spans().clone())?;
+    // Ends with the last client.
+    tokio::spawn(exporter.run());
+    Ok(Some(tracer))
 }
 
 /// Follows the pools for what is shown of the last seconds and minutes.

@@ -13,6 +13,7 @@ use super::preflight;
 use crate::client::Door;
 use crate::config::{Config, ConfigErrors, Preflight};
 use crate::obs::ReloadResult;
+use crate::obs::logging::Logging;
 use diff::Diff;
 
 /// Most names of settings in one line of the log.
@@ -23,13 +24,14 @@ pub(super) struct Reloader {
     door: Arc<Door>,
     /// Where the preflight asks.
     home: Option<Handle>,
+    logging: Logging,
     /// In force.
     config: Config,
 }
 
 impl Reloader {
-    pub(super) fn new(door: Arc<Door>, home: Option<Handle>, config: Config) -> Self {
-        Self { door, home, config }
+    pub(super) fn new(door: Arc<Door>, home: Option<Handle>, config: Config, logging: Logging) -> Self {
+        Self { door, home, logging, config }
     }
 
     /// What is in force.
@@ -69,6 +71,10 @@ impl Reloader {
     }
 
     fn apply(&self) {
+        self.logging.set(&self.config.log);
+        if let (Some(tracer), Some(traces)) = (&self.door.tracer, &self.config.traces) {
+            tracer.set(traces.sample, traces.slow_wait);
+        }
         self.door.reload(&self.config.clients);
         for upstream in &self.config.upstreams {
             self.door.pools.reload_upstream(&upstream.params);

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::reload::Reloader;
 use super::{App, StartError};
 use crate::config::{Config, ConfigErrors};
-use crate::obs::Warnings;
+use crate::obs::logging::Logging;
 
 /// Files besides those of clients and servers: listeners, logs, cancel requests under way.
 const OTHER_FILES: usize = 100;
@@ -17,22 +17,22 @@ const OTHER_FILES: usize = 100;
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs the proxy until SIGTERM or SIGINT; then lets transactions finish up to `drain_timeout`. A second signal ends it at
-/// once. SIGHUP reads the configuration again, by `reread`; None: there is no file. The addresses are printed on standard
-/// output, with a line `ready` behind them. `warnings` are the log's, for the live page.
+/// once. SIGHUP reads the configuration again, by `reread`; None: there is no file. What of it is about the log is told to
+/// `logging`, whose warnings the live page shows. The addresses are printed on standard output, with a line `ready` behind them.
 ///
 /// # Errors
 /// The proxy cannot start.
-pub async fn serve<F>(config: Config, reread: Option<F>, warnings: Warnings) -> Result<(), StartError>
+pub async fn serve<F>(config: Config, reread: Option<F>, logging: Logging) -> Result<(), StartError>
 where
     F: Fn() -> Result<Config, ConfigErrors> + Send + 'static,
 {
     raise_open_files(&config);
     // Before anything runs: a signal that comes early is not lost.
     let mut signals = Signals::new().map_err(StartError::Threads)?;
-    let app = App::start(config, warnings).await?;
+    let app = App::start(config, logging.warnings.clone()).await?;
     announce(&app);
     // A task of its own: a preflight may take seconds, in which a signal to end is heard.
-    tokio::spawn(reload_on(signals.hangup, app.reloader(), reread));
+    tokio::spawn(reload_on(signals.hangup, app.reloader(logging), reread));
     first(&mut signals.ends, &app).await;
     let drain_timeout = app.door().drain_timeout.now();
     tracing::info!(clients = app.door().roster.len(), timeout = ?drain_timeout, "draining");
@@ -45,6 +45,8 @@ where
             clients => tracing::warn!(clients, "stopped with clients still in a transaction"),
         },
     }
+    app.door().flush_summaries();
+    app.flush_traces().await;
     Ok(())
 }
 
@@ -123,10 +125,7 @@ async fn first(signals: &mut Ends, app: &App) {
         tokio::select! {
             biased;
             () = signals.next() => return,
-            _ = every_second.tick() => {
-                app.door().login_failures.flush();
-                app.door().sheds.flush();
-            }
+            _ = every_second.tick() => app.door().flush_summaries(),
         }
     }
 }

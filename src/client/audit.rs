@@ -5,6 +5,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::active::Active;
+use super::line::line;
 use super::refusal;
 use super::session::{Session, State, Step};
 use crate::proto::audit::{Suspects, question};
@@ -60,12 +61,12 @@ impl Session {
     }
 
     /// PostgreSQL would not answer; the server connection stays suspect, and is cleaned before anybody else has it.
-    pub(super) fn audit_failed(active: &mut Active) {
-        tracing::warn!(
-            pool = active.lease.pool().name(),
-            "cannot find out what a transaction has left behind"
-        );
-        active.extra().failed = true;
+    pub(super) fn audit_failed(&mut self) {
+        self.seat.door().mishaps.count("cannot_ask");
+        line!(debug, self, "cannot find out what a transaction has left behind");
+        if let State::Active(active) = &mut self.state {
+            active.extra().failed = true;
+        }
     }
 
     /// The answer is complete.

@@ -22,6 +22,7 @@ use crate::pool::{Database, LiveBound, LiveDuration, Pool, Pools};
 use crate::proto::auth::{ClientSecret, Mock, Prepared, Proven};
 use crate::proto::statements::StatementCache;
 use crate::proto::{ClientTlsMode, UserParams};
+use crate::trace::Tracer;
 
 /// How often, and how many times, it is looked whether a client that is to give way has gone: a second in all; and how many of
 /// those looks it has.
@@ -39,6 +40,8 @@ pub struct Door {
     evict_idle: LiveDuration,
     /// Where logins are counted.
     pub metrics: Metrics,
+    /// What records transactions. None: nothing does.
+    pub tracer: Option<Arc<Tracer>>,
     /// Where they may go.
     pub pools: Pools,
     /// Who is in.
@@ -51,6 +54,8 @@ pub struct Door {
     pub login_failures: SummaryLog,
     /// The same about transactions that were not admitted.
     pub sheds: SummaryLog,
+    /// The same about what goes wrong for clients that are in.
+    pub(super) mishaps: SummaryLog,
     /// How many logins and transactions there may be in a time.
     rules: Mutex<Arc<Rules>>,
     /// Goes up when the rules are others.
@@ -122,7 +127,12 @@ impl Door {
     ///
     /// # Errors
     /// Certificate or key cannot be used.
-    pub fn new(params: ClientParams, pools: Pools, metrics: Metrics) -> Result<Self, TlsSetupError> {
+    pub fn new(
+        params: ClientParams,
+        pools: Pools,
+        metrics: Metrics,
+        tracer: Option<Arc<Tracer>>,
+    ) -> Result<Self, TlsSetupError> {
         let identity = params.tls.identity.as_ref().filter(|_| params.tls.mode != ClientTlsMode::Disable);
         let certificate_expiry =
             identity.map(|identity| first_expiry(&identity.cert_file)).transpose()?.flatten();
@@ -160,10 +170,12 @@ impl Door {
             spool: Spool::new(params.client_spool, params.max_spool),
             params,
             metrics,
+            tracer,
             pools,
             roster: Arc::default(),
             login_failures: SummaryLog::new("logins failed"),
             sheds: SummaryLog::new("transactions shed"),
+            mishaps: SummaryLog::new("mishaps"),
             jitter: Jitter::new(rand::random()),
             tls,
             certificate_expiry,
@@ -220,6 +232,11 @@ impl Door {
                 user.derived.get_or_init(|| ClientSecret::Verifier(derivation.verifier().into()));
             }
         }
+    }
+
+    /// Writes what the summaries of the log have to say. To be called once a second, and at the end.
+    pub fn flush_summaries(&self) {
+        [&self.login_failures, &self.sheds, &self.mishaps].into_iter().for_each(SummaryLog::flush);
     }
 
     /// Logins that wait for their turn.
@@ -395,7 +412,7 @@ impl Seat {
     }
 
     #[inline]
-    pub(super) fn door(&self) -> &Door {
+    pub(super) fn door(&self) -> &Arc<Door> {
         &self.presence.0
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
 use super::active::Active;
+use super::line::line;
 use super::refusal;
 use super::session::{End, Session, State};
 use crate::obs::{DestroyReason, Phase};
@@ -39,7 +40,7 @@ impl Session {
             self.poll(cx)
         })
         .await;
-        tracing::debug!(client = self.member.process_id, pool = self.pool.name(), ?end, "client leaves");
+        line!(debug, self, ?end, "client leaves");
         // Boxed: it is rare, and a session at work shall not carry its memory.
         Box::pin(self.finish(end)).await;
     }
@@ -52,6 +53,7 @@ impl Session {
         if matches!(end, End::ClientLeft) {
             self.count_abandoned();
         }
+        self.trace_ends_with(&end);
         let mut mid_reply = false;
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
             mid_reply = active.lease.is_mid_reply();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::door::Door;
 use super::session::Session;
+use super::traced::TRACEPARENT;
 use crate::guard::{Caller, KeyId};
 use crate::pool::Pool;
 use crate::proto::function;
@@ -65,12 +66,17 @@ impl Session {
     /// These are the parameters that its server connection shall have from now on.
     pub(super) fn wants(&mut self, wanted: Arc<Parameters>) {
         let changed = |name| self.wanted.get(name) != wanted.get(name);
-        if changed(APPLICATION_NAME) {
+        let is_renamed = changed(APPLICATION_NAME);
+        let is_traced_anew = self.trace.is_some() && (is_renamed || changed(TRACEPARENT));
+        if is_renamed {
             let function = name(self.seat.door(), &wanted, &self.pool.params.user);
             self.is_tagged = false;
             self.belongs_to(function, &wanted);
         } else if changed(DEADLINE) || changed(STATEMENT_TIMEOUT) {
             (self.standing.patience_ms, self.standing.works_by_then) = patience(&wanted);
+        }
+        if is_traced_anew {
+            self.trace_follows(&wanted);
         }
         self.wanted = wanted;
     }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing::field::display;
 
 use super::door::{Connection, Door, Full, Places, Presence, Seat};
 use super::failed::Failed;
 use super::limited::check_login;
+use super::line::line;
 use super::refusal;
 use super::roster::{Cancel, Member};
 use super::session::Session;
@@ -50,7 +52,8 @@ async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Box<Sess
     let handshake = door.metrics.clients().accepted();
     let address = stream.peer_ip();
     let door_of = Arc::clone(&door);
-    let mut greeter = Greeter { stream, address, received: vec![], tls_pending: false, door: door_of, home };
+    let mut greeter =
+        Greeter { stream, address, claim: None, received: vec![], tls_pending: false, door: door_of, home };
     let result = tokio::select! {
         biased;
         result = tokio::time::timeout(door.params.login_timeout, greeter.log_in()) => result,
@@ -63,6 +66,7 @@ async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Box<Sess
             let Greeter { stream, received, address, .. } = greeter;
             let mut session = Box::new(Session::new(stream, member, seat, wanted, home));
             session.count_as(address);
+            line!(debug, session, address = address.map(display), "client logged in");
             return Some((session, received));
         }
         Err(Failed::Gone) => drop(handshake),
@@ -81,11 +85,19 @@ async fn log_in(door: Arc<Door>, stream: Stream, home: Home) -> Option<(Box<Sess
 
 type Admitted = (Member, Seat, Arc<Parameters>);
 
+/// Who a client says it is.
+struct Claim {
+    user: String,
+    database: String,
+}
+
 /// A connection that is logging in.
 struct Greeter {
     stream: Stream,
     /// Where it comes from, if not from a Unix socket.
     address: Option<IpAddr>,
+    /// Who it says it is, for the log.
+    claim: Option<Claim>,
     /// Bytes that have come and are not looked at yet.
     received: Vec<u8>,
     /// The client has asked for TLS, may have it, and does not have it yet.
@@ -106,6 +118,10 @@ impl Greeter {
             self.spent(LoginPhase::Turn, arrived);
         }
         let Some(startup) = self.startup(first).await? else { return Err(Failed::NoLogin) };
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let (user, database) = (startup.user.clone(), startup.database.clone());
+            self.claim = Some(Claim { user, database });
+        }
         if door.is_draining() {
             return Err(Failed::by(Refusal::Draining, &door));
         }
@@ -243,7 +259,7 @@ impl Greeter {
                 Ok(())
             }
             Err(error) => {
-                tracing::debug!(%error, "TLS handshake failed");
+                tracing::debug!(address = self.address.map(display), %error, "TLS handshake failed");
                 self.door.metrics.clients().tls_failed();
                 Err(Failed::Gone)
             }
@@ -256,7 +272,9 @@ impl Greeter {
             Cancel::Send(request) => match request.send().await {
                 Ok(()) => CancelResult::Sent,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot deliver a cancel request");
+                    self.door.mishaps.count("cannot_deliver_cancel");
+                    let address = self.address.map(display);
+                    tracing::debug!(client = process_id, address, %error, "cannot deliver a cancel request");
                     CancelResult::Failed
                 }
             },
@@ -282,7 +300,13 @@ impl Greeter {
                 }
                 ClientStep::Accept { message } => return Ok(message),
                 ClientStep::Refuse(refused) => {
-                    tracing::debug!(user = startup.user, cause = ?refused.cause, "login refused");
+                    tracing::debug!(
+                        user = startup.user,
+                        database = startup.database,
+                        address = self.address.map(display),
+                        cause = ?refused.cause,
+                        "login refused"
+                    );
                     let result = match refused.cause {
                         RefusalCause::ClientMisbehaved(_) => LoginResult::Protocol,
                         _ => LoginResult::BadCredentials,
@@ -385,7 +409,14 @@ impl Greeter {
     /// Says why, and closes. `reason` is for the log's summary.
     async fn last_word(&mut self, reason: &'static str, report: &Report) {
         self.door.login_failures.count(reason);
-        tracing::debug!(reason, message = %report.message, "login failed");
+        tracing::debug!(
+            user = self.claim.as_ref().map(|claim| claim.user.as_str()),
+            database = self.claim.as_ref().map(|claim| claim.database.as_str()),
+            address = self.address.map(display),
+            reason,
+            message = %report.message,
+            "login failed"
+        );
         // In plain text it would be nothing that the client may believe, and who asks for TLS expects one byte or TLS.
         if self.tls_pending {
             return;

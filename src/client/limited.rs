@@ -7,12 +7,14 @@ use std::time::Instant;
 use super::door::{Door, Rules};
 use super::failed::Failed;
 use super::function;
+use super::line::line;
 use super::refusal;
 use super::session::Session;
 use crate::limits::{Over, Stage, Who};
 use crate::obs::{LabelValue, Refusal, Shed};
 use crate::proto::messages::Report;
 use crate::proto::startup::StartupPacket;
+use crate::trace::Ending;
 
 /// As what a client's transactions are counted.
 pub(super) struct Counted {
@@ -34,6 +36,11 @@ impl Counted {
     /// Not counted yet.
     pub(super) fn nothing() -> Self {
         Self { address: None, version: 0, by: None }
+    }
+
+    /// Where the client comes from.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 }
 
@@ -101,16 +108,24 @@ impl Session {
         if self.counted.by.is_some() { self.count_one(now) } else { None }
     }
 
-    fn count_one(&self, now: Instant) -> Option<Report> {
+    fn count_one(&mut self, now: Instant) -> Option<Report> {
         let Keys { rules, keys } = self.counted.by.as_ref()?;
         // It is to say ROLLBACK, in a transaction that the proxy has ended.
         if self.failed {
             return None;
         }
         let over = rules.check(Stage::Transaction, keys, now).err()?;
-        let door = self.seat.door();
-        door.sheds.count(Shed::RateLimited.label());
-        self.pool.metrics.shed(Shed::RateLimited);
-        Some(refusal::rate_limited(&about(&over), door.jitter.beyond(over.wait)))
+        let report = refusal::rate_limited(&about(&over), self.seat.door().jitter.beyond(over.wait));
+        self.is_shed(Shed::RateLimited);
+        Some(report)
+    }
+
+    /// Its transaction is not admitted. To be called here and not by the pool: a login that tries parameters, and does without,
+    /// is not told anything.
+    pub(super) fn is_shed(&mut self, shed: Shed) {
+        self.pool.metrics.shed(shed);
+        self.seat.door().sheds.count(shed.label());
+        line!(debug, self, reason = shed.label(), "transaction shed");
+        self.trace_ends(Instant::now(), Ending::Shed(shed.into()));
     }
 }

@@ -16,6 +16,7 @@ mod function;
 mod handshake;
 mod jitter;
 mod limited;
+mod line;
 mod outgoing;
 mod overdue;
 mod params;
@@ -26,6 +27,7 @@ mod roster;
 mod session;
 mod spool;
 mod terms;
+mod traced;
 mod turns;
 
 pub use crate::proto::{AuthMethod, ClientTlsMode, UserParams, UserSecret};

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::active::Active;
 use super::ending::give_back;
+use super::line::line;
 use super::refusal::{self, Timeout};
 use super::session::{End, LOOK, Session, State, Step};
 use crate::obs::LabelValue;
@@ -16,6 +17,7 @@ use crate::proto::ledger::Status;
 use crate::proto::messages;
 use crate::proto::parameters::Parameters;
 use crate::server::Owed;
+use crate::trace::Ending;
 
 /// How long after its cancel request a statement may go on, over `cancel_timeout`, before its server connection is closed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -121,7 +123,7 @@ impl Session {
             return Ok(());
         };
         self.pool.metrics.timed_out(timeout);
-        tracing::debug!(client = self.member.process_id, reason = timeout.label(), "takes too long");
+        line!(debug, self, reason = timeout.label(), "takes too long");
         match timeout {
             Timeout::Stall => Err(End::Stalled),
             Timeout::ClientIdle | Timeout::EvictIdle | Timeout::Pin => {
@@ -134,6 +136,7 @@ impl Session {
 
     /// A request or its transaction takes too long.
     fn stop(&mut self, cx: &mut Context<'_>, timeout: Timeout, now: Instant) -> Step {
+        let who = self.who();
         let State::Active(active) = &mut self.state else { return Ok(()) };
         if active.lease.ledger.is_settled() {
             return self.end_transaction(cx, timeout, now);
@@ -144,9 +147,11 @@ impl Session {
         active.timed_out = Some(timeout);
         active.exec_since = now;
         let request = active.lease.cancel.begin();
+        let door = Arc::clone(self.seat.door());
         tokio::spawn(async move {
             if let Err(error) = request.send().await {
-                tracing::warn!(%error, "cannot cancel what takes too long");
+                door.mishaps.count("cannot_cancel");
+                line!(debug, who, %error, "cannot cancel what takes too long");
             }
         });
         self.watch(now);
@@ -155,12 +160,14 @@ impl Session {
 
     /// The client's transaction is rolled back, and its server connection is free. It hears of it with its next message.
     pub(super) fn end_transaction(&mut self, cx: &mut Context<'_>, timeout: Timeout, now: Instant) -> Step {
+        self.trace_ends(now, Ending::Stopped(timeout.into()));
         self.pending = Some(Box::new(refusal::timeout(timeout)));
         self.take_transaction(cx, now)
     }
 
     /// The same for a client that has heard of it already.
     pub(super) fn take_transaction(&mut self, cx: &mut Context<'_>, now: Instant) -> Step {
+        self.trace_ends(now, Ending::Stopped(Timeout::Transaction.into()));
         let State::Active(active) = &self.state else { return Ok(()) };
         if !active.pins.is_empty() || !self.pool.gives_back_after_transaction() {
             // Its session's state would go with the server connection.

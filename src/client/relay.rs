@@ -49,12 +49,16 @@ impl Session {
         let settled = matches!(&self.state, State::Active(active) if active.lease.ledger.is_settled());
         let continues = front.is_none() && !settled;
         let frames = self.inbox.frames;
+        let is_looked_at = front.is_some();
         let mut front = match front {
             Some(front) => front,
             // Nothing goes into the middle of a message, not even of one that PostgreSQL does not answer.
             None if frames.is_passing() => vec![],
             None => self.request_begins(),
         };
+        if self.trace.is_some() && !is_looked_at && !frames.is_passing() {
+            self.trace_looks_at(bytes);
+        }
         let State::Active(active) = &mut self.state else { return Ok(()) };
         if !continues && self.pool.adaptive.is_on() {
             active.lease.class = class::of(bytes);
@@ -151,7 +155,8 @@ impl Session {
         lease.stays(None);
         active.exec_since = now;
         active.awaits_row = true;
-        if lease.ledger.status() == Status::Idle {
+        let begins = lease.ledger.status() == Status::Idle;
+        if begins {
             active.transaction_since = now;
         }
         for name in std::mem::take(&mut lease.debris) {
@@ -166,6 +171,9 @@ impl Session {
             query(&mut front, &sql);
             // A simple query ends the unnamed statement.
             active.unnamed_here = false;
+        }
+        if begins && self.trace.is_some() {
+            self.trace_begins(now, &[]);
         }
         self.watch_running(now);
         front

@@ -8,9 +8,10 @@ use std::task::Context;
 use std::time::Instant;
 
 use super::active::{Active, SLOT_PATIENCE};
+use super::line::line;
 use super::refusal::{self, Timeout};
 use super::session::{End, Session, State, Step};
-use crate::obs::{DestroyReason, LabelValue, Shed};
+use crate::obs::{DestroyReason, Reason, Shed};
 use crate::pool::{PoolMode, Stay};
 use crate::proto::audit::{Suspects, suspects_of_tag};
 use crate::proto::ledger::{OwnAnswer, Refused, Status, Verdict, field, sqlstate};
@@ -19,6 +20,7 @@ use crate::proto::parameters::{Parameters, is_utf8};
 use crate::proto::pin::{PinPolicy, PinReason, Pins};
 use crate::proto::statements::{NameBuffer, SERVER_NAME_PREFIX};
 use crate::server::{Fate, Used};
+use crate::trace::Ending;
 use crate::wire::{Frame, Next, tag};
 
 /// Longest ErrorResponse that is looked into; a longer one is passed on unseen.
@@ -218,6 +220,9 @@ impl Session {
                 self.pool.schema.fetch_add(1, Ordering::Relaxed);
             }
             active.reshaped &= status != Status::Idle || !active.suspects.is_empty();
+            if ready && status == Status::Idle {
+                self.trace_ends(now, Ending::Done);
+            }
             if status != Status::Idle && self.pool.params.mode == PoolMode::Statement {
                 self.write_up_to(cx, &mut incoming, at)?;
                 return Err(End::Fatal(Box::new(refusal::no_transactions())));
@@ -329,7 +334,7 @@ impl Session {
                 Meaning::Keep
             }
             Verdict::AuditFailed => {
-                Self::audit_failed(active);
+                self.audit_failed();
                 Meaning::Keep
             }
             Verdict::AuditDone => {
@@ -367,15 +372,15 @@ impl Session {
     }
 
     /// What the client is told whose message was refused.
-    fn refusal(&self, refused: Refused) -> Report {
+    fn refusal(&mut self, refused: Refused) -> Report {
         let Refused::Pin(reason) = refused else { return refusal::outdated() };
         if self.pool.params.session.pins.policies.of(reason) == PinPolicy::Reject {
-            return refusal::pin_rejected(reason);
+            let report = refusal::pin_rejected(reason);
+            self.trace_fails(report.sqlstate.as_bytes());
+            return report;
         }
-        self.pool.metrics.shed(Shed::PinBudget);
-        let door = self.seat.door();
-        door.sheds.count(Shed::PinBudget.label());
-        refusal::pin_budget(reason, &self.pool, door.jitter.spread(SLOT_PATIENCE))
+        self.is_shed(Shed::PinBudget);
+        refusal::pin_budget(reason, &self.pool, self.seat.door().jitter.spread(SLOT_PATIENCE))
     }
 
     fn error(&mut self, body: &[u8]) -> Meaning {
@@ -394,8 +399,11 @@ impl Session {
         if let Some(timeout) = active.timed_out
             && sqlstate(body) == Some(b"57014")
         {
-            return Meaning::Report(Box::new(refusal::timeout(timeout)));
+            let report = refusal::timeout(timeout);
+            self.trace_fails(report.sqlstate.as_bytes());
+            return Meaning::Report(Box::new(report));
         }
+        self.trace_fails(sqlstate(body).unwrap_or_default());
         if !is_fatal(body) {
             return self.in_clients_words(body).map_or(Meaning::Pass, Meaning::Instead);
         }
@@ -612,7 +620,8 @@ impl Session {
     }
 
     fn out_of_step(&mut self) -> Step {
-        tracing::error!(pool = self.pool.name(), "a server connection is out of step and is closed");
+        line!(error, self, "a server connection is out of step and is closed");
+        self.trace_ends(Instant::now(), Ending::Stopped(Reason::OutOfStep));
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
             self.member.rests(Instant::now());
             active.lease.close(DestroyReason::OutOfStep);
@@ -623,6 +632,7 @@ impl Session {
     /// The client's parameters were taken once and are refused now, with its message already sent behind them. What the
     /// server does with that message is not what was asked for, so the connection is not used for anything any more.
     fn replay_failed(&mut self, cx: &mut Context<'_>, report: Option<&[u8]>) -> Step {
+        self.trace_ends(Instant::now(), Ending::Stopped(Reason::ParametersRefused));
         if let State::Active(active) = std::mem::replace(&mut self.state, State::Idle) {
             self.member.rests(Instant::now());
             active.lease.close(DestroyReason::OutOfStep);
@@ -634,6 +644,7 @@ impl Session {
     /// The server connection is gone. Every message that is still owed a reply gets an error; a client that was only
     /// sitting in a transaction hears of it with its next message.
     pub(super) fn server_lost(&mut self, cx: &mut Context<'_>, cause: &str, fate: Fate) -> Step {
+        self.trace_ends(Instant::now(), Ending::Stopped(Reason::ServerLost));
         let State::Active(Active { mut lease, held_ready, wanted_before, stalled, .. }) =
             std::mem::replace(&mut self.state, State::Idle)
         else {

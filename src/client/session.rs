@@ -19,13 +19,16 @@ use super::limited::Counted;
 use super::refusal;
 use super::relay::needs_more;
 use super::roster::Member;
+use super::traced;
 use crate::guard::{Home, ShedReason};
 use crate::net::{Inbox, Outbox, Stream};
+use crate::obs::Shed;
 use crate::pool::{Checkout, Lease, Pool, Refused, WaitEnd, Waiting};
 use crate::proto::messages::{self, Report};
 use crate::proto::parameters::Parameters;
 use crate::proto::statements::{ClientStatements, named};
 use crate::server::query;
+use crate::trace::{Ending, Transaction};
 use crate::wire::{FrameStream, Next, Side, Violation, tag};
 
 thread_local! {
@@ -78,6 +81,8 @@ pub struct Session {
     pub(super) standing: Standing,
     /// As what its transactions are counted.
     pub(super) counted: Box<Counted>,
+    /// What may have to be recorded of its transaction. None: nothing is traced.
+    pub(super) trace: Option<Box<Transaction>>,
     /// The function is that of a tag.
     pub(super) is_tagged: bool,
     /// An error was reported; everything up to the next Sync is ignored.
@@ -146,7 +151,9 @@ impl Session {
     ) -> Self {
         let function = function::name(seat.door(), &wanted, &seat.pool().params.user);
         let standing = Standing::of(seat.pool(), &function, &wanted);
+        let trace = traced::notes(seat.door(), &wanted);
         Self {
+            trace,
             stream,
             function,
             inbox: Inbox::new(Side::Client),
@@ -316,6 +323,9 @@ impl Session {
         if !self.seat.door().params.functions.tags.is_empty() {
             self.look_for_tag(bytes);
         }
+        if self.trace.is_some() {
+            self.trace_begins(now, bytes);
+        }
         if let Some(report) = self.over_limit(now) {
             return Ok(Some(report));
         }
@@ -325,6 +335,9 @@ impl Session {
             Checkout::Granted(lease) => self.start(cx, lease, now, bytes)?,
             Checkout::Queued(waiting) => {
                 self.member.waits(waiting.canceller());
+                if let Some(trace) = &mut self.trace {
+                    trace.waits();
+                }
                 self.state = State::Waiting(Box::new(Queued { waiting, backlog: vec![], look: None }));
                 self.inbox.frames = FrameStream::new(Side::Client);
                 self.to_backlog(bytes)?;
@@ -333,11 +346,9 @@ impl Session {
         Ok(None)
     }
 
-    fn shed(&self, refused: Refused) -> Report {
+    fn shed(&mut self, refused: Refused) -> Report {
+        self.is_shed(Shed::from(refused.reason));
         let door = self.seat.door();
-        // Here and not in the pool: a login that tries parameters, and does without, is not told anything.
-        self.pool.metrics.shed(refused.reason);
-        door.sheds.count(refused.reason.as_str());
         refusal::shed(&refused, &self.pool, door.jitter.spread(refused.retry_after))
     }
 
@@ -408,10 +419,14 @@ impl Session {
         match end {
             WaitEnd::Granted(lease) => {
                 let since = lease.since();
+                self.trace_looks_at(&queued.backlog);
                 return self.start(cx, lease, since, &queued.backlog);
             }
             WaitEnd::Shed(refused) => self.pending = Some(Box::new(self.shed(refused))),
-            WaitEnd::Cancelled => self.pending = Some(Box::new(refusal::cancelled())),
+            WaitEnd::Cancelled => {
+                self.trace_ends(Instant::now(), Ending::Broken("cancelled"));
+                self.pending = Some(Box::new(refusal::cancelled()));
+            }
         }
         self.member.rests(Instant::now());
         self.from_idle_client(cx, &queued.backlog)
@@ -421,6 +436,9 @@ impl Session {
     /// write.
     fn start(&mut self, cx: &mut Context<'_>, mut lease: Lease, now: Instant, bytes: &[u8]) -> Step {
         self.member.runs(&lease.cancel);
+        if self.trace.is_some() {
+            self.trace_is_granted(now);
+        }
         self.inbox.frames = FrameStream::new(Side::Client);
         let mut front = vec![];
         for name in std::mem::take(&mut lease.debris) {

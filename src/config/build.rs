@@ -14,6 +14,7 @@ use super::pools;
 use super::quantity::print_size;
 use super::rate_limits;
 use super::reader::{Entry, Read};
+use super::traces;
 use crate::admin::AdminParams;
 use crate::client::{ClientParams, ClientTls, ClientTlsMode, TlsIdentity};
 use crate::guard::KeyTerms;
@@ -48,6 +49,8 @@ pub(super) fn build(file: &File, environment: &dyn Environment, faults: &Faults)
         admin,
         threads: file.threads.value(),
         preflight: file.preflight.or(defaults::PREFLIGHT),
+        log: file.log.good().map(|log| log.value.clone()).unwrap_or_default(),
+        traces: traces::build(&context),
         relay_buffer_bytes: file.limits.pkt_buf.or(defaults::PKT_BUF),
         clients: clients(&context),
         upstreams: pools::upstreams(&context),

@@ -11,6 +11,7 @@ use crate::guard::Admission;
 use crate::limits::{Mode, Prefixes};
 use crate::pool::{Abandoned, AdaptiveLimit, PoolMode, Reset};
 use crate::proto::pin::PinPolicy;
+use crate::trace::TraceProtocol;
 
 /// Loopback only: a proxy that answers the whole network must be asked to. 6432 is the port that PgBouncer made known.
 pub const LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6432));
@@ -160,6 +161,24 @@ pub const PIN_POLICY: PinPolicy = PinPolicy::Allow;
 /// `/42`, a hash of seven digits or more, `:$LATEST`, the suffixes of Cloud Run (`-00012-tug`) and Kubernetes
 /// (`-7d4b9c6f5d-x2x9k`), a UUID; and several of these.
 pub const NAME_PATTERN: &str = r"(?i)([-_.:@/#](v?[0-9]+([._][0-9]+)*([-+.]?(alpha|beta|rc|dev|pre|build)[.-]?[0-9]*)?|(sha256:)?[0-9a-f]{7,}|\$latest|[0-9]{5}-[a-z]{3}|[b-df-hj-np-tv-z2-9]{6,10}-[b-df-hj-np-tv-z2-9]{5}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}))+$";
+
+/// What collectors listen for first, and what one connection is enough for.
+pub const TRACE_PROTOCOL: TraceProtocol = TraceProtocol::Grpc;
+
+/// One in a hundred shows how it is as a rule; what is not as a rule is recorded anyway.
+pub const TRACE_SAMPLE: f64 = 0.01;
+
+/// A quarter of a second more is what people notice.
+pub const TRACE_SLOW_WAIT: Duration = Duration::from_millis(250);
+
+/// Texts may tell of what nobody but the application should know, even without their constants.
+pub const TRACE_QUERY_TEXT: bool = false;
+
+/// By what the proxy is found among other services.
+pub const TRACE_SERVICE_NAME: &str = "pgcorral";
+
+/// A collector is near. OTLP's own default is 10 s, in which more would have to be dropped.
+pub const TRACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whoever writes a limit wants it kept.
 pub const LIMIT_MODE: Mode = Mode::Enforce;

@@ -14,10 +14,12 @@ use super::model::Preflight;
 use super::rate_limits;
 use super::reader::{Entry, Read, Reader, Section};
 use super::secrets;
+use super::traces;
 use super::url::UpstreamUrl;
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
 use crate::guard::{Admission, KeyTerms};
 use crate::net::ListenAddress;
+use crate::obs::logging::LogFilter;
 use crate::pool::{Abandoned, AdaptiveLimit, PoolMode, Reset};
 use crate::proto::function::NamePattern;
 use crate::proto::pin::{PinPolicy, PinReason};
@@ -33,11 +35,13 @@ pub(super) struct File {
     pub(super) admin_token: Read<Secret>,
     pub(super) threads: Read<usize>,
     pub(super) preflight: Read<Preflight>,
+    pub(super) log: Read<LogFilter>,
     pub(super) auth_type: Read<AuthMethod>,
     pub(super) limits: Limits,
     pub(super) timeouts: Timeouts,
     pub(super) client_tls: ClientTlsKeys,
     pub(super) functions: Functions,
+    pub(super) traces: traces::Keys,
     /// Sorted by name.
     pub(super) rate_limits: Vec<rate_limits::Keys>,
     /// Sorted by name.
@@ -218,11 +222,13 @@ fn whole(root: &mut Section<'_, '_>, environment: &dyn Environment) -> File {
         admin_token: secrets::read(root, &secrets::ADMIN_TOKEN, environment),
         threads: root.count("threads", defaults::THREADS),
         preflight: root.choice("preflight", &PREFLIGHTS),
+        log: root.parsed("log", str::parse),
         auth_type: root.section("auth", auth),
         limits: root.section("limits", limits),
         timeouts: root.section("timeouts", timeouts),
         client_tls: root.section("client_tls", client_tls),
         functions: root.section("functions", functions),
+        traces: root.section("traces", |section| traces::read(section, environment)),
         rate_limits: root.named("rate_limits", rate_limits::read),
         databases: root.named("databases", |name, section| database(name, section, environment)),
         shares: root.named("shares", share),

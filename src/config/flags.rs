@@ -6,6 +6,7 @@ use super::defaults;
 use super::error::{Faults, Origin};
 use super::file::{ClientTlsKeys, Database, File, Functions, Limits, PoolKeys, Timeouts};
 use super::reader::{Entry, Read};
+use super::traces;
 use super::url::UpstreamUrl;
 use crate::cli::ServeFlags;
 use crate::net::ListenAddress;
@@ -21,11 +22,13 @@ impl File {
             admin_token: Read::Absent,
             threads: Read::Absent,
             preflight: Read::Absent,
+            log: Read::Absent,
             auth_type: Read::Absent,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             client_tls: ClientTlsKeys::default(),
             functions: Functions::default(),
+            traces: traces::Keys::default(),
             rate_limits: Vec::new(),
             databases: Vec::new(),
             shares: vec![],

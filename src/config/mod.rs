@@ -20,17 +20,20 @@ mod rate_limits;
 mod reader;
 mod secrets;
 mod sessions;
+mod traces;
 mod url;
 
 pub use environment::{Environment, ProcessEnvironment};
 pub use error::{ConfigError, ConfigErrors};
 pub use model::{Config, DatabaseParams, Preflight, UpstreamConfig};
 
+use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::cli::ServeFlags;
+use crate::cli::{HealthcheckFlags, ServeFlags};
 use error::{Faults, Origin};
 use file::File;
+use reader::{Entry, Read};
 
 impl Config {
     /// Reads and checks a file.
@@ -62,6 +65,28 @@ impl Config {
     }
 }
 
+/// The admin address of a running proxy: of the flags, or else of the file, or else the default. Other faults of the file do
+/// not matter, for one that was written into it since must not make the proxy look ill.
+///
+/// # Errors
+/// The file cannot be read, its syntax is broken, or its `admin` is no address.
+pub fn admin_address(
+    flags: &HealthcheckFlags,
+    environment: &dyn Environment,
+) -> Result<SocketAddr, ConfigErrors> {
+    let (path, faults) = match flags {
+        HealthcheckFlags { admin: Some(address), .. } => return Ok(*address),
+        HealthcheckFlags { config: Some(path), .. } => (path, Faults::default()),
+        HealthcheckFlags { config: None, .. } => return Ok(defaults::ADMIN),
+    };
+    match read_file(path, environment, &faults).map(|file| file.admin) {
+        Some(Read::Good(Entry { value: Some(address), .. })) => Ok(address),
+        Some(Read::Good(Entry { value: None, at })) => Err(ConfigErrors::one(at, "health is served nowhere")),
+        Some(Read::Absent) => Ok(defaults::ADMIN),
+        Some(Read::Bad) | None => Err(faults.into_errors().unwrap_or_else(nothing_was_read)),
+    }
+}
+
 /// The file's values. None: it cannot be read, or its syntax is broken, and the faults say so.
 fn read_file(path: &Path, environment: &dyn Environment, faults: &Faults) -> Option<File> {
     match environment.read(path) {
@@ -78,8 +103,12 @@ fn finish(file: Option<File>, environment: &dyn Environment, faults: Faults) -> 
     match (config, faults.into_errors()) {
         (Some(config), None) => Ok(config),
         (_, Some(errors)) => Err(errors),
-        (None, None) => Err(ConfigErrors::one(Origin::Flag("--config"), "nothing was read")),
+        (None, None) => Err(nothing_was_read()),
     }
+}
+
+fn nothing_was_read() -> ConfigErrors {
+    ConfigErrors::one(Origin::Flag("--config"), "nothing was read")
 }
 
 #[cfg(test)]

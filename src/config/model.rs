@@ -3,8 +3,10 @@
 use crate::admin::AdminParams;
 use crate::client::ClientParams;
 use crate::net::ListenAddress;
+use crate::obs::logging::LogFilter;
 use crate::pool::PoolParams;
 use crate::server::UpstreamParams;
+use crate::trace::TraceParams;
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]
@@ -17,6 +19,10 @@ pub struct Config {
     pub threads: Option<usize>,
     /// What follows when PostgreSQL allows fewer connections than the pools may open.
     pub preflight: Preflight,
+    /// What is logged, unless the command line says so.
+    pub log: LogFilter,
+    /// What is traced. None: nothing.
+    pub traces: Option<TraceParams>,
     /// Size in bytes of each I/O thread's buffer, through which all messages pass. PgBouncer's `pkt_buf`.
     pub relay_buffer_bytes: usize,
     /// Limits and log-in of clients.

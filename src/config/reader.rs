@@ -183,14 +183,23 @@ impl<'r, 'f> Section<'r, 'f> {
 
     /// A share of a whole: above 0, and 1 at most.
     pub(super) fn fraction(&mut self, key: &'static str) -> Read<f64> {
+        self.number(key, "above 0 and up to 1", |n| n > 0.0 && n <= 1.0)
+    }
+
+    /// A share of a whole, or none of it.
+    pub(super) fn fraction_or_zero(&mut self, key: &'static str) -> Read<f64> {
+        self.number(key, "from 0 to 1", |n| (0.0..=1.0).contains(&n))
+    }
+
+    fn number(&mut self, key: &'static str, range: &str, fits: impl Fn(f64) -> bool) -> Read<f64> {
         self.value(key, |value| {
             let number = match value {
                 DeValue::Float(float) => float.as_str().parse::<f64>().ok(),
                 // `1` is as good as `1.0`.
                 DeValue::Integer(integer) => whole(integer).map(|n| n as f64),
-                _ => return Err(wrong_type("a number above 0 and up to 1", value)),
+                _ => return Err(wrong_type(&format!("a number {range}"), value)),
             };
-            number.filter(|n| *n > 0.0 && *n <= 1.0).ok_or_else(|| "must be above 0 and up to 1".to_owned())
+            number.filter(|n| fits(*n)).ok_or_else(|| format!("must be {range}"))
         })
     }
 

@@ -30,17 +30,25 @@ fn environment() -> Fake {
     Fake::default()
         .variable("APP_PASSWORD", "a")
         .variable("ALICE_PASSWORD", "b")
+        .variable("OTLP_TOKEN", "e")
         .variable("PGCORRAL_ADMIN_TOKEN", "e")
         .file("admin.token", "f")
         .file("app.password", "c")
         .file("alice.password", "d")
+        .file("otlp.token", "f")
 }
 
 fn keys_of(table: &DeTable<'_>, pattern: &str, keys: &mut BTreeSet<String>) {
     for (name, value) in table {
         let names = matches!(
             pattern,
-            "databases." | "databases.*.users." | "rate_limits." | "upstreams." | "users." | "shares."
+            "databases."
+                | "databases.*.users."
+                | "rate_limits."
+                | "upstreams."
+                | "users."
+                | "shares."
+                | "traces.headers."
         );
         let name = if names { "*" } else { name.get_ref().as_ref() };
         if !names {

@@ -31,6 +31,10 @@ pub(super) const ADMIN_TOKEN: SecretKeys =
 pub(super) const UPSTREAM_PASSWORD: SecretKeys =
     SecretKeys { plain: None, variable: "upstream_password_env", file: "upstream_password_file" };
 
+/// The value of a header for the collector of traces.
+pub(super) const HEADER_VALUE: SecretKeys =
+    SecretKeys { plain: Some("value"), variable: "value_env", file: "value_file" };
+
 /// Reads a secret from whichever of its keys is there; two at once are a fault.
 pub(super) fn read(
     section: &mut Section<'_, '_>,

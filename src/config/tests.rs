@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, ConfigErrors, DatabaseParams, Environment};
-use crate::cli::ServeFlags;
+use super::{Config, ConfigErrors, DatabaseParams, Environment, admin_address};
+use crate::cli::{HealthcheckFlags, ServeFlags};
 use crate::client::{AuthMethod, ClientTlsMode, UserSecret};
 use crate::pool::{Abandoned, AdaptiveLimit, PoolMode, PoolParams, Reset, SessionParams};
 use crate::proto::pin::{PinPolicy, PinReason};
@@ -397,8 +397,8 @@ fn faults_of_keys_and_values() {
             &[
                 "c.toml:1:1: lissen: unknown key; did you mean `listen`?",
                 "c.toml:2:1: colour: unknown key; known here: listen, admin, admin_token, \
-                 admin_token_env, admin_token_file, threads, preflight, auth, limits, timeouts, \
-                 client_tls, functions, rate_limits, databases, shares, upstreams, users",
+                 admin_token_env, admin_token_file, threads, preflight, log, auth, limits, timeouts, \
+                 client_tls, functions, traces, rate_limits, databases, shares, upstreams, users",
                 "c.toml:5:1: databases.app.poolsize: unknown key; did you mean `pool_size`?",
             ],
         ),
@@ -434,6 +434,21 @@ fn faults_of_keys_and_values() {
                 "c.toml:7:17: timeouts.drain_timeout: \"soon\" is not a duration like \"250ms\", \"1.5s\", \"10min\" or \
                  \"1h\"",
                 "c.toml:8:18: timeouts.cancel_timeout: must be a duration like \"1.5s\", not true or false",
+            ],
+        ),
+        (
+            "log = \"warm\"\n[databases.app]\nupstream = \"postgres://u:p@h\"\n[traces]\n\
+             endpoint = \"https://me:s3cret@collector\"\nprotocol = \"thrift\"\nsample = 1.5\n\
+             [traces.headers.x-key]\n[traces.headers.host]\nvalue = \"a\"\n[traces.headers.y]\nvalue = \"a\\nb\"\n",
+            &[
+                "c.toml:1:7: log: log filter: \"warm\" is neither a level (off, error, warn, info, debug, trace) nor \
+                 module=level",
+                "c.toml:5:12: traces.endpoint: has a login in it: put it into a header",
+                "c.toml:6:12: traces.protocol: \"thrift\" is not one of grpc, http",
+                "c.toml:7:10: traces.sample: must be from 0 to 1",
+                "c.toml:8:17: traces.headers.x-key: needs a value, value_env or value_file",
+                "c.toml:9:17: traces.headers.host: is not the name of a header that may be set",
+                "c.toml:12:9: traces.headers.y.value: has characters that a header must not have",
             ],
         ),
         (
@@ -986,4 +1001,40 @@ fn adaptive_limit_is_off_and_not_for_sessions() {
     let wrong = format!("{APP}\nadaptive_limit = \"enforce\"\npool_mode = \"session\"");
     let errors = load(&wrong, &Fake::default()).expect_err("a fault");
     assert!(errors.to_string().contains("adaptive_limit: is for pool_mode"), "{errors}");
+}
+
+#[test]
+fn healthcheck_finds_the_admin_address() {
+    let flags = |admin: Option<&str>, config: Option<&str>| HealthcheckFlags {
+        admin: admin.map(|address| address.parse().expect("an address")),
+        config: config.map(PathBuf::from),
+        ready: false,
+    };
+    let found = |flags: HealthcheckFlags, text: &str| {
+        let address = admin_address(&flags, &Fake::default().file("c.toml", text));
+        address.map(|address| address.to_string()).map_err(|errors| errors.to_string())
+    };
+    let in_file = |text: &str| found(flags(None, Some("c.toml")), text);
+    let good = |address: &str| Ok(address.to_owned());
+    assert_eq!(in_file("admin = \"127.0.0.1:7\""), good("127.0.0.1:7"));
+    assert_eq!(
+        in_file("admin = \"127.0.0.1:7\"\nthreads = \"none\""),
+        good("127.0.0.1:7"),
+        "other faults do not matter"
+    );
+    assert_eq!(in_file(""), good("127.0.0.1:9432"));
+    for (text, wanted) in [
+        ("admin = \"off\"", "c.toml:1:9: admin: health is served nowhere"),
+        ("admin = 1", "c.toml:1:9: admin: must be a string"),
+        ("admin = \"127.0.0.1:9432", "c.toml:1:"),
+    ] {
+        let error = in_file(text).expect_err(text);
+        assert!(error.starts_with(wanted), "{error}");
+    }
+    assert_eq!(found(flags(None, None), ""), good("127.0.0.1:9432"));
+    assert_eq!(
+        found(flags(Some("127.0.0.1:7"), Some("absent.toml")), ""),
+        good("127.0.0.1:7"),
+        "the flag is enough"
+    );
 }

@@ -91,6 +91,18 @@ label_values! {
 }
 
 label_values! {
+    /// What became of a span.
+    SpanResult {
+        /// The collector has it.
+        Exported = "exported",
+        /// Too many waited for the collector already.
+        Dropped = "dropped",
+        /// The collector did not take it.
+        Failed = "failed",
+    }
+}
+
+label_values! {
     /// How an attempt to open a server connection (connect, TLS, login) ended.
     DialResult {
         /// A server connection more.

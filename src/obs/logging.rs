@@ -11,17 +11,22 @@
 //! | TRACE | per message |
 //!
 //! A stampede must not become a stampede of lines: what can happen thousands of times a second at WARN goes through
-//! [`SummaryLog`](super::SummaryLog). Secrets and the text of queries are never logged, at no level.
+//! [`SummaryLog`](super::SummaryLog). Secrets and the text of queries are never logged, at no level. A line about a client
+//! that is logged in says who it is; `client::line` has the fields.
+//!
+//! What is logged can change while the proxy runs ([`Logging::set`]).
 
 use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::str::FromStr;
 
 use tracing::Subscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::reload;
 
 use super::warnings::Warnings;
 
@@ -32,6 +37,58 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
+}
+
+/// What is logged: `info`, or `warn,pgcorral::pool=debug`. By default INFO and what is worse.
+#[derive(Clone)]
+pub struct LogFilter {
+    text: String,
+    targets: Targets,
+}
+
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self { text: "info".to_owned(), targets: Targets::new().with_default(LevelFilter::INFO) }
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let targets = parse_filter(text).map_err(|error| error.to_string())?;
+        Ok(Self { text: text.to_owned(), targets })
+    }
+}
+
+impl PartialEq for LogFilter {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.text)
+    }
+}
+
+/// The log of this process.
+#[derive(Debug, Clone)]
+pub struct Logging {
+    filter: FilterHandle,
+    /// The latest warnings.
+    pub warnings: Warnings,
+}
+
+type FilterHandle = reload::Handle<Targets, Registry>;
+
+impl Logging {
+    /// This is logged from now on.
+    pub fn set(&self, filter: &LogFilter) {
+        // It fails only once nobody logs any more.
+        let _ = self.filter.reload(filter.targets.clone());
+    }
 }
 
 /// Why the log could not be set up.
@@ -57,17 +114,19 @@ impl fmt::Display for LoggingError {
 
 impl Error for LoggingError {}
 
-/// Starts logging to standard error, for the whole process, and returns where its latest warnings are. `filter` is as in `info` or `warn,pgcorral::pool=debug`.
+/// Starts logging to standard error, for the whole process.
 ///
 /// # Errors
-/// [`LoggingError`]: a bad filter, or the second call.
-pub fn start(format: LogFormat, filter: &str) -> Result<Warnings, LoggingError> {
-    let warnings = Warnings::default();
+/// [`LoggingError::AlreadyStarted`] for the second call.
+pub fn start(format: LogFormat, filter: &LogFilter) -> Result<Logging, LoggingError> {
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let filter = parse_filter(filter)?;
-    let subscriber = subscriber(format, filter, colours, io::stderr).with(warnings.clone());
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| LoggingError::AlreadyStarted)?;
-    Ok(warnings)
+    let (subscriber, filter) = subscriber(format, filter.targets.clone(), colours, io::stderr);
+    let warnings = Warnings::default();
+    // With a filter of its own: without one, every line that nobody wants would be put together for it.
+    let kept = warnings.clone().with_filter(LevelFilter::WARN);
+    tracing::subscriber::set_global_default(subscriber.with(kept))
+        .map_err(|_| LoggingError::AlreadyStarted)?;
+    Ok(Logging { filter, warnings })
 }
 
 fn subscriber<W>(
@@ -75,7 +134,7 @@ fn subscriber<W>(
     filter: Targets,
     colours: bool,
     writer: W,
-) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
+) -> (impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync, FilterHandle)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -84,7 +143,8 @@ where
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter))
+    let (filter, handle) = reload::Layer::new(filter);
+    (tracing_subscriber::registry().with(lines.with_filter(filter)), handle)
 }
 
 /// Stricter than the library's own syntax, where `warm` is no misspelt level but a module of that name, and everything
@@ -140,7 +200,8 @@ mod tests {
     fn logged(format: LogFormat, filter: &str, events: impl FnOnce()) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = subscriber(format, parse_filter(filter).unwrap(), false, move || writer.clone());
+        let (subscriber, _) =
+            subscriber(format, parse_filter(filter).unwrap(), false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, events);
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -194,6 +255,23 @@ mod tests {
                 other => panic!("{filter:?}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn the_filter_changes_while_it_logs() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let filter = parse_filter("info").unwrap();
+        let (subscriber, filter) = subscriber(LogFormat::Text, filter, false, move || writer.clone());
+        let logging = Logging { filter, warnings: Warnings::default() };
+        tracing::subscriber::with_default(subscriber, || {
+            for (filter, text) in [("info", "first"), ("debug", "second"), ("off", "third")] {
+                logging.set(&filter.parse().unwrap());
+                tracing::debug!("{text}");
+            }
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("second") && !text.contains("first") && !text.contains("third"), "{text}");
     }
 
     #[test]

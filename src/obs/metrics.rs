@@ -14,12 +14,12 @@ use prometheus::{
 };
 
 use super::clients::ClientMetrics;
-use super::labels::{LabelValue, ReloadResult};
+use super::labels::{LabelValue, ReloadResult, SpanResult};
 use super::monitor::Monitor;
 use super::pool::{PoolMetrics, PoolVectors};
 use super::sources::{PoolGauges, Sources, Times, families};
 use super::status::{Asked, Logins, Status};
-use super::table::{BUCKETS, Definition, Kind, RELOADS};
+use super::table::{BUCKETS, Definition, Kind, RELOADS, SPANS};
 use super::warnings::Warnings;
 use crate::lock::lock;
 
@@ -33,6 +33,7 @@ struct Inner {
     resolved: Mutex<HashMap<(String, String), PoolMetrics>>,
     clients: ClientMetrics,
     reloads: CounterBy<ReloadResult>,
+    spans: SpanMetrics,
     monitor: Mutex<Monitor>,
     times: Mutex<Times>,
 }
@@ -52,6 +53,7 @@ impl Metrics {
             resolved: Mutex::default(),
             clients: ClientMetrics::register(&registry)?,
             reloads: CounterBy::resolve(&counters(&registry, &RELOADS)?, &[]),
+            spans: SpanMetrics(Arc::new(CounterBy::resolve(&counters(&registry, &SPANS)?, &[]))),
             monitor: Mutex::default(),
             times: Mutex::new(Times { started: now, configured: now }),
             registry,
@@ -118,6 +120,11 @@ impl Metrics {
         serde_json::to_string(&Status::of(asked, started, seconds_since_1970()))
     }
 
+    /// The handle for spans.
+    pub fn spans(&self) -> &SpanMetrics {
+        &self.0.spans
+    }
+
     /// The text of a scrape: what was counted, and how `sources` and the process stand now. Takes locks and reads
     /// `/proc`; call it where blocking for some milliseconds is fine.
     ///
@@ -140,6 +147,23 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// What became of spans. Cheap to clone.
+#[derive(Clone)]
+pub struct SpanMetrics(Arc<CounterBy<SpanResult>>);
+
+impl SpanMetrics {
+    /// This became of some spans.
+    pub fn count(&self, result: SpanResult, spans: u64) {
+        self.0.add(result, spans);
+    }
+}
+
+impl fmt::Debug for SpanMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SpanMetrics").finish_non_exhaustive()
+    }
+}
+
 /// One counter for each value of a label, found by position.
 pub(super) struct CounterBy<V> {
     counters: Vec<IntCounter>,
@@ -158,8 +182,12 @@ impl<V: LabelValue> CounterBy<V> {
     }
 
     pub(super) fn inc(&self, value: V) {
+        self.add(value, 1);
+    }
+
+    pub(super) fn add(&self, value: V, count: u64) {
         if let Some(counter) = self.counters.get(value.index()) {
-            counter.inc();
+            counter.inc_by(count);
         }
     }
 }

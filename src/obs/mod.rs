@@ -22,9 +22,9 @@ mod warnings;
 pub use clients::{ClientMetrics, Handshake, LimitMetrics};
 pub use labels::{
     CancelResult, DestroyReason, DialResult, ErrorClass, LabelValue, LoginPhase, LoginResult, Phase, Prepare,
-    Refusal, ReloadResult, Shed, Timeout, WaitOutcome,
+    Refusal, ReloadResult, Shed, SpanResult, Timeout, WaitOutcome,
 };
-pub use metrics::Metrics;
+pub use metrics::{Metrics, SpanMetrics};
 pub use monitor::TICK;
 pub use pool::PoolMetrics;
 pub use reason::Reason;

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::labels::{
     CancelResult, DestroyReason, DialResult, ErrorClass, LabelValue, LoginPhase, LoginResult, Phase, Prepare,
-    Refusal, ReloadResult, Shed, Timeout, WaitOutcome,
+    Refusal, ReloadResult, Shed, SpanResult, Timeout, WaitOutcome,
 };
 use crate::proto::pin::PinReason;
 
@@ -134,6 +134,11 @@ mod label {
         label("result", "what became of it: in force, or nothing has changed", ReloadResult::LABELS);
     pub(super) const ADAPTIVE: Label =
         label("mode", "whether the limit is in force or only watched", &["observe", "enforce"]);
+    pub(super) const SPAN: Label = label(
+        "result",
+        "whether the collector has it, did not take it, or could not be asked in time",
+        SpanResult::LABELS,
+    );
     pub(super) const CANCEL: Label = label("result", "what became of it", CancelResult::LABELS);
 }
 
@@ -285,6 +290,8 @@ table! {
     // The process.
     RELOADS = "pgcorral_reloads_total" Counter "reloads" [RELOAD]
         "Times that the configuration was read again (SIGHUP).";
+    SPANS = "pgcorral_spans_total" Counter "spans" [SPAN]
+        "Spans of recorded transactions, where traces are on.";
     RELOADED_AT = "pgcorral_config_reload_timestamp_seconds" Gauge "seconds" []
         "When the configuration in force was read, in seconds since 1970 (UTC).";
     CERTIFICATE_EXPIRY = "pgcorral_certificate_expiry_seconds" Gauge "seconds" []

@@ -18,6 +18,7 @@ use crate::guard::{
     ShedReason,
 };
 use crate::lock::lock;
+use crate::net::UpstreamAddress;
 use crate::obs::{DestroyReason, PoolMetrics, WaitOutcome};
 use crate::server::{DialError, Dialler, Server, farewell};
 
@@ -237,6 +238,11 @@ impl Pool {
     /// How its functions stand.
     pub fn functions(&self) -> Vec<FunctionSnapshot> {
         self.upstream.with_books(|books| books.gate.functions(Instant::now(), self.id))
+    }
+
+    /// Where its server listens.
+    pub fn address(&self) -> &UpstreamAddress {
+        self.upstream.address()
     }
 
     /// Longest time for a server to take a cancel request.

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 
 use regex::{Regex, RegexBuilder};
 
+use super::trace::TraceParent;
+
 /// Longest name of a function, in bytes.
 pub const LONGEST: usize = 64;
 
@@ -79,6 +81,9 @@ impl FunctionRules {
     }
 
     fn without_version(&self, name: &str) -> String {
+        // What differs from request to request is no part of the name either.
+        let untraced = TraceParent::of_name(name).map(|(_, rest)| rest);
+        let name = untraced.as_deref().unwrap_or(name);
         match &self.version {
             Some(NamePattern(pattern)) => pattern.replace_all(name, "").into_owned(),
             None => name.to_owned(),
@@ -139,6 +144,8 @@ mod tests {
             ("checkout-5bd66ef5-0953-69c7-b0d1-f8f4bd33716a", "checkout"),
             ("checkout:1.2.3/42", "checkout"),
             ("checkout-v12@3f2a9bc", "checkout"),
+            ("pay-v2 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "pay"),
+            ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "web"),
             // What is no version stays.
             ("checkout-worker", "checkout-worker"),
             ("checkout-facade", "checkout-facade"),

@@ -11,5 +11,6 @@ pub mod pin;
 pub mod sql;
 pub mod startup;
 pub mod statements;
+pub mod trace;
 
 pub use params::{AuthMethod, ClientTlsMode, UserParams, UserSecret};

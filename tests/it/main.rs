@@ -12,6 +12,7 @@ mod abandoned;
 mod cancels;
 mod check;
 mod conformance;
+mod container;
 mod contract;
 mod corners;
 mod cuts;
@@ -38,6 +39,7 @@ mod statements;
 mod storm;
 mod support;
 mod timeouts;
+mod traces;
 mod transports;
 mod watching;
 
@@ -57,6 +59,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(conformance::trials(&ground));
     trials.extend(cuts::trials(&ground));
     trials.extend(check::trials(&ground));
+    trials.extend(container::trials(&ground));
     trials.extend(drivers::trials(&ground));
     for group in [
         login::trials,
@@ -82,6 +85,7 @@ fn main() -> std::process::ExitCode {
         pieces::trials,
         pins::trials,
         timeouts::trials,
+        traces::trials,
         abandoned::trials,
         transports::trials,
         watching::trials,

@@ -8,6 +8,7 @@ use crate::config::{Config, DatabaseParams, UpstreamConfig};
 use crate::pool::{PoolParams, SessionParams};
 use crate::secret::Secret;
 use crate::server::{Credentials, UpstreamParams};
+use crate::trace::TraceParams;
 
 /// What differs, by the names of the file.
 #[derive(Debug, Default)]
@@ -22,12 +23,15 @@ impl Diff {
     /// Brings `running` as near to `read` as is possible without a restart.
     pub(super) fn take_over(running: &mut Config, read: Config) -> Self {
         let mut diff = Self::default();
-        let Config { listen, admin, threads, preflight, relay_buffer_bytes, clients, upstreams } = read;
+        let Config { listen, admin, threads, preflight, log, traces, relay_buffer_bytes, clients, upstreams } =
+            read;
         diff.later("listen", &running.listen, &listen);
         diff.later("admin", &running.admin, &admin);
         diff.later("threads", &running.threads, &threads);
         diff.later("pkt_buf", &running.relay_buffer_bytes, &relay_buffer_bytes);
         diff.now("preflight", &mut running.preflight, preflight);
+        diff.now("log", &mut running.log, log);
+        diff.traces(&mut running.traces, traces);
         diff.clients(&mut running.clients, clients);
         diff.upstreams(&mut running.upstreams, upstreams);
         diff
@@ -60,6 +64,22 @@ impl Diff {
         if running != read {
             self.later.push(name.into());
         }
+    }
+
+    fn traces(&mut self, running: &mut Option<TraceParams>, read: Option<TraceParams>) {
+        let (Some(running), Some(read)) = (running.as_mut(), &read) else {
+            return self.later("traces", &running.is_some(), &read.is_some());
+        };
+        let TraceParams { endpoint, protocol, headers, timeout, service_name, sample, slow_wait, query_text } =
+            read;
+        self.later("endpoint of traces", &running.endpoint, endpoint);
+        self.later("protocol of traces", &running.protocol, protocol);
+        self.later("headers of traces", &running.headers, headers);
+        self.later("timeout of traces", &running.timeout, timeout);
+        self.later("service_name of traces", &running.service_name, service_name);
+        self.now("sample of traces", &mut running.sample, *sample);
+        self.now("slow_wait of traces", &mut running.slow_wait, *slow_wait);
+        self.later("query_text of traces", &running.query_text, query_text);
     }
 
     fn clients(&mut self, running: &mut ClientParams, read: ClientParams) {

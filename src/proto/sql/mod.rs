@@ -6,7 +6,9 @@
 
 mod effects;
 mod lexer;
+mod redacted;
 
 pub use effects::{Effects, LongText, Verb, effects};
 pub(super) use lexer::block_comment;
 pub use lexer::{is_transaction_begin, is_transaction_end};
+pub use redacted::redacted;

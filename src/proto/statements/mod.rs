@@ -22,4 +22,4 @@ pub use client::{ClientStatements, Known, tail};
 pub use parts::{BindParts, ParseParts, close, named, parse, renamed_bind};
 pub use server::{Place, ServerStatements};
 pub use statement::{NameBuffer, SERVER_NAME_PREFIX, Statement, is_server_name};
-pub use trace::tag;
+pub use trace::{tag, traceparent_comment};

@@ -1,5 +1,6 @@
 //! Trace comments: what sqlcommenter puts in front of a statement or behind it (its specification: a comment of
-//! `key='value'` pairs with commas between them). They differ from execution to execution.
+//! `key='value'` pairs with commas between them). They differ from execution to execution. OpenTelemetry's libraries for
+//! Python write numbers without quotes (`libpq_version=170005`).
 
 use std::ops::Range;
 
@@ -75,6 +76,50 @@ pub fn tag(text: &[u8], tags: &[String]) -> Option<String> {
     tags.iter().find_map(value)
 }
 
+/// The value of `traceparent` in a trace comment around the text. Libraries put a semicolon at the end behind their comment.
+#[inline]
+pub fn traceparent_comment(text: &[u8]) -> Option<&[u8]> {
+    let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace() && *byte != b';')?;
+    let text = text.get(..=end)?;
+    // Most texts have no comment at either end.
+    let ends_in_comment = text.ends_with(b"*/");
+    if !ends_in_comment && text.first().is_some_and(u8::is_ascii_alphabetic) {
+        return None;
+    }
+    // And most of those that have one have it as the last one.
+    let last = memchr::memmem::rfind(text, b"/*").filter(|_| ends_in_comment);
+    let found = last.and_then(|at| value_of(text.get(at..)?, b"traceparent"));
+    found.or_else(|| find_traceparent(text))
+}
+
+fn find_traceparent(text: &[u8]) -> Option<&[u8]> {
+    let kept = without(text);
+    let around = [text.get(kept.end..), text.get(..kept.start)];
+    around.into_iter().flatten().find_map(|part| {
+        let mut rest = part.trim_ascii();
+        while !rest.is_empty() {
+            let (comment, behind) = rest.split_at_checked(block_comment(rest))?;
+            let value = value_of(comment, b"traceparent");
+            if value.is_some() {
+                return value;
+            }
+            rest = behind.trim_ascii();
+        }
+        None
+    })
+}
+
+/// The value of a key as it is written.
+fn value_of<'t>(comment: &'t [u8], wanted: &[u8]) -> Option<&'t [u8]> {
+    let mut found = None;
+    let is_trace = each_pair(comment, |key, value| {
+        if key == wanted {
+            found = found.or(Some(value));
+        }
+    });
+    found.filter(|_| is_trace)
+}
+
 /// A value as it was before it was written into a comment: without `%2F` and `\'`.
 fn decoded(value: &[u8]) -> String {
     let mut bytes = vec![];
@@ -97,21 +142,29 @@ fn is_trace(comment: &[u8]) -> bool {
     each_pair(comment, |_, _| ())
 }
 
-/// Goes through the pairs of a trace comment; false if it is none.
-fn each_pair(comment: &[u8], mut pair: impl FnMut(&[u8], &[u8])) -> bool {
+/// Goes through the pairs of a trace comment; false if it is none. One with nothing but numbers is none.
+fn each_pair<'t>(comment: &'t [u8], mut pair: impl FnMut(&'t [u8], &'t [u8])) -> bool {
     let Some(mut rest) = comment.strip_prefix(b"/*").and_then(|rest| rest.strip_suffix(b"*/")) else {
         return false;
     };
+    let mut is_quoted = false;
     loop {
         rest = rest.trim_ascii();
         let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_%.-".contains(byte);
         let key = rest.iter().take_while(|byte| is_key(byte)).count();
-        let Some(value) = rest.get(key..).and_then(|rest| rest.strip_prefix(b"='")) else { return false };
-        let Some(end) = end_of_value(value) else { return false };
-        pair(rest.get(..key).unwrap_or_default(), value.get(..end).unwrap_or_default());
-        match (key, value.get(end + 1..).unwrap_or_default().trim_ascii()) {
+        let Some(value) = rest.get(key..).and_then(|rest| rest.strip_prefix(b"=")) else { return false };
+        let (value, behind) = match value.strip_prefix(b"'") {
+            Some(quoted) => {
+                is_quoted = true;
+                let Some(end) = end_of_value(quoted) else { return false };
+                (quoted.get(..end).unwrap_or_default(), quoted.get(end + 1..).unwrap_or_default())
+            }
+            None => value.split_at(value.iter().take_while(|byte| byte.is_ascii_digit()).count()),
+        };
+        pair(rest.get(..key).unwrap_or_default(), value);
+        match (key, behind.trim_ascii()) {
             (0, _) => return false,
-            (_, []) => return true,
+            (_, []) => return is_quoted,
             (_, [b',', next @ ..]) => rest = next,
             _ => return false,
         }
@@ -147,6 +200,10 @@ mod tests {
             ("/*+ SeqScan(t) */ select 1".to_owned(), "/*+ SeqScan(t) */ select 1"),
             ("select 1 /* a comment */".to_owned(), "select 1 /* a comment */"),
             ("select 1 /*a='b',*/".to_owned(), "select 1 /*a='b',*/"),
+            ("select 1 /*a='b',c=12*/".to_owned(), "select 1"),
+            ("select 1 /*c=12 , a='b'*/".to_owned(), "select 1"),
+            ("select 1 /*c=12*/".to_owned(), "select 1 /*c=12*/"),
+            ("select 1 /*a='b',c=d*/".to_owned(), "select 1 /*a='b',c=d*/"),
             ("/*".to_owned(), "/*"),
             (String::new(), ""),
         ] {
@@ -173,5 +230,28 @@ mod tests {
             assert_eq!(tag(text.as_bytes(), &tags).as_deref(), value, "{text}");
         }
         assert_eq!(tag(b"select 1 /*action='a'*/", &[]), None);
+    }
+
+    #[test]
+    fn a_traceparent_is_found_at_either_end() {
+        for (text, value) in [
+            ("", None),
+            ("; ;", None),
+            ("select 1", None),
+            ("select 1 /*action='pay'*/", None),
+            ("select 1 /*action='pay',traceparent='00-a'*/", Some("00-a")),
+            ("select 1 /*traceparent='00-a'*/ ; \n", Some("00-a")),
+            ("select 1; /*traceparent='00-a'*/", Some("00-a")),
+            ("/*traceparent='00-a'*/ select 1", Some("00-a")),
+            ("/*traceparent='00-a'*/ select 1 /*traceparent='00-b'*/", Some("00-b")),
+            ("select 1 /*traceparent='00-a'*/ /*action='pay'*/", Some("00-a")),
+            ("select '/*traceparent=''00-a''*/'", None),
+            ("select 1 /*traceparent='00-a'*/ + 1", None),
+            ("select 1 /*traceparent='00-a',x*/", None),
+            ("select 1 /*traceparent='00-a'*/ /* no trace */", None),
+            ("/* traceparent */ select 1", None),
+        ] {
+            assert_eq!(traceparent_comment(text.as_bytes()), value.map(str::as_bytes), "{text}");
+        }
     }
 }

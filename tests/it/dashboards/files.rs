@@ -53,6 +53,7 @@ pub fn alerts() {
     let index =
         std::fs::read_to_string(format!("{ROOT}/docs/runbooks/README.md")).expect("the list of runbooks");
     let rule = Regex::new(r"(?s)- alert: (\w+)\n(.*?)(?:\n\n|\z)").expect("an expression");
+    let severity = Regex::new(r"severity: (\w+)").expect("an expression");
     let mut names = HashSet::new();
     for parts in rule.captures_iter(&rules) {
         let (name, body) = (&parts[1], &parts[2]);
@@ -60,8 +61,7 @@ pub fn alerts() {
         assert!(body.contains(&format!("runbook: {page}")), "{name} does not name {page}");
         assert!(Path::new(ROOT).join(&page).exists(), "there is no {page}");
         assert!(index.contains(&format!("({name}.md)")), "{name} is not in docs/runbooks/README.md");
-        let severity =
-            Regex::new(r"severity: (\w+)").expect("an expression").captures(body).expect("a severity");
+        let severity = severity.captures(body).expect("a severity");
         let fires = format!(
             r"exp_labels:\s*\{{severity: {}[^}}]*\}}\s*exp_annotations:(?:\n +\w+: .*)*{page}",
             &severity[1]

@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod certificate;
+pub mod collector;
 pub mod decode;
 pub mod ground;
 pub mod held;

@@ -50,8 +50,10 @@ pub struct ProxyOptions {
     pub tls: Option<(String, String)>,
     /// Soft limit of open files (`ulimit -n`).
     pub max_files: Option<u32>,
-    /// The log's level: `info`, `trace`.
+    /// The log's level, on the command line: `info`, `trace`.
     pub log: Option<String>,
+    /// The same in the file.
+    pub log_setting: Option<String>,
     /// More lines for `[limits]`, as they stand in the file.
     pub limits_extra: Vec<String>,
     /// More lines for `[timeouts]`.
@@ -99,9 +101,16 @@ impl ProxyOptions {
     pub fn toml(&self) -> String {
         let listen = self.listen.as_deref().unwrap_or("127.0.0.1:0");
         let admin = self.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let mut text = format!("listen = [{listen:?}]\nadmin = \"{admin}\"\n");
+        let mut text = format!(
+            "listen = [{listen:?}]
+admin = \"{admin}\"
+"
+        );
         if let Some(token) = &self.admin_token {
             let _ = writeln!(text, "admin_token = {token:?}");
+        }
+        if let Some(levels) = &self.log_setting {
+            let _ = writeln!(text, "log = {levels:?}");
         }
         let auth = self.auth.as_deref().unwrap_or("scram-sha-256");
         let _ = writeln!(text, "[auth]\nauth_type = {auth:?}\n[limits]");
@@ -229,8 +238,10 @@ impl Proxy {
                 shell
             }
         };
-        let level = options.log.as_deref().unwrap_or("info");
-        command.args(["--log", level, "serve", "--config"]).arg(config.path());
+        if let Some(level) = &options.log {
+            command.args(["--log", level]);
+        }
+        command.args(["serve", "--config"]).arg(config.path());
         Self::launch(command, config)
     }
 
@@ -268,6 +279,11 @@ impl Proxy {
                 return;
             }
         }
+    }
+
+    /// The process that was started: the proxy, or what has started it.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Resident memory (`/proc/PID/status`).
