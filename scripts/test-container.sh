@@ -39,7 +39,7 @@ make_base() {
     scratch=$(mktemp -d "$PWD/$storage/base.XXXXXX")
     as_root debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev "$suite" "$scratch/root" >"$scratch/log" ||
         { tail -n 20 "$scratch/log" >&2; not_tested "no registry of images can be reached, and $name cannot be made either"; }
-    # With the authorities that this machine trusts: its way to crates.io may be through one of its own.
+    # With the authorities that this machine trusts: there may be a proxy that ends TLS.
     as_root sh -c 'cd "$1" && rm -rf var/cache/apt var/lib/apt/lists && cp /etc/ssl/certs/ca-certificates.crt etc/ssl/certs/' \
         - "$scratch/root"
     # As an archive, because an ordinary user may not read all of it.

@@ -109,7 +109,9 @@ impl Session {
         if self.does_not_read() && self.stream.is_read_closed() {
             return Err(End::ClientLeft);
         }
-        if self.member.take_evicted() && matches!(self.state, State::Idle | State::GoesOn) {
+        if self.member.is_evicted() && !matches!(self.state, State::Idle | State::GoesOn) {
+            self.member.stays();
+        } else if self.member.is_evicted() {
             self.pool.metrics.timed_out(Timeout::EvictIdle);
             return Err(End::Fatal(Box::new(refusal::timeout(Timeout::EvictIdle))));
         }

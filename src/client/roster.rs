@@ -86,10 +86,16 @@ impl Entry {
         *lock(&self.doing) = Doing::Running(Arc::clone(target));
     }
 
+    /// It asks for something.
+    #[inline]
+    pub fn asks(&self, now: Instant) {
+        self.idle_since.store(self.at(now), Ordering::Relaxed);
+    }
+
     /// It holds none. From here on no cancel request can be announced for the one it held.
     #[inline]
     pub fn rests(&self, now: Instant) {
-        self.idle_since.store(self.at(now), Ordering::Relaxed);
+        self.asks(now);
         *lock(&self.doing) = Doing::Nothing;
     }
 
@@ -97,9 +103,14 @@ impl Entry {
         now.saturating_duration_since(self.started).as_millis() as u64
     }
 
-    /// Whether it is to give way; asked once, it is not any more.
-    pub fn take_evicted(&self) -> bool {
-        self.evicted.swap(false, Ordering::AcqRel)
+    /// It is to give way.
+    pub fn is_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Acquire)
+    }
+
+    /// It has something to do, and stays.
+    pub fn stays(&self) {
+        self.evicted.store(false, Ordering::Release);
     }
 
     /// For how long it has had nothing to do. None: it has, or gives way already.

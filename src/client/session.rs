@@ -320,6 +320,8 @@ impl Session {
         }
         self.write_client(cx, &std::mem::take(reply))?;
         let now = Instant::now();
+        // Also one that is refused has had something to do.
+        self.member.asks(now);
         if !self.seat.door().params.functions.tags.is_empty() {
             self.look_for_tag(bytes);
         }

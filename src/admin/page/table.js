@@ -6,7 +6,7 @@ const RESORT = 5000;
 class Table {
   // Columns are { head, text(row) or fill(cell, row), number, by(row) }; those with `by` can be sorted by.
   constructor(host, { caption, columns, id, few = Infinity, what = "", by = null, none = "none", look = "" }) {
-    Object.assign(this, { columns, id, few, what, by, none, rows: new Map(), order: [], sortedAt: 0, isWhole: false });
+    Object.assign(this, { columns, id, few, what, by, none, rows: new Map(), order: [], all: [], sortedAt: 0, isWhole: false });
     this.body = make("tbody", { role: "rowgroup" });
     this.heads = columns.map((column) => this.head(column));
     this.empty = make("p", { class: "none" }, none);

@@ -26,7 +26,7 @@ pub fn redacted(sql: &[u8]) -> String {
         match token {
             Token::Text(text) => {
                 shown.extend_from_slice(CONSTANT);
-                if text.ends_with(b"\\") && !escapes {
+                if text.contains(&b'\\') && !escapes {
                     shown.extend_from_slice(REST);
                     break;
                 }
@@ -58,6 +58,7 @@ mod tests {
             ("select $$secret$$, $a$secret$a$", "select ?, ?"),
             (r"select E'it\'s a secret' x", "select ? x"),
             (r"select 'it\'s a secret' x", "select ?..."),
+            (r"select '\'' , 'secret'", "select ?..."),
             ("select /* secret */ a -- secret", "select a"),
             ("select a /*traceparent='00'*/", "select a"),
             ("select date '2026-01-01', B'01', N'secret'", "select date ?, B?, N?"),
