@@ -116,14 +116,9 @@ fn router(shown: Shown) -> Router {
 }
 
 async fn scrape(State(admin): State<Admin>) -> Result<([(HeaderName, &'static str); 1], String), StatusCode> {
-    // Off the I/O thread: it takes milliseconds with many pools, and queries must not wait for that.
     let Shown { metrics, sources, .. } = admin.shown;
-    let rendered = tokio::task::spawn_blocking(move || metrics.render(sources.as_ref())).await;
-    match rendered {
-        Ok(Ok(text)) => Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)),
-        Ok(Err(error)) => Err(failed(&error)),
-        Err(error) => Err(failed(&error)),
-    }
+    let text = off_the_io_thread(move || metrics.render(sources.as_ref())).await?;
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
 async fn status(State(admin): State<Admin>) -> Result<([(HeaderName, &'static str); 1], String), StatusCode> {
@@ -133,8 +128,14 @@ async fn status(State(admin): State<Admin>) -> Result<([(HeaderName, &'static st
 /// The status as JSON.
 async fn told(shown: Shown, with_history: bool) -> Result<String, StatusCode> {
     let Shown { metrics, sources, warnings, .. } = shown;
-    let tell = move || metrics.status(sources.as_ref(), &warnings, with_history);
-    match tokio::task::spawn_blocking(tell).await {
+    off_the_io_thread(move || metrics.status(sources.as_ref(), &warnings, with_history)).await
+}
+
+/// What takes milliseconds with many pools: queries must not wait for that.
+async fn off_the_io_thread<E: std::error::Error + Send + 'static>(
+    work: impl FnOnce() -> Result<String, E> + Send + 'static,
+) -> Result<String, StatusCode> {
+    match tokio::task::spawn_blocking(work).await {
         Ok(Ok(text)) => Ok(text),
         Ok(Err(error)) => Err(failed(&error)),
         Err(error) => Err(failed(&error)),
