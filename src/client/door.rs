@@ -136,12 +136,8 @@ impl Door {
         let identity = params.tls.identity.as_ref().filter(|_| params.tls.mode != ClientTlsMode::Disable);
         let certificate_expiry =
             identity.map(|identity| first_expiry(&identity.cert_file)).transpose()?.flatten();
-        let tls = match (&params.tls.mode, &params.tls.identity) {
-            (ClientTlsMode::Prefer | ClientTlsMode::Require, Some(TlsIdentity { cert_file, key_file })) => {
-                Some(TlsAcceptor::from(server_config(cert_file, key_file)?))
-            }
-            _ => None,
-        };
+        let config = |identity: &TlsIdentity| server_config(&identity.cert_file, &identity.key_file);
+        let tls = identity.map(config).transpose()?.map(TlsAcceptor::from);
         let user = |user: &UserParams| {
             let prepared = ClientSecret::prepare(params.auth, user, rand::random());
             let (clients, derived) = (AtomicUsize::new(0), OnceLock::new());
